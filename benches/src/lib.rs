@@ -1,0 +1,1 @@
+//! Benchmarks of ottla against the floor and its peers.
