@@ -1,1 +1,3 @@
-//! Suites that run on the embedded broker and on real Kafka, the vector suite and (later) the simulator.
+//! Suites that run on the embedded broker and on real Kafka, the vector suite and the simulator.
+
+pub mod vectors;
