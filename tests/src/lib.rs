@@ -1,3 +1,5 @@
 //! Suites that run on the embedded broker and on real Kafka, the vector suite and the simulator.
 
+pub use ottla_kafka as kafka;
+
 pub mod vectors;

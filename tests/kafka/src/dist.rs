@@ -1,0 +1,282 @@
+//! The official jars of one Kafka version, resolved with Maven, and our Java helpers compiled against them.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs::{self, File};
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::Context;
+use crate::{Error, Result, target_dir};
+
+/// Our Java helpers: file name and text.
+const SOURCES: [(&str, &str); 6] = [
+    ("Json.java", include_str!("../java/ottla/Json.java")),
+    ("Launcher.java", include_str!("../java/ottla/Launcher.java")),
+    ("Records.java", include_str!("../java/ottla/Records.java")),
+    ("Produce.java", include_str!("../java/ottla/Produce.java")),
+    ("Tool.java", include_str!("../java/ottla/Tool.java")),
+    ("GroupMember.java", include_str!("../java/ottla/GroupMember.java")),
+];
+
+/// Kafka 4 logs through log4j 2, whose slf4j binding is not in Kafka's own POM.
+const LOG4J2_VERSION: &str = "2.25.4";
+
+const LOG4J2: &str = "status=ERROR
+appender.console.type=Console
+appender.console.name=console
+appender.console.target=SYSTEM_ERR
+appender.console.layout.type=PatternLayout
+appender.console.layout.pattern=%d{HH:mm:ss.SSS} %-5p [%c{1}] %m%n
+rootLogger.level=LEVEL
+rootLogger.appenderRef.console.ref=console
+";
+
+const LOG4J1: &str = "log4j.rootLogger=LEVEL, console
+log4j.appender.console=org.apache.log4j.ConsoleAppender
+log4j.appender.console.Target=System.err
+log4j.appender.console.layout=org.apache.log4j.PatternLayout
+log4j.appender.console.layout.ConversionPattern=%d{HH:mm:ss.SSS} %-5p [%c{1}] %m%n
+";
+
+/// One Kafka version, ready to run.
+#[derive(Debug, Clone)]
+pub struct Distribution {
+    version: String,
+    dir: PathBuf,
+    classpath: String,
+    java: PathBuf,
+}
+
+impl Distribution {
+    /// Resolves `version`, compiles the helpers, and keeps both in `target/kafka/<version>` for the next time.
+    ///
+    /// # Errors
+    /// When Java 17 or Maven is missing, the version does not exist, or the helpers do not compile.
+    pub fn resolve(version: &str) -> Result<Self> {
+        if version.is_empty() || !version.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-')
+        {
+            return Err(Error::new(format!("{version:?} is not a Kafka version")));
+        }
+        let missing = missing_tools();
+        if !missing.is_empty() {
+            return Err(Error::new(format!("real Kafka needs {}", missing.join(" and "))));
+        }
+        let dir = target_dir().join("kafka").join(version);
+        fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
+        // Test binaries run side by side; one resolves, the others find it done.
+        let lock = File::create(dir.join("lock")).context(|| "cannot create the lock file".to_owned())?;
+        lock.lock().context(|| "cannot lock".to_owned())?;
+        let jars = jars(version, &dir)?;
+        let classes = compile(&dir, &jars)?;
+        for (name, text) in [("log4j2", LOG4J2), ("log4j1", LOG4J1)] {
+            for (program, level) in [("broker", "INFO"), ("helper", "WARN")] {
+                let file = dir.join(format!("{name}-{program}.properties"));
+                fs::write(&file, text.replace("LEVEL", level))
+                    .context(|| format!("cannot write {}", file.display()))?;
+            }
+        }
+        let classpath = format!("{}{}{jars}", classes.display(), if cfg!(windows) { ';' } else { ':' });
+        Ok(Self { version: version.to_owned(), dir, classpath, java: java_command("java") })
+    }
+
+    /// The version, as Maven names it.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Where everything of this version is kept.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A JVM with the jars and our helpers on its class path; the caller adds the class and its arguments.
+    ///
+    /// `program` is `broker` or `helper` and chooses the log level. Standard error carries the log.
+    pub(crate) fn java(&self, program: &str, heap: &str) -> Command {
+        let mut command = Command::new(&self.java);
+        command
+            .arg(format!("-Xmx{heap}"))
+            .args([
+                "-XX:+UseSerialGC",
+                "-Xshare:auto",
+                "-Djava.awt.headless=true",
+                "-Djava.net.preferIPv4Stack=true",
+            ])
+            .arg(format!("-Dlog4j2.configurationFile={}", self.log_config("log4j2", program)))
+            .arg(format!("-Dlog4j.configuration=file:{}", self.log_config("log4j1", program)))
+            .args(["-cp", &self.classpath])
+            .env_remove("KAFKA_OPTS")
+            .env_remove("CLASSPATH");
+        if program == "helper" {
+            // Helpers live for seconds; the second compiler would only take the broker's CPU.
+            command.arg("-XX:TieredStopAtLevel=1");
+        }
+        command
+    }
+
+    fn log_config(&self, name: &str, program: &str) -> String {
+        self.dir.join(format!("{name}-{program}.properties")).display().to_string()
+    }
+}
+
+/// What a machine lacks for real Kafka; empty when it has everything.
+pub fn missing_tools() -> Vec<String> {
+    let mut missing = Vec::new();
+    match java_major() {
+        Some(major) if major >= 17 => {}
+        Some(major) => missing.push(format!("Java 17 or later (found {major})")),
+        None => missing.push("Java 17 or later".to_owned()),
+    }
+    if output(Command::new(java_command("javac")).arg("-version")).is_none() {
+        missing.push("javac (a JDK)".to_owned());
+    }
+    if output(Command::new("mvn").arg("--version")).is_none() {
+        missing.push("Maven (mvn)".to_owned());
+    }
+    missing
+}
+
+/// `java -version` prints `openjdk version "17.0.15" …` or, before 9, `"1.8.0_…"`.
+fn java_major() -> Option<u32> {
+    let text = output(Command::new(java_command("java")).arg("-version"))?;
+    parse_major(&text)
+}
+
+fn parse_major(text: &str) -> Option<u32> {
+    let version = text.split('"').nth(1)?;
+    let mut parts = version.split(['.', '-', '+', '_']).map(|p| p.parse::<u32>().ok());
+    match parts.next()?? {
+        1 => parts.next()?,
+        major => Some(major),
+    }
+}
+
+/// That of `JAVA_HOME` where there is one, else the one on the path.
+fn java_command(name: &str) -> PathBuf {
+    std::env::var_os("JAVA_HOME")
+        .map(|home| PathBuf::from(home).join("bin").join(name))
+        .filter(|path| path.is_file())
+        .unwrap_or_else(|| PathBuf::from(name))
+}
+
+fn output(command: &mut Command) -> Option<String> {
+    let output = command.stdin(Stdio::null()).output().ok().filter(|o| o.status.success())?;
+    Some(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+/// The class path of the jars. Maven is asked once; the answer holds as long as every jar is still there.
+fn jars(version: &str, dir: &Path) -> Result<String> {
+    let file = dir.join("classpath.txt");
+    let separator = if cfg!(windows) { ';' } else { ':' };
+    if let Ok(known) = fs::read_to_string(&file)
+        && !known.trim().is_empty()
+        && known.trim().split(separator).all(|jar| Path::new(jar).is_file())
+    {
+        return Ok(known.trim().to_owned());
+    }
+    fs::write(dir.join("pom.xml"), pom(version)).context(|| "cannot write the pom".to_owned())?;
+    let fresh = dir.join("classpath.new");
+    let mut last = String::new();
+    // A registry that hiccups is the usual reason for a failure, so try again.
+    for _ in 0..3 {
+        let result = Command::new("mvn")
+            .args(["-q", "-B", "dependency:build-classpath"])
+            .arg(format!("-Dmdep.outputFile={}", fresh.display()))
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .output()
+            .context(|| "cannot run mvn".to_owned())?;
+        if result.status.success() {
+            fs::rename(&fresh, &file).context(|| "Maven wrote no class path".to_owned())?;
+            let text = fs::read_to_string(&file).context(|| "cannot read the class path".to_owned())?;
+            return Ok(text.trim().to_owned());
+        }
+        last = String::from_utf8_lossy(&[result.stdout, result.stderr].concat()).into_owned();
+    }
+    Err(Error::new(format!("Maven cannot resolve Kafka {version}:\n{last}")))
+}
+
+fn pom(version: &str) -> String {
+    let mut artifacts =
+        vec![("org.apache.kafka", "kafka_2.13", version), ("org.apache.kafka", "kafka-tools", version)];
+    let major: u32 = version.split('.').next().and_then(|m| m.parse().ok()).unwrap_or(4);
+    if major >= 4 {
+        for artifact in ["log4j-slf4j-impl", "log4j-core", "log4j-api"] {
+            artifacts.push(("org.apache.logging.log4j", artifact, LOG4J2_VERSION));
+        }
+    }
+    let dependencies: String = artifacts
+        .iter()
+        .map(|(group, artifact, version)| {
+            format!(
+                "<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>\
+                 <version>{version}</version></dependency>\n"
+            )
+        })
+        .collect();
+    format!(
+        "<project xmlns=\"http://maven.apache.org/POM/4.0.0\">\n<modelVersion>4.0.0</modelVersion>\n\
+         <groupId>ottla</groupId><artifactId>real-kafka</artifactId><version>1</version><packaging>pom</packaging>\n\
+         <dependencies>\n{dependencies}</dependencies>\n</project>\n"
+    )
+}
+
+/// Compiles the helpers into a folder named after their text, so that changed ones are compiled again.
+fn compile(dir: &Path, jars: &str) -> Result<PathBuf> {
+    let mut hasher = DefaultHasher::new();
+    SOURCES.hash(&mut hasher);
+    jars.hash(&mut hasher);
+    let classes = dir.join(format!("classes-{:016x}", hasher.finish()));
+    if classes.is_dir() {
+        return Ok(classes);
+    }
+    let sources = dir.join("java");
+    let fresh = dir.join("classes.new");
+    // Left over from a run that was interrupted.
+    let _ = fs::remove_dir_all(&fresh);
+    for folder in [&sources, &fresh] {
+        fs::create_dir_all(folder).context(|| format!("cannot create {}", folder.display()))?;
+    }
+    let mut javac = Command::new(java_command("javac"));
+    javac.args(["-encoding", "UTF-8", "-nowarn", "-cp", jars, "-d"]).arg(&fresh);
+    for (name, text) in SOURCES {
+        let file = sources.join(name);
+        fs::write(&file, text).context(|| format!("cannot write {}", file.display()))?;
+        javac.arg(file);
+    }
+    let result = javac.stdin(Stdio::null()).output().context(|| "cannot run javac".to_owned())?;
+    if !result.status.success() {
+        return Err(Error::new(format!(
+            "the Java helpers do not compile:\n{}",
+            String::from_utf8_lossy(&[result.stdout, result.stderr].concat())
+        )));
+    }
+    fs::rename(&fresh, &classes).context(|| "cannot keep the compiled helpers".to_owned())?;
+    Ok(classes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_major_version_of_java_is_read_from_what_it_prints() {
+        assert_eq!(parse_major("openjdk version \"17.0.15\" 2025-04-15\n"), Some(17));
+        assert_eq!(parse_major("java version \"1.8.0_402\"\n"), Some(8));
+        assert_eq!(parse_major("openjdk version \"26-ea\" 2026-03-17\n"), Some(26));
+        assert_eq!(parse_major("command not found"), None);
+    }
+
+    #[test]
+    fn only_kafka_4_gets_the_binding_of_log4j_2() {
+        assert!(pom("4.3.1").contains("log4j-slf4j-impl"));
+        assert!(!pom("3.9.2").contains("log4j"));
+    }
+
+    #[test]
+    fn a_version_cannot_leave_its_folder() {
+        assert!(Distribution::resolve("../4.3.1").is_err());
+        assert!(Distribution::resolve("").is_err());
+    }
+}

@@ -1,0 +1,70 @@
+//! `cargo xtask kafka`: a real Kafka to try things on.
+
+use ottla_kafka::{DEFAULT_VERSION, Running, StartOptions};
+
+const USAGE: &str = "\
+usage: cargo xtask kafka start [--version 4.3.1] [--brokers 1|3]
+       cargo xtask kafka stop [--version 4.3.1]      all of them without a version
+       cargo xtask kafka status";
+
+pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
+    match arguments {
+        ["start", options @ ..] => start(options),
+        ["stop"] => stop(None),
+        ["stop", "--version", version] => stop(Some(version)),
+        ["status"] => status(),
+        _ => Err(USAGE.to_owned()),
+    }
+}
+
+fn start(mut options: &[&str]) -> Result<(), String> {
+    let mut version = DEFAULT_VERSION;
+    let mut brokers = 1;
+    while let [name, value, rest @ ..] = options {
+        match *name {
+            "--version" => version = value,
+            "--brokers" => {
+                brokers = value
+                    .parse()
+                    .ok()
+                    .filter(|n| (1..=9).contains(n))
+                    .ok_or_else(|| format!("--brokers takes a number from 1 to 9, not {value:?}"))?;
+            }
+            _ => return Err(USAGE.to_owned()),
+        }
+        options = rest;
+    }
+    if !options.is_empty() {
+        return Err(USAGE.to_owned());
+    }
+    eprintln!("starting Kafka {version} (the first time its jars are resolved with Maven)");
+    let running = Running::start(&StartOptions::new(version).brokers(brokers)).map_err(|e| e.to_string())?;
+    println!("{}", running.bootstrap);
+    eprintln!("Kafka {version} is ready; `cargo xtask kafka stop` ends it");
+    Ok(())
+}
+
+fn stop(version: Option<&str>) -> Result<(), String> {
+    let mut failures = Vec::new();
+    let running = Running::list().into_iter().filter(|r| version.is_none_or(|v| v == r.version));
+    for cluster in running {
+        let name = cluster.version.clone();
+        match cluster.stop() {
+            Ok(()) => println!("stopped Kafka {name}"),
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+}
+
+fn status() -> Result<(), String> {
+    let running = Running::list();
+    if running.is_empty() {
+        println!("no Kafka is running");
+    }
+    for cluster in running {
+        let state = if cluster.is_ready() { "ready" } else { "not ready" };
+        println!("Kafka {} at {}: {state}", cluster.version, cluster.bootstrap);
+    }
+    Ok(())
+}
