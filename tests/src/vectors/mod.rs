@@ -10,6 +10,7 @@ pub mod assign;
 pub mod hash;
 pub mod messages;
 pub mod records;
+pub mod sha256;
 pub mod subscription;
 
 /// What became of one family of vectors.

@@ -156,7 +156,11 @@ impl BatchHeader {
 
     /// Sequence number of the last record; -1: none.
     pub fn last_sequence(&self) -> i32 {
-        self.sequence_at(self.last_offset_delta()).unwrap_or(-1)
+        if self.base_sequence == -1 {
+            -1
+        } else {
+            increment_sequence(self.base_sequence, self.last_offset_delta())
+        }
     }
 
     /// When the tombstones and markers of the batch may be removed, in milliseconds (KIP-534).
@@ -164,9 +168,9 @@ impl BatchHeader {
         self.has_delete_horizon.then_some(self.base_timestamp)
     }
 
-    /// Sequence number of the record with this offset delta. Sequences wrap from `i32::MAX` to 0 (KIP-98).
+    /// Sequence number of the record with this offset delta.
     pub(super) fn sequence_at(&self, delta: i32) -> Option<i32> {
-        (self.base_sequence >= 0).then(|| self.base_sequence.wrapping_add(delta) & i32::MAX)
+        (self.base_sequence >= 0).then(|| increment_sequence(self.base_sequence, delta))
     }
 
     /// Reads the header of the magic 2 batch that `batch` holds from its first to its last byte.
@@ -228,4 +232,11 @@ impl BatchHeader {
             size: batch.len(),
         }))
     }
+}
+
+/// Sequence numbers wrap from `i32::MAX` to 0 (KIP-98).
+fn increment_sequence(sequence: i32, by: i32) -> i32 {
+    let sum = i64::from(sequence).saturating_add(i64::from(by));
+    let wrapped = if sum > i64::from(i32::MAX) { sum.saturating_sub(1 << 31) } else { sum };
+    i32::try_from(wrapped).unwrap_or(i32::MAX)
 }
