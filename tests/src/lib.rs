@@ -2,4 +2,6 @@
 
 pub use ottla_kafka as kafka;
 
+pub mod generated;
+pub mod json;
 pub mod vectors;

@@ -5,7 +5,7 @@
 use ottla_wire::DecodeError;
 use serde_json::Value;
 
-use crate::json::{decode, encode, encode_request};
+use crate::json::{decode, encode, encode_frame, encode_request};
 
 pub mod add_offsets_to_txn_request;
 pub mod add_offsets_to_txn_response;
@@ -571,6 +571,163 @@ pub fn encode_from_json(message: &str, version: i16, json: &Value) -> Option<Res
             Some(encode::<txn_offset_commit_response::TxnOffsetCommitResponse>(version, json))
         }
         "VotersRecord" => Some(encode::<ottla_wire::messages::voters_record::VotersRecord>(version, json)),
+        _ => None,
+    }
+}
+
+/// Encodes `json` as a frame with the request `message`. `None` if there is no such request.
+pub fn frame_from_json(
+    message: &str,
+    version: i16,
+    correlation_id: i32,
+    client_id: Option<&str>,
+    json: &Value,
+) -> Option<Result<Vec<u8>, String>> {
+    match message {
+        "AddOffsetsToTxnRequest" => Some(encode_frame::<
+            ottla_wire::messages::add_offsets_to_txn_request::AddOffsetsToTxnRequest,
+        >(version, correlation_id, client_id, json)),
+        "AddPartitionsToTxnRequest" => Some(encode_frame::<
+            ottla_wire::messages::add_partitions_to_txn_request::AddPartitionsToTxnRequest,
+        >(version, correlation_id, client_id, json)),
+        "ApiVersionsRequest" => Some(encode_frame::<
+            ottla_wire::messages::api_versions_request::ApiVersionsRequest,
+        >(version, correlation_id, client_id, json)),
+        "ConsumerGroupDescribeRequest" => Some(encode_frame::<
+            ottla_wire::messages::consumer_group_describe_request::ConsumerGroupDescribeRequest,
+        >(version, correlation_id, client_id, json)),
+        "ConsumerGroupHeartbeatRequest" => Some(encode_frame::<
+            ottla_wire::messages::consumer_group_heartbeat_request::ConsumerGroupHeartbeatRequest,
+        >(version, correlation_id, client_id, json)),
+        "CreatePartitionsRequest" => Some(encode_frame::<
+            ottla_wire::messages::create_partitions_request::CreatePartitionsRequest,
+        >(version, correlation_id, client_id, json)),
+        "CreateTopicsRequest" => Some(encode_frame::<
+            ottla_wire::messages::create_topics_request::CreateTopicsRequest,
+        >(version, correlation_id, client_id, json)),
+        "DeleteGroupsRequest" => Some(encode_frame::<
+            ottla_wire::messages::delete_groups_request::DeleteGroupsRequest,
+        >(version, correlation_id, client_id, json)),
+        "DeleteRecordsRequest" => Some(encode_frame::<
+            ottla_wire::messages::delete_records_request::DeleteRecordsRequest,
+        >(version, correlation_id, client_id, json)),
+        "DeleteTopicsRequest" => Some(encode_frame::<
+            ottla_wire::messages::delete_topics_request::DeleteTopicsRequest,
+        >(version, correlation_id, client_id, json)),
+        "DescribeClusterRequest" => Some(encode_frame::<
+            ottla_wire::messages::describe_cluster_request::DescribeClusterRequest,
+        >(version, correlation_id, client_id, json)),
+        "DescribeConfigsRequest" => Some(encode_frame::<
+            ottla_wire::messages::describe_configs_request::DescribeConfigsRequest,
+        >(version, correlation_id, client_id, json)),
+        "DescribeGroupsRequest" => Some(encode_frame::<
+            ottla_wire::messages::describe_groups_request::DescribeGroupsRequest,
+        >(version, correlation_id, client_id, json)),
+        "DescribeTopicPartitionsRequest" => Some(encode_frame::<
+            ottla_wire::messages::describe_topic_partitions_request::DescribeTopicPartitionsRequest,
+        >(version, correlation_id, client_id, json)),
+        "EndTxnRequest" => Some(encode_frame::<ottla_wire::messages::end_txn_request::EndTxnRequest>(
+            version,
+            correlation_id,
+            client_id,
+            json,
+        )),
+        "FetchRequest" => Some(encode_frame::<ottla_wire::messages::fetch_request::FetchRequest>(
+            version,
+            correlation_id,
+            client_id,
+            json,
+        )),
+        "FindCoordinatorRequest" => Some(encode_frame::<
+            ottla_wire::messages::find_coordinator_request::FindCoordinatorRequest,
+        >(version, correlation_id, client_id, json)),
+        "GetTelemetrySubscriptionsRequest" => Some(encode_frame::<
+            ottla_wire::messages::get_telemetry_subscriptions_request::GetTelemetrySubscriptionsRequest,
+        >(version, correlation_id, client_id, json)),
+        "HeartbeatRequest" => {
+            Some(encode_frame::<ottla_wire::messages::heartbeat_request::HeartbeatRequest>(
+                version,
+                correlation_id,
+                client_id,
+                json,
+            ))
+        }
+        "InitProducerIdRequest" => Some(encode_frame::<
+            ottla_wire::messages::init_producer_id_request::InitProducerIdRequest,
+        >(version, correlation_id, client_id, json)),
+        "JoinGroupRequest" => {
+            Some(encode_frame::<ottla_wire::messages::join_group_request::JoinGroupRequest>(
+                version,
+                correlation_id,
+                client_id,
+                json,
+            ))
+        }
+        "LeaveGroupRequest" => Some(encode_frame::<
+            ottla_wire::messages::leave_group_request::LeaveGroupRequest,
+        >(version, correlation_id, client_id, json)),
+        "ListGroupsRequest" => Some(encode_frame::<
+            ottla_wire::messages::list_groups_request::ListGroupsRequest,
+        >(version, correlation_id, client_id, json)),
+        "ListOffsetsRequest" => Some(encode_frame::<
+            ottla_wire::messages::list_offsets_request::ListOffsetsRequest,
+        >(version, correlation_id, client_id, json)),
+        "MetadataRequest" => Some(encode_frame::<ottla_wire::messages::metadata_request::MetadataRequest>(
+            version,
+            correlation_id,
+            client_id,
+            json,
+        )),
+        "OffsetCommitRequest" => Some(encode_frame::<
+            ottla_wire::messages::offset_commit_request::OffsetCommitRequest,
+        >(version, correlation_id, client_id, json)),
+        "OffsetDeleteRequest" => Some(encode_frame::<
+            ottla_wire::messages::offset_delete_request::OffsetDeleteRequest,
+        >(version, correlation_id, client_id, json)),
+        "OffsetFetchRequest" => Some(encode_frame::<
+            ottla_wire::messages::offset_fetch_request::OffsetFetchRequest,
+        >(version, correlation_id, client_id, json)),
+        "OffsetForLeaderEpochRequest" => Some(encode_frame::<
+            ottla_wire::messages::offset_for_leader_epoch_request::OffsetForLeaderEpochRequest,
+        >(version, correlation_id, client_id, json)),
+        "ProduceRequest" => Some(encode_frame::<ottla_wire::messages::produce_request::ProduceRequest>(
+            version,
+            correlation_id,
+            client_id,
+            json,
+        )),
+        "PushTelemetryRequest" => Some(encode_frame::<
+            ottla_wire::messages::push_telemetry_request::PushTelemetryRequest,
+        >(version, correlation_id, client_id, json)),
+        "SaslAuthenticateRequest" => Some(encode_frame::<
+            ottla_wire::messages::sasl_authenticate_request::SaslAuthenticateRequest,
+        >(version, correlation_id, client_id, json)),
+        "SaslHandshakeRequest" => Some(encode_frame::<
+            ottla_wire::messages::sasl_handshake_request::SaslHandshakeRequest,
+        >(version, correlation_id, client_id, json)),
+        "ShareAcknowledgeRequest" => Some(encode_frame::<
+            ottla_wire::messages::share_acknowledge_request::ShareAcknowledgeRequest,
+        >(version, correlation_id, client_id, json)),
+        "ShareFetchRequest" => Some(encode_frame::<
+            ottla_wire::messages::share_fetch_request::ShareFetchRequest,
+        >(version, correlation_id, client_id, json)),
+        "ShareGroupDescribeRequest" => Some(encode_frame::<
+            ottla_wire::messages::share_group_describe_request::ShareGroupDescribeRequest,
+        >(version, correlation_id, client_id, json)),
+        "ShareGroupHeartbeatRequest" => Some(encode_frame::<
+            ottla_wire::messages::share_group_heartbeat_request::ShareGroupHeartbeatRequest,
+        >(version, correlation_id, client_id, json)),
+        "SyncGroupRequest" => {
+            Some(encode_frame::<ottla_wire::messages::sync_group_request::SyncGroupRequest>(
+                version,
+                correlation_id,
+                client_id,
+                json,
+            ))
+        }
+        "TxnOffsetCommitRequest" => Some(encode_frame::<
+            ottla_wire::messages::txn_offset_commit_request::TxnOffsetCommitRequest,
+        >(version, correlation_id, client_id, json)),
         _ => None,
     }
 }

@@ -156,8 +156,8 @@ fn format_in(scratch: &Path, files: BTreeMap<String, String>) -> Result<BTreeMap
 }
 
 /// A file of `body`, with the `use` lines that it needs. `krate` is what `ottla_wire` is called there.
-fn file(docs: &str, body: &str, krate: &str, extra: &str) -> String {
-    format!("{HEAD}{docs}\n\n{}{extra}\n{body}", uses(body, krate))
+fn file(docs: &str, body: &str) -> String {
+    format!("{HEAD}{docs}\n\n{}\n{body}", uses(body, "crate"))
 }
 
 fn uses(body: &str, krate: &str) -> String {
@@ -190,9 +190,9 @@ fn wire(messages: &[Message], files: &mut BTreeMap<String, String>) {
         let code = match message.kind {
             Kind::Request => {
                 let response = response_of(messages, message);
-                file(&docs, &owned::emit(&unit, response.as_deref()), "crate", "")
+                file(&docs, &owned::emit(&unit, response.as_deref()))
             }
-            Kind::Response => file(&docs, &view::emit(&unit), "crate", ""),
+            Kind::Response => file(&docs, &view::emit(&unit)),
             Kind::Data | Kind::Header => {
                 let view = view::emit(&unit);
                 let view = format!(
@@ -221,6 +221,7 @@ fn tests(messages: &[Message], files: &mut BTreeMap<String, String>) {
     let mut modules = String::new();
     let mut views = String::new();
     let mut owners = String::new();
+    let mut frames = String::new();
     for message in messages {
         let unit = Unit::new(message);
         let module = snake(&message.name);
@@ -257,18 +258,26 @@ fn tests(messages: &[Message], files: &mut BTreeMap<String, String>) {
         let view_name = unit.view_name(name, "'_");
         views.push_str(&format!("{name:?} => Some(decode::<{view}::{view_name}>(version, body)),\n"));
         let encode = if message.kind == Kind::Request { "encode_request" } else { "encode" };
+        if message.kind == Kind::Request {
+            frames.push_str(&format!(
+                "{name:?} => Some(encode_frame::<{owner}::{name}>(version, correlation_id, client_id, json)),\n"
+            ));
+        }
         owners.push_str(&format!("{name:?} => Some({encode}::<{owner}::{name}>(version, json)),\n"));
     }
     let registry = format!(
         "{HEAD}//! Every message in the direction that `ottla-wire` lacks, and a register of all by name.\n\n\
          use ottla_wire::DecodeError;\nuse serde_json::Value;\n\n\
-         use crate::json::{{decode, encode, encode_request}};\n\n{modules}\n\
+         use crate::json::{{decode, encode, encode_frame, encode_request}};\n\n{modules}\n\
          /// Decodes `body` as `message`: its JSON and the bytes left. `None` if there is no such message.\n\
          pub fn decode_to_json(message: &str, version: i16, body: &[u8]) \
          -> Option<Result<(Value, usize), DecodeError>> {{\nmatch message {{\n{views}_ => None,\n}}\n}}\n\n\
          /// Encodes `json` as `message`. `None` if there is no such message.\n\
          pub fn encode_from_json(message: &str, version: i16, json: &Value) \
-         -> Option<Result<Vec<u8>, String>> {{\nmatch message {{\n{owners}_ => None,\n}}\n}}\n"
+         -> Option<Result<Vec<u8>, String>> {{\nmatch message {{\n{owners}_ => None,\n}}\n}}\n\n\
+         /// Encodes `json` as a frame with the request `message`. `None` if there is no such request.\n\
+         pub fn frame_from_json(message: &str, version: i16, correlation_id: i32, client_id: Option<&str>, \
+         json: &Value) -> Option<Result<Vec<u8>, String>> {{\nmatch message {{\n{frames}_ => None,\n}}\n}}\n"
     );
     files.insert(format!("{TESTS}/mod.rs"), registry);
 }
