@@ -23,6 +23,8 @@ pub(super) fn decompress(payload: &[u8], out: &mut Output) -> Result<(), Fault> 
     if !payload.starts_with(&XERIAL_MAGIC) {
         return block(payload, out);
     }
+    // Room for all chunks at once, instead of growing with each.
+    let _ = out.space(estimate(payload));
     let mut rest = payload;
     while let Some(chunk) = next_chunk(&mut rest)? {
         block(chunk, out)?;
