@@ -1,0 +1,22 @@
+//! The golden vectors of the assignors, and of the user data of the sticky ones.
+
+use ottla_tests::vectors::{assign, default_dir};
+
+/// The bigger groups by formula run with `cargo xtask vectors`, which is built with optimizations.
+const MOST_PARTITIONS: usize = 20_000;
+
+#[test]
+fn every_assignment_is_as_good_as_javas() {
+    let report = assign::run_up_to(&default_dir(), MOST_PARTITIONS);
+    assert!(report.failed.is_empty(), "{} failed: {:#?}", report.failed.len(), report.failed);
+    assert!(report.exceptions.len() * 200 <= report.passed, "too many exceptions: {:#?}", report.exceptions);
+    assert!(report.passed >= 1_100, "only {} vectors ran", report.passed);
+}
+
+#[test]
+fn user_data_of_the_sticky_assignors() {
+    let outcomes = assign::userdata(&default_dir());
+    let failed: Vec<_> = outcomes.iter().filter(|(_, outcome)| outcome.is_err()).collect();
+    assert!(failed.is_empty(), "{} failed: {failed:#?}", failed.len());
+    assert!(outcomes.len() >= 100, "only {} vectors ran", outcomes.len());
+}
