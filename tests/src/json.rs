@@ -62,6 +62,14 @@ pub fn decode<'a, T: View<'a> + ToJson>(version: i16, body: &'a [u8]) -> Result<
     Ok((view.to_json(version), reader.remaining()))
 }
 
+/// Decodes the whole of `body` and looks no further: what a client does with a response that it receives.
+///
+/// # Errors
+/// When it is no such message.
+pub fn strict<'a, T: View<'a>>(version: i16, body: &'a [u8]) -> Result<(), DecodeError> {
+    T::decode(version, body).map(drop)
+}
+
 /// Encodes `json`.
 ///
 /// # Errors

@@ -5,7 +5,7 @@
 use ottla_wire::DecodeError;
 use serde_json::Value;
 
-use crate::json::{decode, encode, encode_frame, encode_request};
+use crate::json::{decode, encode, encode_frame, encode_request, strict};
 
 pub mod add_offsets_to_txn_request;
 pub mod add_offsets_to_txn_response;
@@ -340,6 +340,250 @@ pub fn decode_to_json(
         >(version, body)),
         "VotersRecord" => {
             Some(decode::<ottla_wire::messages::voters_record::view::VotersRecord<'_>>(version, body))
+        }
+        _ => None,
+    }
+}
+
+/// Decodes `body` as `message` and looks no further. `None` if there is no such message.
+pub fn check(message: &str, version: i16, body: &[u8]) -> Option<Result<(), DecodeError>> {
+    match message {
+        "AddOffsetsToTxnRequest" => {
+            Some(strict::<add_offsets_to_txn_request::AddOffsetsToTxnRequest<'_>>(version, body))
+        }
+        "AddOffsetsToTxnResponse" => Some(strict::<
+            ottla_wire::messages::add_offsets_to_txn_response::AddOffsetsToTxnResponse,
+        >(version, body)),
+        "AddPartitionsToTxnRequest" => {
+            Some(strict::<add_partitions_to_txn_request::AddPartitionsToTxnRequest<'_>>(version, body))
+        }
+        "AddPartitionsToTxnResponse" => Some(strict::<
+            ottla_wire::messages::add_partitions_to_txn_response::AddPartitionsToTxnResponse<'_>,
+        >(version, body)),
+        "ApiVersionsRequest" => Some(strict::<api_versions_request::ApiVersionsRequest<'_>>(version, body)),
+        "ApiVersionsResponse" => Some(strict::<
+            ottla_wire::messages::api_versions_response::ApiVersionsResponse<'_>,
+        >(version, body)),
+        "ConsumerGroupDescribeRequest" => {
+            Some(strict::<consumer_group_describe_request::ConsumerGroupDescribeRequest<'_>>(version, body))
+        }
+        "ConsumerGroupDescribeResponse" => Some(strict::<
+            ottla_wire::messages::consumer_group_describe_response::ConsumerGroupDescribeResponse<'_>,
+        >(version, body)),
+        "ConsumerGroupHeartbeatRequest" => {
+            Some(strict::<consumer_group_heartbeat_request::ConsumerGroupHeartbeatRequest<'_>>(version, body))
+        }
+        "ConsumerGroupHeartbeatResponse" => Some(strict::<
+            ottla_wire::messages::consumer_group_heartbeat_response::ConsumerGroupHeartbeatResponse<'_>,
+        >(version, body)),
+        "ConsumerProtocolAssignment" => Some(strict::<
+            ottla_wire::messages::consumer_protocol_assignment::view::ConsumerProtocolAssignment<'_>,
+        >(version, body)),
+        "ConsumerProtocolSubscription" => Some(strict::<
+            ottla_wire::messages::consumer_protocol_subscription::view::ConsumerProtocolSubscription<'_>,
+        >(version, body)),
+        "ControlRecordTypeSchema" => Some(strict::<
+            ottla_wire::messages::control_record_type_schema::view::ControlRecordTypeSchema,
+        >(version, body)),
+        "CreatePartitionsRequest" => {
+            Some(strict::<create_partitions_request::CreatePartitionsRequest<'_>>(version, body))
+        }
+        "CreatePartitionsResponse" => Some(strict::<
+            ottla_wire::messages::create_partitions_response::CreatePartitionsResponse<'_>,
+        >(version, body)),
+        "CreateTopicsRequest" => {
+            Some(strict::<create_topics_request::CreateTopicsRequest<'_>>(version, body))
+        }
+        "CreateTopicsResponse" => Some(strict::<
+            ottla_wire::messages::create_topics_response::CreateTopicsResponse<'_>,
+        >(version, body)),
+        "DeleteGroupsRequest" => {
+            Some(strict::<delete_groups_request::DeleteGroupsRequest<'_>>(version, body))
+        }
+        "DeleteGroupsResponse" => Some(strict::<
+            ottla_wire::messages::delete_groups_response::DeleteGroupsResponse<'_>,
+        >(version, body)),
+        "DeleteRecordsRequest" => {
+            Some(strict::<delete_records_request::DeleteRecordsRequest<'_>>(version, body))
+        }
+        "DeleteRecordsResponse" => Some(strict::<
+            ottla_wire::messages::delete_records_response::DeleteRecordsResponse<'_>,
+        >(version, body)),
+        "DeleteTopicsRequest" => {
+            Some(strict::<delete_topics_request::DeleteTopicsRequest<'_>>(version, body))
+        }
+        "DeleteTopicsResponse" => Some(strict::<
+            ottla_wire::messages::delete_topics_response::DeleteTopicsResponse<'_>,
+        >(version, body)),
+        "DescribeClusterRequest" => {
+            Some(strict::<describe_cluster_request::DescribeClusterRequest>(version, body))
+        }
+        "DescribeClusterResponse" => Some(strict::<
+            ottla_wire::messages::describe_cluster_response::DescribeClusterResponse<'_>,
+        >(version, body)),
+        "DescribeConfigsRequest" => {
+            Some(strict::<describe_configs_request::DescribeConfigsRequest<'_>>(version, body))
+        }
+        "DescribeConfigsResponse" => Some(strict::<
+            ottla_wire::messages::describe_configs_response::DescribeConfigsResponse<'_>,
+        >(version, body)),
+        "DescribeGroupsRequest" => {
+            Some(strict::<describe_groups_request::DescribeGroupsRequest<'_>>(version, body))
+        }
+        "DescribeGroupsResponse" => Some(strict::<
+            ottla_wire::messages::describe_groups_response::DescribeGroupsResponse<'_>,
+        >(version, body)),
+        "DescribeTopicPartitionsRequest" => Some(strict::<
+            describe_topic_partitions_request::DescribeTopicPartitionsRequest<'_>,
+        >(version, body)),
+        "DescribeTopicPartitionsResponse" => Some(strict::<
+            ottla_wire::messages::describe_topic_partitions_response::DescribeTopicPartitionsResponse<'_>,
+        >(version, body)),
+        "EndTxnMarker" => {
+            Some(strict::<ottla_wire::messages::end_txn_marker::view::EndTxnMarker>(version, body))
+        }
+        "EndTxnRequest" => Some(strict::<end_txn_request::EndTxnRequest<'_>>(version, body)),
+        "EndTxnResponse" => {
+            Some(strict::<ottla_wire::messages::end_txn_response::EndTxnResponse>(version, body))
+        }
+        "FetchRequest" => Some(strict::<fetch_request::FetchRequest<'_>>(version, body)),
+        "FetchResponse" => {
+            Some(strict::<ottla_wire::messages::fetch_response::FetchResponse<'_>>(version, body))
+        }
+        "FindCoordinatorRequest" => {
+            Some(strict::<find_coordinator_request::FindCoordinatorRequest<'_>>(version, body))
+        }
+        "FindCoordinatorResponse" => Some(strict::<
+            ottla_wire::messages::find_coordinator_response::FindCoordinatorResponse<'_>,
+        >(version, body)),
+        "GetTelemetrySubscriptionsRequest" => Some(strict::<
+            get_telemetry_subscriptions_request::GetTelemetrySubscriptionsRequest,
+        >(version, body)),
+        "GetTelemetrySubscriptionsResponse" => Some(strict::<
+            ottla_wire::messages::get_telemetry_subscriptions_response::GetTelemetrySubscriptionsResponse<'_>,
+        >(version, body)),
+        "HeartbeatRequest" => Some(strict::<heartbeat_request::HeartbeatRequest<'_>>(version, body)),
+        "HeartbeatResponse" => {
+            Some(strict::<ottla_wire::messages::heartbeat_response::HeartbeatResponse>(version, body))
+        }
+        "InitProducerIdRequest" => {
+            Some(strict::<init_producer_id_request::InitProducerIdRequest<'_>>(version, body))
+        }
+        "InitProducerIdResponse" => Some(strict::<
+            ottla_wire::messages::init_producer_id_response::InitProducerIdResponse,
+        >(version, body)),
+        "JoinGroupRequest" => Some(strict::<join_group_request::JoinGroupRequest<'_>>(version, body)),
+        "JoinGroupResponse" => {
+            Some(strict::<ottla_wire::messages::join_group_response::JoinGroupResponse<'_>>(version, body))
+        }
+        "KRaftVersionRecord" => Some(strict::<
+            ottla_wire::messages::k_raft_version_record::view::KRaftVersionRecord,
+        >(version, body)),
+        "LeaderChangeMessage" => Some(strict::<
+            ottla_wire::messages::leader_change_message::view::LeaderChangeMessage<'_>,
+        >(version, body)),
+        "LeaveGroupRequest" => Some(strict::<leave_group_request::LeaveGroupRequest<'_>>(version, body)),
+        "LeaveGroupResponse" => {
+            Some(strict::<ottla_wire::messages::leave_group_response::LeaveGroupResponse<'_>>(version, body))
+        }
+        "ListGroupsRequest" => Some(strict::<list_groups_request::ListGroupsRequest<'_>>(version, body)),
+        "ListGroupsResponse" => {
+            Some(strict::<ottla_wire::messages::list_groups_response::ListGroupsResponse<'_>>(version, body))
+        }
+        "ListOffsetsRequest" => Some(strict::<list_offsets_request::ListOffsetsRequest<'_>>(version, body)),
+        "ListOffsetsResponse" => Some(strict::<
+            ottla_wire::messages::list_offsets_response::ListOffsetsResponse<'_>,
+        >(version, body)),
+        "MetadataRequest" => Some(strict::<metadata_request::MetadataRequest<'_>>(version, body)),
+        "MetadataResponse" => {
+            Some(strict::<ottla_wire::messages::metadata_response::MetadataResponse<'_>>(version, body))
+        }
+        "OffsetCommitRequest" => {
+            Some(strict::<offset_commit_request::OffsetCommitRequest<'_>>(version, body))
+        }
+        "OffsetCommitResponse" => Some(strict::<
+            ottla_wire::messages::offset_commit_response::OffsetCommitResponse<'_>,
+        >(version, body)),
+        "OffsetDeleteRequest" => {
+            Some(strict::<offset_delete_request::OffsetDeleteRequest<'_>>(version, body))
+        }
+        "OffsetDeleteResponse" => Some(strict::<
+            ottla_wire::messages::offset_delete_response::OffsetDeleteResponse<'_>,
+        >(version, body)),
+        "OffsetFetchRequest" => Some(strict::<offset_fetch_request::OffsetFetchRequest<'_>>(version, body)),
+        "OffsetFetchResponse" => Some(strict::<
+            ottla_wire::messages::offset_fetch_response::OffsetFetchResponse<'_>,
+        >(version, body)),
+        "OffsetForLeaderEpochRequest" => {
+            Some(strict::<offset_for_leader_epoch_request::OffsetForLeaderEpochRequest<'_>>(version, body))
+        }
+        "OffsetForLeaderEpochResponse" => Some(strict::<
+            ottla_wire::messages::offset_for_leader_epoch_response::OffsetForLeaderEpochResponse<'_>,
+        >(version, body)),
+        "ProduceRequest" => Some(strict::<produce_request::ProduceRequest<'_>>(version, body)),
+        "ProduceResponse" => {
+            Some(strict::<ottla_wire::messages::produce_response::ProduceResponse<'_>>(version, body))
+        }
+        "PushTelemetryRequest" => {
+            Some(strict::<push_telemetry_request::PushTelemetryRequest<'_>>(version, body))
+        }
+        "PushTelemetryResponse" => Some(strict::<
+            ottla_wire::messages::push_telemetry_response::PushTelemetryResponse,
+        >(version, body)),
+        "RequestHeader" => Some(strict::<request_header::view::RequestHeader<'_>>(version, body)),
+        "ResponseHeader" => Some(strict::<response_header::view::ResponseHeader>(version, body)),
+        "SaslAuthenticateRequest" => {
+            Some(strict::<sasl_authenticate_request::SaslAuthenticateRequest<'_>>(version, body))
+        }
+        "SaslAuthenticateResponse" => Some(strict::<
+            ottla_wire::messages::sasl_authenticate_response::SaslAuthenticateResponse<'_>,
+        >(version, body)),
+        "SaslHandshakeRequest" => {
+            Some(strict::<sasl_handshake_request::SaslHandshakeRequest<'_>>(version, body))
+        }
+        "SaslHandshakeResponse" => Some(strict::<
+            ottla_wire::messages::sasl_handshake_response::SaslHandshakeResponse<'_>,
+        >(version, body)),
+        "ShareAcknowledgeRequest" => {
+            Some(strict::<share_acknowledge_request::ShareAcknowledgeRequest<'_>>(version, body))
+        }
+        "ShareAcknowledgeResponse" => Some(strict::<
+            ottla_wire::messages::share_acknowledge_response::ShareAcknowledgeResponse<'_>,
+        >(version, body)),
+        "ShareFetchRequest" => Some(strict::<share_fetch_request::ShareFetchRequest<'_>>(version, body)),
+        "ShareFetchResponse" => {
+            Some(strict::<ottla_wire::messages::share_fetch_response::ShareFetchResponse<'_>>(version, body))
+        }
+        "ShareGroupDescribeRequest" => {
+            Some(strict::<share_group_describe_request::ShareGroupDescribeRequest<'_>>(version, body))
+        }
+        "ShareGroupDescribeResponse" => Some(strict::<
+            ottla_wire::messages::share_group_describe_response::ShareGroupDescribeResponse<'_>,
+        >(version, body)),
+        "ShareGroupHeartbeatRequest" => {
+            Some(strict::<share_group_heartbeat_request::ShareGroupHeartbeatRequest<'_>>(version, body))
+        }
+        "ShareGroupHeartbeatResponse" => Some(strict::<
+            ottla_wire::messages::share_group_heartbeat_response::ShareGroupHeartbeatResponse<'_>,
+        >(version, body)),
+        "SnapshotFooterRecord" => Some(strict::<
+            ottla_wire::messages::snapshot_footer_record::view::SnapshotFooterRecord,
+        >(version, body)),
+        "SnapshotHeaderRecord" => Some(strict::<
+            ottla_wire::messages::snapshot_header_record::view::SnapshotHeaderRecord,
+        >(version, body)),
+        "SyncGroupRequest" => Some(strict::<sync_group_request::SyncGroupRequest<'_>>(version, body)),
+        "SyncGroupResponse" => {
+            Some(strict::<ottla_wire::messages::sync_group_response::SyncGroupResponse<'_>>(version, body))
+        }
+        "TxnOffsetCommitRequest" => {
+            Some(strict::<txn_offset_commit_request::TxnOffsetCommitRequest<'_>>(version, body))
+        }
+        "TxnOffsetCommitResponse" => Some(strict::<
+            ottla_wire::messages::txn_offset_commit_response::TxnOffsetCommitResponse<'_>,
+        >(version, body)),
+        "VotersRecord" => {
+            Some(strict::<ottla_wire::messages::voters_record::view::VotersRecord<'_>>(version, body))
         }
         _ => None,
     }

@@ -220,6 +220,7 @@ fn wire(messages: &[Message], files: &mut BTreeMap<String, String>) {
 fn tests(messages: &[Message], files: &mut BTreeMap<String, String>) {
     let mut modules = String::new();
     let mut views = String::new();
+    let mut checks = String::new();
     let mut owners = String::new();
     let mut frames = String::new();
     for message in messages {
@@ -257,6 +258,7 @@ fn tests(messages: &[Message], files: &mut BTreeMap<String, String>) {
         };
         let view_name = unit.view_name(name, "'_");
         views.push_str(&format!("{name:?} => Some(decode::<{view}::{view_name}>(version, body)),\n"));
+        checks.push_str(&format!("{name:?} => Some(strict::<{view}::{view_name}>(version, body)),\n"));
         let encode = if message.kind == Kind::Request { "encode_request" } else { "encode" };
         if message.kind == Kind::Request {
             frames.push_str(&format!(
@@ -268,10 +270,13 @@ fn tests(messages: &[Message], files: &mut BTreeMap<String, String>) {
     let registry = format!(
         "{HEAD}//! Every message in the direction that `ottla-wire` lacks, and a register of all by name.\n\n\
          use ottla_wire::DecodeError;\nuse serde_json::Value;\n\n\
-         use crate::json::{{decode, encode, encode_frame, encode_request}};\n\n{modules}\n\
+         use crate::json::{{decode, encode, encode_frame, encode_request, strict}};\n\n{modules}\n\
          /// Decodes `body` as `message`: its JSON and the bytes left. `None` if there is no such message.\n\
          pub fn decode_to_json(message: &str, version: i16, body: &[u8]) \
          -> Option<Result<(Value, usize), DecodeError>> {{\nmatch message {{\n{views}_ => None,\n}}\n}}\n\n\
+         /// Decodes `body` as `message` and looks no further. `None` if there is no such message.\n\
+         pub fn check(message: &str, version: i16, body: &[u8]) -> Option<Result<(), DecodeError>> {{\n\
+         match message {{\n{checks}_ => None,\n}}\n}}\n\n\
          /// Encodes `json` as `message`. `None` if there is no such message.\n\
          pub fn encode_from_json(message: &str, version: i16, json: &Value) \
          -> Option<Result<Vec<u8>, String>> {{\nmatch message {{\n{owners}_ => None,\n}}\n}}\n\n\
