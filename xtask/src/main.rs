@@ -1,13 +1,21 @@
 //! `cargo xtask`: the commands of the project.
 
+mod checks;
+mod ci;
+mod command;
 mod r#gen;
 mod kafka;
+mod metadata;
+mod test;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
+  test                                      all tests; those on real Kafka where Java 17+, Maven and Python are
+  ci [CHECK...]                             everything that CI runs, or only these checks
+  vectors [DIR]                             the golden vectors of DIR, or the project's own
   gen [--check]                             message definitions to code, or only whether it is up to date
   gen --import FOLDER                       Kafka's JSON message definitions to ours
   kafka start [--version V] [--brokers N]   a real Kafka on loopback that stays until stopped
@@ -18,6 +26,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments.as_slice() {
+        ["test"] => test::run().and_then(test::Report::finish),
+        ["ci", only @ ..] => ci::run(only),
+        ["vectors", rest @ ..] => vectors(rest),
         ["gen"] => r#gen::run(false),
         ["gen", "--check"] => r#gen::run(true),
         ["gen", "--import", folder] => r#gen::import(folder.as_ref()),
@@ -31,4 +42,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The vectors need the library, which this program does not link to.
+fn vectors(rest: &[&str]) -> Result<(), String> {
+    let fixed = ["run", "--quiet", "--package", "ottla-tests", "--bin", "vectors", "--"];
+    // A folder is meant from where the user stands.
+    let here = std::env::current_dir().map_err(|e| format!("cannot tell the current folder: {e}"))?;
+    command::run(command::cargo(&[&fixed, rest].concat()).current_dir(here))
 }

@@ -58,7 +58,7 @@ impl Distribution {
         {
             return Err(Error::new(format!("{version:?} is not a Kafka version")));
         }
-        let missing = missing_tools();
+        let missing = missing_java();
         if !missing.is_empty() {
             return Err(Error::new(format!("real Kafka needs {}", missing.join(" and "))));
         }
@@ -120,8 +120,17 @@ impl Distribution {
     }
 }
 
-/// What a machine lacks for real Kafka; empty when it has everything.
+/// What a machine lacks for the suites on real Kafka; empty when it has everything.
 pub fn missing_tools() -> Vec<String> {
+    let mut missing = missing_java();
+    if output(Command::new("python3").args(["-c", "import venv, ensurepip"])).is_none() {
+        missing.push("Python 3 with venv (for the librdkafka member)".to_owned());
+    }
+    missing
+}
+
+/// What it lacks for a broker and our Java helpers.
+fn missing_java() -> Vec<String> {
     let mut missing = Vec::new();
     match java_major() {
         Some(major) if major >= 17 => {}

@@ -167,6 +167,22 @@ impl RecordSpec {
             .unwrap_or_else(|| u32::try_from(index % u64::from(self.partitions.max(1))).unwrap_or(0))
     }
 
+    /// FNV-1a over every field of every record, to see that both languages have the same formula.
+    pub fn digest(&self) -> u64 {
+        let mut digest = 0xCBF2_9CE4_8422_2325;
+        for record in self.indexes().map(|i| self.record(i)) {
+            add(&mut digest, Some(record.partition.to_string().as_bytes()));
+            add(&mut digest, Some(record.timestamp.to_string().as_bytes()));
+            add(&mut digest, record.key.as_deref());
+            add(&mut digest, record.value.as_deref());
+            for (key, value) in &record.headers {
+                add(&mut digest, Some(key));
+                add(&mut digest, value.as_deref());
+            }
+        }
+        digest
+    }
+
     fn hash(&self, index: u64) -> u64 {
         mix(self.seed ^ mix(index))
     }
@@ -226,6 +242,13 @@ impl RecordSpec {
             "codec": self.codec, "batch_size": self.batch_size, "linger_ms": self.linger_ms,
             "transactional_id": self.transactional_id, "abort": self.abort,
         })
+    }
+}
+
+fn add(digest: &mut u64, bytes: Option<&[u8]>) {
+    let mark = u64::from(bytes.is_some());
+    for byte in std::iter::once(mark).chain(bytes.unwrap_or_default().iter().map(|&b| u64::from(b))) {
+        *digest = (*digest ^ byte).wrapping_mul(0x100_0000_01B3);
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::error::Context;
 use crate::process::Lines;
 use crate::{Distribution, Error, RecordSpec, Result, unique};
 
@@ -276,6 +277,17 @@ impl Tool {
             result.push(produced);
         }
         Ok(result)
+    }
+
+    /// What [`RecordSpec::digest`] is in Java.
+    ///
+    /// # Errors
+    /// When the helper has ended.
+    pub fn digest(&mut self, spec: &RecordSpec) -> Result<u64> {
+        let mut command = spec.command("");
+        command["command"] = "digest".into();
+        let answer = self.call(&command)?;
+        u64::from_str_radix(&text(&answer["digest"]), 16).context(|| format!("no digest in {answer}"))
     }
 
     /// Makes broker `to` the leader of a partition and waits until it is.

@@ -32,6 +32,19 @@ fn records_arrive_where_the_tool_says() -> Result<()> {
 }
 
 #[test]
+fn the_formula_is_the_same_in_both_languages() -> Result<()> {
+    for version in versions() {
+        let kafka = shared(&version)?;
+        let spec =
+            RecordSpec::new(2_000).seed(u64::MAX - 5).partitions(7).nulls().headers().value_size(0, 300);
+        for spec in [spec.clone().big(40, 100_000), spec.partition(3).first(1 << 40), RecordSpec::new(10)] {
+            assert_eq!(kafka.tool()?.digest(&spec)?, spec.digest(), "{spec:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn a_transaction_leaves_its_marker() -> Result<()> {
     for version in versions() {
         let kafka = shared(&version)?;

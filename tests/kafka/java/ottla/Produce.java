@@ -4,9 +4,16 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.util.Arrays;
+import java.util.HashMap;
+import java.util.Map;
 import java.util.Properties;
 import java.util.concurrent.atomic.AtomicReference;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.ListOffsetsOptions;
+import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.common.IsolationLevel;
+import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /** Produces records by formula with Kafka's own producer and says where they went. */
@@ -60,10 +67,32 @@ final class Produce {
                 else producer.commitTransaction();
             }
         }
+        if (transaction != null) awaitMarkers(bootstrap, topic, last, counts);
         ArrayNode result = answer.putArray("partitions");
         for (int p = 0; p < partitions; p++) {
             if (counts[p] == 0) continue;
             result.addObject().put("partition", p).put("first", first[p]).put("last", last[p]).put("count", counts[p]);
+        }
+    }
+
+    /**
+     * The end of a transaction is answered before its markers are written. They are there when the last stable offset
+     * has passed the records.
+     */
+    private static void awaitMarkers(String bootstrap, String topic, long[] last, long[] counts) throws Exception {
+        Map<TopicPartition, OffsetSpec> request = new HashMap<>();
+        for (int p = 0; p < last.length; p++) {
+            if (counts[p] > 0) request.put(new TopicPartition(topic, p), OffsetSpec.latest());
+        }
+        ListOffsetsOptions options = new ListOffsetsOptions(IsolationLevel.READ_COMMITTED);
+        long deadline = System.nanoTime() + 30_000_000_000L;
+        try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
+            while (true) {
+                var stable = admin.listOffsets(request, options).all().get();
+                if (stable.entrySet().stream().allMatch(e -> e.getValue().offset() > last[e.getKey().partition()])) return;
+                if (System.nanoTime() > deadline) throw new IllegalStateException("no transaction markers: " + stable);
+                Thread.sleep(10);
+            }
         }
     }
 }

@@ -101,4 +101,27 @@ final class Records {
         return new ProducerRecord<>(topic, partition(index), firstTimestamp + index, key(index), value(index),
             headers(index));
     }
+
+    /** FNV-1a over every field of every record: both languages must say the same. */
+    long digest() {
+        long digest = 0xCBF29CE484222325L;
+        for (long i = first; i < first + count; i++) {
+            ProducerRecord<byte[], byte[]> record = record("t", i);
+            digest = add(digest, Long.toString(record.partition()).getBytes(StandardCharsets.US_ASCII));
+            digest = add(digest, Long.toString(record.timestamp()).getBytes(StandardCharsets.US_ASCII));
+            digest = add(digest, record.key());
+            digest = add(digest, record.value());
+            for (Header header : record.headers()) {
+                digest = add(digest, header.key().getBytes(StandardCharsets.UTF_8));
+                digest = add(digest, header.value());
+            }
+        }
+        return digest;
+    }
+
+    private static long add(long digest, byte[] bytes) {
+        digest = (digest ^ (bytes == null ? 0 : 1)) * 0x100000001B3L;
+        if (bytes != null) for (byte b : bytes) digest = (digest ^ (b & 0xFF)) * 0x100000001B3L;
+        return digest;
+    }
 }

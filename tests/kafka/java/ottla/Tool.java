@@ -75,6 +75,7 @@ public final class Tool {
         int partition = (int) Json.number(command, "partition", 0);
         switch (command.get("command").asText()) {
             case "produce" -> Produce.run(bootstrap, command, answer);
+            case "digest" -> answer.put("digest", Long.toHexString(new Records(command).digest()));
             case "create_topic" -> createTopic(topic, command, answer);
             case "delete_topic" -> admin.deleteTopics(List.of(topic)).all().get();
             case "create_partitions" -> admin.createPartitions(

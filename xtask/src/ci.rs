@@ -1,0 +1,106 @@
+//! `cargo xtask ci`: every check, each with its time. `.ci/run` calls it.
+
+use std::time::{Duration, Instant};
+
+use crate::checks::{Skipped, c_free, deny, directions, lengths, msrv, targets};
+use crate::command::{cargo, run as run_command};
+use crate::test::{self, Report};
+
+type Check = fn() -> Result<Skipped, String>;
+
+/// Fast ones first; the tests come last, after all of these.
+const CHECKS: [(&str, Check); 12] = [
+    ("fmt", || command(&["fmt", "--all", "--check"])),
+    ("gen", || crate::r#gen::run(true).map(|()| None)),
+    ("lengths", lengths::check),
+    ("directions", directions::check),
+    ("clippy", || command(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])),
+    ("features", features),
+    ("doc", doc),
+    ("wasm", targets::wasm),
+    ("systems", targets::other_systems),
+    ("no-c", c_free::check),
+    ("msrv", msrv::check),
+    ("deny", deny::check),
+];
+
+/// One line of the closing table.
+struct Line {
+    name: &'static str,
+    time: Duration,
+    result: Result<Skipped, String>,
+}
+
+/// Runs all checks and then the tests, or only the checks named in `only`.
+pub(crate) fn run(only: &[&str]) -> Result<(), String> {
+    let known = |name: &&str| *name == "test" || CHECKS.iter().any(|(check, _)| check == name);
+    if let Some(unknown) = only.iter().find(|name| !known(name)) {
+        let names: Vec<&str> = CHECKS.iter().map(|(name, _)| *name).collect();
+        return Err(format!("there is no check {unknown:?}; there are {}, test", names.join(", ")));
+    }
+    let wanted = |name: &str| only.is_empty() || only.contains(&name);
+    let mut lines = Vec::new();
+    for (name, check) in CHECKS.iter().filter(|(name, _)| wanted(name)) {
+        println!("\n== {name}");
+        let start = Instant::now();
+        let result = check();
+        if let Err(error) = &result {
+            println!("{error}");
+        }
+        lines.push(Line { name, time: start.elapsed(), result });
+    }
+    let mut report = Report::default();
+    if wanted("test") {
+        println!("\n== test");
+        let start = Instant::now();
+        let result = test::run().map(|r| report = r);
+        let time = start.elapsed();
+        let result = match result {
+            Ok(()) if report.failures.is_empty() => Ok(None),
+            Ok(()) => Err("tests failed".to_owned()),
+            Err(error) => Err(error),
+        };
+        lines.push(Line { name: "test", time, result });
+    }
+    close(&lines, report, wanted("test"))
+}
+
+fn close(lines: &[Line], report: Report, tested: bool) -> Result<(), String> {
+    println!("\n== times");
+    for Line { name, time, result } in lines {
+        let state = match result {
+            Ok(None) => "ok".to_owned(),
+            Ok(Some(skipped)) => format!("ok, but {skipped}"),
+            Err(_) => "FAILED".to_owned(),
+        };
+        println!("{name:<12}{:>8.1} s  {state}", time.as_secs_f64());
+    }
+    let total: Duration = lines.iter().map(|l| l.time).sum();
+    println!("{:<12}{:>8.1} s", "all", total.as_secs_f64());
+    let failed: Vec<&str> = lines.iter().filter(|l| l.result.is_err()).map(|l| l.name).collect();
+    let tests = if tested { report.finish() } else { Ok(()) };
+    if failed.is_empty() { tests } else { Err(format!("failed: {}", failed.join(", "))) }
+}
+
+fn command(arguments: &[&str]) -> Result<Skipped, String> {
+    run_command(&mut cargo(arguments)).map(|()| None)
+}
+
+/// The library with no codec and with each of them alone.
+fn features() -> Result<Skipped, String> {
+    for feature in ["", "gzip", "snappy", "lz4", "zstd"] {
+        let arguments = ["check", "-p", "ottla", "--locked", "--no-default-features", "--features", feature];
+        run_command(&mut cargo(&arguments))?;
+    }
+    Ok(None)
+}
+
+/// Twice: as users see the documentation, and as we do.
+fn doc() -> Result<Skipped, String> {
+    let public = ["doc", "--no-deps", "--locked", "-p", "ottla", "-p", "ottla-broker"];
+    let private = ["doc", "--no-deps", "--locked", "--workspace", "--document-private-items"];
+    for arguments in [&public[..], &private[..]] {
+        run_command(cargo(arguments).env("RUSTDOCFLAGS", "-D warnings"))?;
+    }
+    Ok(None)
+}

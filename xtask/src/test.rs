@@ -1,0 +1,160 @@
+//! `cargo xtask test`: everything that is a test, with one count at the end.
+
+use std::process::Command;
+
+use ottla_kafka::{KafkaCluster, missing_tools};
+
+use crate::command::{cargo, run_lines};
+use crate::metadata::Metadata;
+
+/// The versions of real Kafka, unless `OTTLA_KAFKA_VERSIONS` says otherwise.
+const VERSIONS: &str = "4.3.1,3.9.2";
+
+/// Integration tests with this prefix need real Kafka.
+const REAL: &str = "real_";
+
+/// How many tests passed and failed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counts {
+    passed: u64,
+    failed: u64,
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)
+    }
+}
+
+impl Counts {
+    /// Adds a line such as `test result: ok. 3 passed; 0 failed; 0 ignored; …`.
+    fn add(&mut self, line: &str) {
+        let Some((_, counts)) = line.split_once("test result: ").and_then(|(_, rest)| rest.split_once(". "))
+        else {
+            return;
+        };
+        for part in counts.split(';') {
+            match part.trim().split_once(' ') {
+                Some((number, "passed")) => self.passed += number.parse().unwrap_or(0),
+                Some((number, "failed")) => self.failed += number.parse().unwrap_or(0),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What the tests came to.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) counts: Counts,
+    /// What failed, one line each.
+    pub(crate) failures: Vec<String>,
+    /// What was not run and why, one line each.
+    pub(crate) skipped: Vec<String>,
+}
+
+impl Report {
+    /// Prints everything and closes with the counts on a line of their own.
+    pub(crate) fn finish(self) -> Result<(), String> {
+        for line in &self.skipped {
+            println!("skipped: {line}");
+        }
+        for line in &self.failures {
+            println!("FAILED: {line}");
+        }
+        println!("{}", self.counts);
+        if self.failures.is_empty() { Ok(()) } else { Err("the tests failed".to_owned()) }
+    }
+
+    fn run(&mut self, what: &str, command: &mut Command) {
+        let mut counts = self.counts;
+        match run_lines(command, |line| counts.add(line)) {
+            Ok(true) => {}
+            Ok(false) => self.failures.push(what.to_owned()),
+            Err(error) => self.failures.push(format!("{what}: {error}")),
+        }
+        self.counts = counts;
+    }
+}
+
+/// Runs everything.
+pub(crate) fn run() -> Result<Report, String> {
+    let metadata = Metadata::load()?;
+    let mut report = Report::default();
+    let tests: Vec<&str> = metadata.members().flat_map(|p| &p.tests).map(String::as_str).collect();
+    let (real, embedded): (Vec<&str>, Vec<&str>) = tests.into_iter().partition(|name| name.starts_with(REAL));
+
+    let mut arguments = vec!["test", "--no-fail-fast", "--lib", "--bins", "--examples"];
+    arguments.extend(embedded.iter().flat_map(|name| ["--test", name]));
+    report.run("unit tests, vectors and suites on the embedded broker", &mut without_kafka(&arguments));
+    report.run("doctests", &mut without_kafka(&["test", "--no-fail-fast", "--doc"]));
+    if !real.is_empty() {
+        real_kafka(&mut report, &real);
+    }
+    Ok(report)
+}
+
+/// Without the variables that would make a test start a Kafka of its own.
+fn without_kafka(arguments: &[&str]) -> Command {
+    let mut command = cargo(arguments);
+    command.env_remove("OTTLA_KAFKA_VERSIONS");
+    command
+}
+
+fn real_kafka(report: &mut Report, tests: &[&str]) {
+    let versions = std::env::var("OTTLA_KAFKA_VERSIONS").unwrap_or_else(|_| VERSIONS.to_owned());
+    let missing = missing_tools();
+    if !missing.is_empty() {
+        let text = format!(
+            "the suites on real Kafka ({}) on {versions}: this machine has no {}",
+            tests.join(", "),
+            missing.join(", no ")
+        );
+        if is_ci() {
+            report.failures.push(format!("{text} (in CI this is a failure)"));
+        } else {
+            report.skipped.push(text);
+        }
+        return;
+    }
+    // One after the other: brokers of several versions at once would only compete for the processors.
+    for version in versions.split(',').map(str::trim).filter(|v| !v.is_empty()) {
+        println!("starting Kafka {version}");
+        let cluster = match KafkaCluster::start(version, 1) {
+            Ok(cluster) => cluster,
+            Err(error) => {
+                report.failures.push(format!("Kafka {version} does not start: {error}"));
+                continue;
+            }
+        };
+        println!("Kafka {version} is ready at {}", cluster.bootstrap());
+        let mut arguments = vec!["test", "--no-fail-fast"];
+        arguments.extend(tests.iter().flat_map(|name| ["--test", name]));
+        let mut command = cargo(&arguments);
+        command
+            .env("OTTLA_KAFKA_VERSIONS", version)
+            .env(format!("OTTLA_KAFKA_BOOTSTRAP_{}", version.replace('.', "_")), cluster.bootstrap());
+        report.run(&format!("suites on real Kafka {version}"), &mut command);
+    }
+}
+
+/// Whether this is a run of CI, where nothing may be skipped.
+pub(crate) fn is_ci() -> bool {
+    std::env::var("CI").is_ok_and(|v| v == "true" || v == "1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_of_the_test_runner_are_added_up() {
+        let mut counts = Counts::default();
+        counts.add(
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.01s",
+        );
+        counts.add("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
+        counts.add("running 5 tests");
+        assert_eq!(counts.to_string(), "4 passed, 2 failed");
+    }
+}
