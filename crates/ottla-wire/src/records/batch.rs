@@ -54,7 +54,7 @@ impl Batch {
 
     /// The record that `span` was taken from; `span` must be of this batch.
     pub fn record_at(&self, span: &RecordSpan) -> RecordRef<'_> {
-        RecordRef { batch: self, data: &self.data, span: *span }
+        RecordRef { batch: self, span: *span }
     }
 
     /// What the records of a control batch say; of any other batch: nothing.
@@ -117,7 +117,7 @@ impl<'a> Iterator for Records<'a> {
         }
         let (span, _) = read_record(self.data, self.cursor.position as usize).ok()?;
         self.cursor = RecordCursor { position: span.end, index: self.cursor.index.wrapping_add(1) };
-        Some(RecordRef { batch: self.batch, data: self.data, span })
+        Some(RecordRef { batch: self.batch, span })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -147,7 +147,6 @@ pub struct RecordSpan {
 #[derive(Clone, Copy)]
 pub struct RecordRef<'a> {
     batch: &'a Batch,
-    data: &'a [u8],
     span: RecordSpan,
 }
 
@@ -187,20 +186,20 @@ impl<'a> RecordRef<'a> {
     /// The key; `None` is null, which is not the same as empty.
     #[inline]
     pub fn key(&self) -> Option<&'a [u8]> {
-        range(self.span.key_start, self.span.key_len).and_then(|at| self.data.get(at))
+        range(self.span.key_start, self.span.key_len).and_then(|at| self.batch.data.get(at))
     }
 
     /// The value; `None` is null (a tombstone), which is not the same as empty.
     #[inline]
     pub fn value(&self) -> Option<&'a [u8]> {
-        range(self.span.value_start, self.span.value_len).and_then(|at| self.data.get(at))
+        range(self.span.value_start, self.span.value_len).and_then(|at| self.batch.data.get(at))
     }
 
     /// The headers, in order, duplicates kept, read as the iterator advances.
     #[inline]
     pub fn headers(&self) -> Headers<'a> {
         let at = self.span.headers_start as usize..self.span.end as usize;
-        Headers { buf: self.data.get(at).unwrap_or_default(), left: self.span.header_count as usize }
+        Headers { buf: self.batch.data.get(at).unwrap_or_default(), left: self.span.header_count as usize }
     }
 
     /// The sequence number that the idempotent producer gave it (KIP-98).

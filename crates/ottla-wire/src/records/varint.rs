@@ -6,39 +6,51 @@
 /// Takes a zigzag varint of at most 5 bytes off the front of `buf`.
 #[inline(always)]
 pub(super) fn take_i32(buf: &mut &[u8]) -> Option<i32> {
-    let mut value = 0u32;
-    let mut rest = *buf;
-    let mut shift = 0u32;
-    while shift < 35 {
-        let (&byte, tail) = rest.split_first()?;
-        rest = tail;
-        value |= u32::from(byte & 0x7f).wrapping_shl(shift);
-        if byte < 0x80 {
+    let (&first, rest) = buf.split_first()?;
+    let mut value = u32::from(first);
+    *buf = rest;
+    if first >= 0x80 {
+        value &= 0x7f;
+        let mut shift = 7u32;
+        loop {
+            let (&byte, rest) = buf.split_first()?;
             *buf = rest;
-            return Some((value >> 1) as i32 ^ (value & 1).wrapping_neg() as i32);
+            value |= u32::from(byte & 0x7f).wrapping_shl(shift);
+            if byte < 0x80 {
+                break;
+            }
+            shift = shift.wrapping_add(7);
+            if shift > 28 {
+                return None;
+            }
         }
-        shift = shift.wrapping_add(7);
     }
-    None
+    Some((value >> 1) as i32 ^ (value & 1).wrapping_neg() as i32)
 }
 
 /// Takes a zigzag varint of at most 10 bytes off the front of `buf`.
 #[inline(always)]
 pub(super) fn take_i64(buf: &mut &[u8]) -> Option<i64> {
-    let mut value = 0u64;
-    let mut rest = *buf;
-    let mut shift = 0u32;
-    while shift < 70 {
-        let (&byte, tail) = rest.split_first()?;
-        rest = tail;
-        value |= u64::from(byte & 0x7f).wrapping_shl(shift);
-        if byte < 0x80 {
+    let (&first, rest) = buf.split_first()?;
+    let mut value = u64::from(first);
+    *buf = rest;
+    if first >= 0x80 {
+        value &= 0x7f;
+        let mut shift = 7u32;
+        loop {
+            let (&byte, rest) = buf.split_first()?;
             *buf = rest;
-            return Some((value >> 1) as i64 ^ (value & 1).wrapping_neg() as i64);
+            value |= u64::from(byte & 0x7f).wrapping_shl(shift);
+            if byte < 0x80 {
+                break;
+            }
+            shift = shift.wrapping_add(7);
+            if shift > 63 {
+                return None;
+            }
         }
-        shift = shift.wrapping_add(7);
     }
-    None
+    Some((value >> 1) as i64 ^ (value & 1).wrapping_neg() as i64)
 }
 
 /// Appends `value` as a zigzag varint.
@@ -61,4 +73,56 @@ pub(super) fn size_of_i64(value: i64) -> usize {
     let zigzag = (value.wrapping_shl(1) ^ (value >> 63)) as u64;
     let bits = 64u32.saturating_sub((zigzag | 1).leading_zeros());
     bits.div_ceil(7) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn i32_of(mut bytes: &[u8]) -> Option<(i32, usize)> {
+        let length = bytes.len();
+        take_i32(&mut bytes).map(|value| (value, length - bytes.len()))
+    }
+
+    fn i64_of(mut bytes: &[u8]) -> Option<(i64, usize)> {
+        let length = bytes.len();
+        take_i64(&mut bytes).map(|value| (value, length - bytes.len()))
+    }
+
+    /// What is written is read, in the size foretold, around every change of size.
+    #[test]
+    fn varints_round_trip() {
+        for bit in 0..64 {
+            for near in [-2i64, -1, 0, 1, 2] {
+                for value in
+                    [(1i64 << bit).wrapping_add(near), (1i64 << bit).wrapping_add(near).wrapping_neg()]
+                {
+                    let mut bytes = Vec::new();
+                    put_i64(&mut bytes, value);
+                    assert_eq!(bytes.len(), size_of_i64(value), "{value}");
+                    bytes.push(0x55);
+                    assert_eq!(i64_of(&bytes), Some((value, bytes.len() - 1)));
+                    if let Ok(small) = i32::try_from(value) {
+                        assert_eq!(i32_of(&bytes), Some((small, bytes.len() - 1)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// At most 5 and 10 bytes, whatever follows; longer than needed is legal, unterminated is not.
+    #[test]
+    fn varints_end_in_time() {
+        assert_eq!(i32_of(&[0x82, 0x80, 0x80, 0x80, 0x00]), Some((1, 5)));
+        assert_eq!(i32_of(&[0x82, 0x80, 0x80, 0x80, 0x80, 0x00]), None);
+        let mut long = vec![0x82; 9];
+        long.push(0);
+        assert_eq!(i64_of(&long).map(|(_, used)| used), Some(10));
+        long.insert(0, 0x82);
+        assert_eq!(i64_of(&long), None);
+        for length in 0..12 {
+            assert_eq!(i32_of(&vec![0x80; length]), None);
+            assert_eq!(i64_of(&vec![0x80; length]), None);
+        }
+    }
 }

@@ -189,6 +189,15 @@ fn lz4_frames_of_every_kind() {
             }
         }
     }
+    // The last byte of the only block, behind which its checksum stands.
+    let info = FrameInfo::new().block_checksums(true);
+    let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+    encoder.write_all(&zeros(20)).unwrap();
+    let mut frame = encoder.finish().unwrap();
+    let at = frame.len() - 9;
+    frame[at] ^= 1;
+    assert_corrupt(labelled(Compression::Lz4, &frame), "the checksum of a block is wrong");
+
     let (left, right) = payload.split_at(70_000);
     let skippable = [&[0x53, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
     let frames =
