@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use crate::checks::{Skipped, c_free, deny, directions, lengths, msrv, targets};
 use crate::command::{cargo, run as run_command};
+use crate::metadata::Metadata;
 use crate::test::{self, Report};
 
 type Check = fn() -> Result<Skipped, String>;
 
 /// Fast ones first; the tests come last, after all of these.
-const CHECKS: [(&str, Check); 12] = [
+const CHECKS: [(&str, Check); 13] = [
     ("fmt", || command(&["fmt", "--all", "--check"])),
     ("gen", || crate::r#gen::run(true).map(|()| None)),
     ("lengths", lengths::check),
@@ -22,6 +23,7 @@ const CHECKS: [(&str, Check); 12] = [
     ("no-c", c_free::check),
     ("msrv", msrv::check),
     ("deny", deny::check),
+    ("quickstart", quickstart),
 ];
 
 /// One line of the closing table.
@@ -103,4 +105,13 @@ fn doc() -> Result<Skipped, String> {
         run_command(cargo(arguments).env("RUSTDOCFLAGS", "-D warnings"))?;
     }
     Ok(None)
+}
+
+/// The README's first command, as it stands there.
+fn quickstart() -> Result<Skipped, String> {
+    let metadata = Metadata::load()?;
+    if !metadata.members().any(|p| p.examples.iter().any(|e| e == "quickstart")) {
+        return Ok(Some("there is no quickstart yet".to_owned()));
+    }
+    command(&["run", "--release", "--example", "quickstart"])
 }

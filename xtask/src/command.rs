@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 /// The root of the workspace.
 pub(crate) fn root() -> &'static Path {
@@ -73,10 +75,51 @@ pub(crate) fn run_lines(command: &mut Command, mut line: impl FnMut(&str)) -> Re
             bytes.clear();
         }
     }
-    child.wait().map(|status| status.success()).map_err(|e| format!("cannot wait for `{text}`: {e}"))
+    let status = child.wait().map_err(|e| format!("cannot wait for `{text}`: {e}"))?;
+    drop(done);
+    match watchdog.map(std::thread::JoinHandle::join) {
+        Some(Ok(true)) => Err(format!("`{text}` took longer than {limit:?}")),
+        _ => Ok(status.success()),
+    }
+}
+
+#[cfg(unix)]
+fn own_group(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    command.process_group(0);
+}
+
+#[cfg(not(unix))]
+fn own_group(_command: &mut Command) {}
+
+/// Only ever called with the id of a child that has not been waited for, so the id cannot be another's.
+fn kill_group(id: u32) {
+    let _ = Command::new("kill").args(["-s", "KILL", "--", &format!("-{id}")]).status();
 }
 
 fn show(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|w| w.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_beyond_its_limit_is_killed_with_its_children() {
+        let script = "echo begun; sleep 600 & wait";
+        let mut lines = Vec::new();
+        let limit = Some(Duration::from_millis(300));
+        let result = run_lines(&mut command("sh", &["-c", script]), limit, |l| lines.push(l.to_owned()));
+        assert!(result.is_err_and(|e| e.contains("longer than")));
+        assert_eq!(lines, ["begun"]);
+    }
+
+    #[test]
+    fn a_command_within_its_limit_tells_how_it_ended() {
+        let limit = Some(Duration::from_secs(60));
+        assert_eq!(run_lines(&mut command("true", &[]), limit, |_| ()), Ok(true));
+        assert_eq!(run_lines(&mut command("false", &[]), None, |_| ()), Ok(false));
+    }
 }

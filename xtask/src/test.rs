@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that is a test, with one count at the end.
 
 use std::process::Command;
+use std::time::Duration;
 
 use ottla_kafka::{KafkaCluster, missing_tools};
 
@@ -12,6 +13,9 @@ const VERSIONS: &str = "4.3.1,3.9.2";
 
 /// Integration tests with this prefix need real Kafka.
 const REAL: &str = "real_";
+
+/// How long one run of the test runner may take in CI.
+const LIMIT: Duration = Duration::from_secs(25 * 60);
 
 /// How many tests passed and failed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +72,9 @@ impl Report {
 
     fn run(&mut self, what: &str, command: &mut Command) {
         let mut counts = self.counts;
-        match run_lines(command, |line| counts.add(line)) {
+        // A person sees that a test hangs; and their interrupt should reach it, which it would not in its own group.
+        let limit = is_ci().then_some(LIMIT);
+        match run_lines(command, limit, |line| counts.add(line)) {
             Ok(true) => {}
             Ok(false) => self.failures.push(what.to_owned()),
             Err(error) => self.failures.push(format!("{what}: {error}")),
