@@ -57,11 +57,33 @@ pub(crate) fn output(command: &mut Command) -> Result<String, String> {
 }
 
 /// Runs it, shows each line of its standard output and hands it to `line` too. Tells whether it succeeded.
-pub(crate) fn run_lines(command: &mut Command, mut line: impl FnMut(&str)) -> Result<bool, String> {
+///
+/// With a limit, it and everything it started is killed after that time: a test that hangs must not hang CI.
+pub(crate) fn run_lines(
+    command: &mut Command,
+    limit: Option<Duration>,
+    mut line: impl FnMut(&str),
+) -> Result<bool, String> {
     let text = show(command);
     println!("$ {text}");
+    if limit.is_some() {
+        own_group(command);
+    }
     let mut child =
         command.stdout(Stdio::piped()).spawn().map_err(|e| format!("cannot run `{text}`: {e}"))?;
+    let (done, watched) = channel::<()>();
+    let watchdog = limit.map(|limit| {
+        let id = child.id();
+        std::thread::spawn(move || {
+            // The other end is dropped when the command has ended.
+            let late = watched.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
+            if late {
+                println!("still running after {limit:?}: killed");
+                kill_group(id);
+            }
+            late
+        })
+    });
     if let Some(out) = child.stdout.take() {
         let mut reader = BufReader::new(out);
         let mut bytes = Vec::new();
@@ -75,9 +97,11 @@ pub(crate) fn run_lines(command: &mut Command, mut line: impl FnMut(&str)) -> Re
             bytes.clear();
         }
     }
-    let status = child.wait().map_err(|e| format!("cannot wait for `{text}`: {e}"))?;
     drop(done);
-    match watchdog.map(std::thread::JoinHandle::join) {
+    // Before the wait: until then nobody else can have the id.
+    let late = watchdog.map(std::thread::JoinHandle::join);
+    let status = child.wait().map_err(|e| format!("cannot wait for `{text}`: {e}"))?;
+    match late {
         Some(Ok(true)) => Err(format!("`{text}` took longer than {limit:?}")),
         _ => Ok(status.success()),
     }
