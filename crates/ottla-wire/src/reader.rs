@@ -1,6 +1,10 @@
 //! Reads the primitives of a message from received bytes.
 //!
 //! No length is believed before it is compared with the bytes that are left, and nothing is allocated.
+//!
+//! The methods are `inline(always)` because the generated parsers are long and call them dozens of times, where the
+//! compiler stops inlining by itself: checking and walking a fetch response of 10,000 partitions took 22 to 24 ns a
+//! partition without and 17 to 20 ns with it.
 
 use crate::{Array, DecodeError, DecodeErrorKind, Element, Mode, Uuid, varint};
 
@@ -42,13 +46,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The version of the message.
-    #[inline]
+    #[inline(always)]
     pub const fn version(&self) -> i16 {
         self.version
     }
 
     /// Whether lengths are compact and structs end with tagged fields.
-    #[inline]
+    #[inline(always)]
     pub const fn flexible(&self) -> bool {
         self.flexible
     }
@@ -61,7 +65,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes that are left.
-    #[inline]
+    #[inline(always)]
     pub const fn remaining(&self) -> usize {
         self.rest.len()
     }
@@ -88,7 +92,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn fixed<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
         let Some((value, rest)) = self.rest.split_first_chunk::<N>() else {
             return Err(self.truncated(field, N));
@@ -97,7 +101,7 @@ impl<'a> Reader<'a> {
         Ok(*value)
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, length: usize, field: &'static str) -> Result<&'a [u8], DecodeError> {
         let Some((value, rest)) = self.rest.split_at_checked(length) else {
             return Err(self.truncated(field, length));
@@ -115,7 +119,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When it does not end or overflows.
-    #[inline]
+    #[inline(always)]
     pub fn unsigned_varint(&mut self, field: &'static str) -> Result<u32, DecodeError> {
         match varint::read_unsigned(self.rest) {
             Some((value, rest)) => {
@@ -127,7 +131,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A length that may be null: i16 or i32 wide in old versions, compact in new ones.
-    #[inline]
+    #[inline(always)]
     fn length<const SHORT: bool>(&mut self, field: &'static str) -> Result<Option<u32>, DecodeError> {
         if self.flexible {
             let length = self.unsigned_varint(field)?.checked_sub(1);
@@ -146,7 +150,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn not_null<T>(&self, value: Option<T>, field: &'static str) -> Result<T, DecodeError> {
         match value {
             Some(value) => Ok(value),
@@ -158,7 +162,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When it is null, cut or not UTF-8.
-    #[inline]
+    #[inline(always)]
     pub fn string<M: Mode>(&mut self, field: &'static str) -> Result<&'a str, DecodeError> {
         let value = self.nullable_string::<M>(field)?;
         self.not_null(value, field)
@@ -168,7 +172,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When it is cut or not UTF-8.
-    #[inline]
+    #[inline(always)]
     pub fn nullable_string<M: Mode>(&mut self, field: &'static str) -> Result<Option<&'a str>, DecodeError> {
         let Some(length) = self.length::<true>(field)? else { return Ok(None) };
         if length > i16::MAX as u32 {
@@ -188,7 +192,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When they are null or cut.
-    #[inline]
+    #[inline(always)]
     pub fn bytes(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
         let value = self.nullable_bytes(field)?;
         self.not_null(value, field)
@@ -198,7 +202,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When they are cut.
-    #[inline]
+    #[inline(always)]
     pub fn nullable_bytes(&mut self, field: &'static str) -> Result<Option<&'a [u8]>, DecodeError> {
         match self.length::<false>(field)? {
             Some(length) => self.take(length as usize, field).map(Some),
@@ -210,7 +214,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When it is null, or its count or an element is bad.
-    #[inline]
+    #[inline(always)]
     pub fn array<M: Mode, T: Element<'a>>(
         &mut self,
         field: &'static str,
@@ -223,6 +227,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When its count or an element is bad.
+    #[inline(always)]
     pub fn nullable_array<M: Mode, T: Element<'a>>(
         &mut self,
         field: &'static str,
@@ -264,7 +269,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When the count is bad.
-    #[inline]
+    #[inline(always)]
     pub fn tags(&mut self, field: &'static str) -> Result<Tags, DecodeError> {
         if !self.flexible {
             return Ok(Tags { left: 0, next: 0 });
@@ -282,14 +287,24 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When it is cut, comes twice or out of order.
-    #[inline]
+    #[inline(always)]
     pub fn next_tag(
         &mut self,
         tags: &mut Tags,
         field: &'static str,
     ) -> Result<Option<(u32, Self)>, DecodeError> {
-        let Some(left) = tags.left.checked_sub(1) else { return Ok(None) };
-        tags.left = left;
+        match tags.left.checked_sub(1) {
+            None => Ok(None),
+            Some(left) => {
+                tags.left = left;
+                self.read_tag(tags, field).map(Some)
+            }
+        }
+    }
+
+    /// Most structs have no tagged field at all: kept out of their way.
+    #[inline(never)]
+    fn read_tag(&mut self, tags: &mut Tags, field: &'static str) -> Result<(u32, Self), DecodeError> {
         let tag = self.unsigned_varint(field)?;
         if u64::from(tag) < tags.next {
             return Err(self.error(field, DecodeErrorKind::TagOrder { tag }));
@@ -299,14 +314,14 @@ impl<'a> Reader<'a> {
         let mut value = self.clone();
         value.rest = self.take(size as usize, field)?;
         value.end = self.offset();
-        Ok(Some((tag, value)))
+        Ok((tag, value))
     }
 
     /// Steps over the tagged fields of a struct that defines none. Nothing of them is kept.
     ///
     /// # Errors
     /// When they are damaged.
-    #[inline]
+    #[inline(always)]
     pub fn skip_tags(&mut self, field: &'static str) -> Result<(), DecodeError> {
         let mut tags = self.tags(field)?;
         while self.next_tag(&mut tags, field)?.is_some() {}
@@ -321,7 +336,7 @@ macro_rules! fixed {
             ///
             /// # Errors
             /// When it is cut.
-            #[inline]
+            #[inline(always)]
             pub fn $name(&mut self, field: &'static str) -> Result<$type, DecodeError> {
                 self.fixed(field).map($from)
             }

@@ -24,6 +24,7 @@ pub struct AddOffsetsToTxnRequest<'a> {
 }
 
 impl<'a> Element<'a> for AddOffsetsToTxnRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             transactional_id: r.string::<M>("TransactionalId")?,

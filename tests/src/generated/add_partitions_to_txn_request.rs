@@ -26,6 +26,7 @@ pub struct AddPartitionsToTxnRequest<'a> {
 }
 
 impl<'a> Element<'a> for AddPartitionsToTxnRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -62,6 +63,7 @@ pub struct AddPartitionsToTxnTopic<'a> {
 }
 
 impl<'a> Element<'a> for AddPartitionsToTxnTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             name: r.string::<M>("AddPartitionsToTxnTopic.Name")?,
@@ -88,6 +90,7 @@ pub struct AddPartitionsToTxnTransaction<'a> {
 }
 
 impl<'a> Element<'a> for AddPartitionsToTxnTransaction<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             transactional_id: r.string::<M>("AddPartitionsToTxnTransaction.TransactionalId")?,

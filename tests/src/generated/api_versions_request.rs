@@ -30,6 +30,7 @@ impl Default for ApiVersionsRequest<'_> {
 }
 
 impl<'a> Element<'a> for ApiVersionsRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

@@ -53,6 +53,7 @@ impl Default for ConsumerGroupHeartbeatRequest<'_> {
 }
 
 impl<'a> Element<'a> for ConsumerGroupHeartbeatRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -86,6 +87,7 @@ pub struct TopicPartitions<'a> {
 }
 
 impl<'a> Element<'a> for TopicPartitions<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             topic_id: r.uuid("TopicPartitions.TopicId")?,

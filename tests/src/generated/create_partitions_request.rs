@@ -22,6 +22,7 @@ pub struct CreatePartitionsRequest<'a> {
 }
 
 impl<'a> Element<'a> for CreatePartitionsRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             topics: r.array::<M, CreatePartitionsTopic<'_>>("Topics")?,
@@ -41,6 +42,7 @@ pub struct CreatePartitionsAssignment<'a> {
 }
 
 impl<'a> Element<'a> for CreatePartitionsAssignment<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self { broker_ids: r.array::<M, i32>("CreatePartitionsAssignment.BrokerIds")? };
         r.skip_tags("CreatePartitionsAssignment tagged fields")?;
@@ -66,6 +68,7 @@ impl Default for CreatePartitionsTopic<'_> {
 }
 
 impl<'a> Element<'a> for CreatePartitionsTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             name: r.string::<M>("CreatePartitionsTopic.Name")?,

@@ -28,6 +28,7 @@ impl Default for CreateTopicsRequest<'_> {
 }
 
 impl<'a> Element<'a> for CreateTopicsRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             topics: r.array::<M, CreatableTopic<'_>>("Topics")?,
@@ -49,6 +50,7 @@ pub struct CreatableReplicaAssignment<'a> {
 }
 
 impl<'a> Element<'a> for CreatableReplicaAssignment<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             partition_index: r.int32("CreatableReplicaAssignment.PartitionIndex")?,
@@ -75,6 +77,7 @@ pub struct CreatableTopic<'a> {
 }
 
 impl<'a> Element<'a> for CreatableTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             name: r.string::<M>("CreatableTopic.Name")?,
@@ -104,6 +107,7 @@ impl Default for CreatableTopicConfig<'_> {
 }
 
 impl<'a> Element<'a> for CreatableTopicConfig<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             name: r.string::<M>("CreatableTopicConfig.Name")?,

@@ -18,6 +18,7 @@ pub struct DeleteGroupsRequest<'a> {
 }
 
 impl<'a> Element<'a> for DeleteGroupsRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self { groups_names: r.array::<M, &str>("GroupsNames")? };
         r.skip_tags("tagged fields")?;

@@ -20,6 +20,7 @@ pub struct DeleteRecordsRequest<'a> {
 }
 
 impl<'a> Element<'a> for DeleteRecordsRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             topics: r.array::<M, DeleteRecordsTopic<'_>>("Topics")?,
@@ -40,6 +41,7 @@ pub struct DeleteRecordsPartition {
 }
 
 impl<'a> Element<'a> for DeleteRecordsPartition {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             partition_index: r.int32("DeleteRecordsPartition.PartitionIndex")?,
@@ -60,6 +62,7 @@ pub struct DeleteRecordsTopic<'a> {
 }
 
 impl<'a> Element<'a> for DeleteRecordsTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             name: r.string::<M>("DeleteRecordsTopic.Name")?,

@@ -22,6 +22,7 @@ pub struct DeleteTopicsRequest<'a> {
 }
 
 impl<'a> Element<'a> for DeleteTopicsRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -48,6 +49,7 @@ pub struct DeleteTopicState<'a> {
 }
 
 impl<'a> Element<'a> for DeleteTopicState<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             name: r.nullable_string::<M>("DeleteTopicState.Name")?,

@@ -28,6 +28,7 @@ impl Default for DescribeClusterRequest {
 }
 
 impl<'a> Element<'a> for DescribeClusterRequest {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

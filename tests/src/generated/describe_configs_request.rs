@@ -22,6 +22,7 @@ pub struct DescribeConfigsRequest<'a> {
 }
 
 impl<'a> Element<'a> for DescribeConfigsRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -52,6 +53,7 @@ impl Default for DescribeConfigsResource<'_> {
 }
 
 impl<'a> Element<'a> for DescribeConfigsResource<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             resource_type: r.int8("DescribeConfigsResource.ResourceType")?,

@@ -28,6 +28,7 @@ impl Default for DescribeTopicPartitionsRequest<'_> {
 }
 
 impl<'a> Element<'a> for DescribeTopicPartitionsRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             topics: r.array::<M, TopicRequest<'_>>("Topics")?,
@@ -49,6 +50,7 @@ pub struct Cursor<'a> {
 }
 
 impl<'a> Element<'a> for Cursor<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             topic_name: r.string::<M>("Cursor.TopicName")?,
@@ -67,6 +69,7 @@ pub struct TopicRequest<'a> {
 }
 
 impl<'a> Element<'a> for TopicRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self { name: r.string::<M>("TopicRequest.Name")? };
         r.skip_tags("TopicRequest tagged fields")?;

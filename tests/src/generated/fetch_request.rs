@@ -59,6 +59,7 @@ impl Default for FetchRequest<'_> {
 }
 
 impl<'a> Element<'a> for FetchRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let mut this = Self {
@@ -130,6 +131,7 @@ impl Default for FetchPartition {
 }
 
 impl<'a> Element<'a> for FetchPartition {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let mut this = Self {
@@ -172,6 +174,7 @@ pub struct FetchTopic<'a> {
 }
 
 impl<'a> Element<'a> for FetchTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -196,6 +199,7 @@ pub struct ForgottenTopic<'a> {
 }
 
 impl<'a> Element<'a> for ForgottenTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -224,6 +228,7 @@ impl Default for ReplicaState {
 }
 
 impl<'a> Element<'a> for ReplicaState {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             replica_id: r.int32("ReplicaState.ReplicaId")?,

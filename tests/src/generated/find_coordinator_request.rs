@@ -22,6 +22,7 @@ pub struct FindCoordinatorRequest<'a> {
 }
 
 impl<'a> Element<'a> for FindCoordinatorRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

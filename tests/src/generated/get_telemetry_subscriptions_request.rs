@@ -18,6 +18,7 @@ pub struct GetTelemetrySubscriptionsRequest {
 }
 
 impl<'a> Element<'a> for GetTelemetrySubscriptionsRequest {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self { client_instance_id: r.uuid("ClientInstanceId")? };
         r.skip_tags("tagged fields")?;

@@ -24,6 +24,7 @@ pub struct HeartbeatRequest<'a> {
 }
 
 impl<'a> Element<'a> for HeartbeatRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

@@ -41,6 +41,7 @@ impl Default for InitProducerIdRequest<'_> {
 }
 
 impl<'a> Element<'a> for InitProducerIdRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

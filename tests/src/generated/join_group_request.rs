@@ -47,6 +47,7 @@ impl Default for JoinGroupRequest<'_> {
 }
 
 impl<'a> Element<'a> for JoinGroupRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -74,6 +75,7 @@ pub struct JoinGroupRequestProtocol<'a> {
 }
 
 impl<'a> Element<'a> for JoinGroupRequestProtocol<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             name: r.string::<M>("JoinGroupRequestProtocol.Name")?,

@@ -22,6 +22,7 @@ pub struct LeaveGroupRequest<'a> {
 }
 
 impl<'a> Element<'a> for LeaveGroupRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -50,6 +51,7 @@ pub struct MemberIdentity<'a> {
 }
 
 impl<'a> Element<'a> for MemberIdentity<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

@@ -20,6 +20,7 @@ pub struct ListGroupsRequest<'a> {
 }
 
 impl<'a> Element<'a> for ListGroupsRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

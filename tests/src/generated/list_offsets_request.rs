@@ -24,6 +24,7 @@ pub struct ListOffsetsRequest<'a> {
 }
 
 impl<'a> Element<'a> for ListOffsetsRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -55,6 +56,7 @@ impl Default for ListOffsetsPartition {
 }
 
 impl<'a> Element<'a> for ListOffsetsPartition {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -81,6 +83,7 @@ pub struct ListOffsetsTopic<'a> {
 }
 
 impl<'a> Element<'a> for ListOffsetsTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             name: r.string::<M>("ListOffsetsTopic.Name")?,

@@ -35,6 +35,7 @@ impl Default for MetadataRequest<'_> {
 }
 
 impl<'a> Element<'a> for MetadataRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -76,6 +77,7 @@ impl Default for MetadataRequestTopic<'_> {
 }
 
 impl<'a> Element<'a> for MetadataRequestTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

@@ -41,6 +41,7 @@ impl Default for OffsetCommitRequest<'_> {
 }
 
 impl<'a> Element<'a> for OffsetCommitRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -81,6 +82,7 @@ impl Default for OffsetCommitRequestPartition<'_> {
 }
 
 impl<'a> Element<'a> for OffsetCommitRequestPartition<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -110,6 +112,7 @@ pub struct OffsetCommitRequestTopic<'a> {
 }
 
 impl<'a> Element<'a> for OffsetCommitRequestTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

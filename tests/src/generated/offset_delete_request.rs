@@ -20,6 +20,7 @@ pub struct OffsetDeleteRequest<'a> {
 }
 
 impl<'a> Element<'a> for OffsetDeleteRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         Ok(Self {
             group_id: r.string::<M>("GroupId")?,
@@ -36,6 +37,7 @@ pub struct OffsetDeleteRequestPartition {
 }
 
 impl<'a> Element<'a> for OffsetDeleteRequestPartition {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         Ok(Self { partition_index: r.int32("OffsetDeleteRequestPartition.PartitionIndex")? })
     }
@@ -51,6 +53,7 @@ pub struct OffsetDeleteRequestTopic<'a> {
 }
 
 impl<'a> Element<'a> for OffsetDeleteRequestTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.string::<M>("OffsetDeleteRequestTopic.Name")?,

@@ -30,6 +30,7 @@ impl Default for OffsetFetchRequest<'_> {
 }
 
 impl<'a> Element<'a> for OffsetFetchRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -75,6 +76,7 @@ impl Default for OffsetFetchRequestGroup<'_> {
 }
 
 impl<'a> Element<'a> for OffsetFetchRequestGroup<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -102,6 +104,7 @@ pub struct OffsetFetchRequestTopic<'a> {
 }
 
 impl<'a> Element<'a> for OffsetFetchRequestTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             name: r.string::<M>("OffsetFetchRequestTopic.Name")?,
@@ -124,6 +127,7 @@ pub struct OffsetFetchRequestTopics<'a> {
 }
 
 impl<'a> Element<'a> for OffsetFetchRequestTopics<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

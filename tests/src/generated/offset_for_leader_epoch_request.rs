@@ -26,6 +26,7 @@ impl Default for OffsetForLeaderEpochRequest<'_> {
 }
 
 impl<'a> Element<'a> for OffsetForLeaderEpochRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -55,6 +56,7 @@ impl Default for OffsetForLeaderPartition {
 }
 
 impl<'a> Element<'a> for OffsetForLeaderPartition {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             partition: r.int32("OffsetForLeaderPartition.Partition")?,
@@ -76,6 +78,7 @@ pub struct OffsetForLeaderTopic<'a> {
 }
 
 impl<'a> Element<'a> for OffsetForLeaderTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             topic: r.string::<M>("OffsetForLeaderTopic.Topic")?,

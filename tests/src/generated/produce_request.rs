@@ -24,6 +24,7 @@ pub struct ProduceRequest<'a> {
 }
 
 impl<'a> Element<'a> for ProduceRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             transactional_id: r.nullable_string::<M>("TransactionalId")?,
@@ -52,6 +53,7 @@ impl Default for PartitionProduceData<'_> {
 }
 
 impl<'a> Element<'a> for PartitionProduceData<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             index: r.int32("PartitionProduceData.Index")?,
@@ -74,6 +76,7 @@ pub struct TopicProduceData<'a> {
 }
 
 impl<'a> Element<'a> for TopicProduceData<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

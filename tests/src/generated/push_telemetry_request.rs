@@ -26,6 +26,7 @@ pub struct PushTelemetryRequest<'a> {
 }
 
 impl<'a> Element<'a> for PushTelemetryRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             client_instance_id: r.uuid("ClientInstanceId")?,

@@ -70,6 +70,7 @@ pub mod view {
     }
 
     impl<'a> Element<'a> for RequestHeader<'a> {
+        #[inline]
         fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
             let this = Self {
                 request_api_key: r.int16("RequestApiKey")?,

@@ -41,6 +41,7 @@ pub mod view {
     }
 
     impl<'a> Element<'a> for ResponseHeader {
+        #[inline]
         fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
             let this = Self { correlation_id: r.int32("CorrelationId")? };
             r.skip_tags("tagged fields")?;

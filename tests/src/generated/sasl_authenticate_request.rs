@@ -18,6 +18,7 @@ pub struct SaslAuthenticateRequest<'a> {
 }
 
 impl<'a> Element<'a> for SaslAuthenticateRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self { auth_bytes: r.bytes("AuthBytes")? };
         r.skip_tags("tagged fields")?;

@@ -18,6 +18,7 @@ pub struct SaslHandshakeRequest<'a> {
 }
 
 impl<'a> Element<'a> for SaslHandshakeRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         Ok(Self { mechanism: r.string::<M>("Mechanism")? })
     }

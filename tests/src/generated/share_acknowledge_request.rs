@@ -38,6 +38,7 @@ impl Default for ShareAcknowledgeRequest<'_> {
 }
 
 impl<'a> Element<'a> for ShareAcknowledgeRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -62,6 +63,7 @@ pub struct AcknowledgePartition<'a> {
 }
 
 impl<'a> Element<'a> for AcknowledgePartition<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             partition_index: r.int32("AcknowledgePartition.PartitionIndex")?,
@@ -83,6 +85,7 @@ pub struct AcknowledgeTopic<'a> {
 }
 
 impl<'a> Element<'a> for AcknowledgeTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             topic_id: r.uuid("AcknowledgeTopic.TopicId")?,
@@ -105,6 +108,7 @@ pub struct AcknowledgementBatch<'a> {
 }
 
 impl<'a> Element<'a> for AcknowledgementBatch<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             first_offset: r.int64("AcknowledgementBatch.FirstOffset")?,

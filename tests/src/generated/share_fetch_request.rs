@@ -59,6 +59,7 @@ impl Default for ShareFetchRequest<'_> {
 }
 
 impl<'a> Element<'a> for ShareFetchRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -92,6 +93,7 @@ pub struct AcknowledgementBatch<'a> {
 }
 
 impl<'a> Element<'a> for AcknowledgementBatch<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             first_offset: r.int64("AcknowledgementBatch.FirstOffset")?,
@@ -113,6 +115,7 @@ pub struct FetchPartition<'a> {
 }
 
 impl<'a> Element<'a> for FetchPartition<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             partition_index: r.int32("FetchPartition.PartitionIndex")?,
@@ -134,6 +137,7 @@ pub struct FetchTopic<'a> {
 }
 
 impl<'a> Element<'a> for FetchTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             topic_id: r.uuid("FetchTopic.TopicId")?,
@@ -154,6 +158,7 @@ pub struct ForgottenTopic<'a> {
 }
 
 impl<'a> Element<'a> for ForgottenTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             topic_id: r.uuid("ForgottenTopic.TopicId")?,

@@ -20,6 +20,7 @@ pub struct ShareGroupDescribeRequest<'a> {
 }
 
 impl<'a> Element<'a> for ShareGroupDescribeRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             group_ids: r.array::<M, &str>("GroupIds")?,

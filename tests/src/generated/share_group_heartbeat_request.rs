@@ -26,6 +26,7 @@ pub struct ShareGroupHeartbeatRequest<'a> {
 }
 
 impl<'a> Element<'a> for ShareGroupHeartbeatRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             group_id: r.string::<M>("GroupId")?,

@@ -30,6 +30,7 @@ pub struct SyncGroupRequest<'a> {
 }
 
 impl<'a> Element<'a> for SyncGroupRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -56,6 +57,7 @@ pub struct SyncGroupRequestAssignment<'a> {
 }
 
 impl<'a> Element<'a> for SyncGroupRequestAssignment<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             member_id: r.string::<M>("SyncGroupRequestAssignment.MemberId")?,

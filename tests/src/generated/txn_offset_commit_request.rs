@@ -47,6 +47,7 @@ impl Default for TxnOffsetCommitRequest<'_> {
 }
 
 impl<'a> Element<'a> for TxnOffsetCommitRequest<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -93,6 +94,7 @@ impl Default for TxnOffsetCommitRequestPartition<'_> {
 }
 
 impl<'a> Element<'a> for TxnOffsetCommitRequestPartition<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -123,6 +125,7 @@ pub struct TxnOffsetCommitRequestTopic<'a> {
 }
 
 impl<'a> Element<'a> for TxnOffsetCommitRequestTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

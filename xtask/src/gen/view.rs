@@ -80,6 +80,7 @@ fn decode(unit: &Unit<'_>, definition: &Struct, within: Versions, out: &mut Stri
     write!(
         out,
         "impl<'a> Element<'a> for {} {{\n\
+         #[inline]\n\
          fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {{\n\
          {version}{body}\n}}\n}}\n\n",
         unit.view_name(&definition.name, "'a")

@@ -18,6 +18,7 @@ pub struct AddPartitionsToTxnResponse<'a> {
 }
 
 impl<'a> Element<'a> for AddPartitionsToTxnResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -49,6 +50,7 @@ pub struct AddPartitionsToTxnPartitionResult {
 }
 
 impl<'a> Element<'a> for AddPartitionsToTxnPartitionResult {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             partition_index: r.int32("AddPartitionsToTxnPartitionResult.PartitionIndex")?,
@@ -69,6 +71,7 @@ pub struct AddPartitionsToTxnResult<'a> {
 }
 
 impl<'a> Element<'a> for AddPartitionsToTxnResult<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             transactional_id: r.string::<M>("AddPartitionsToTxnResult.TransactionalId")?,
@@ -90,6 +93,7 @@ pub struct AddPartitionsToTxnTopicResult<'a> {
 }
 
 impl<'a> Element<'a> for AddPartitionsToTxnTopicResult<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             name: r.string::<M>("AddPartitionsToTxnTopicResult.Name")?,

@@ -38,6 +38,7 @@ impl Default for ApiVersionsResponse<'_> {
 }
 
 impl<'a> Element<'a> for ApiVersionsResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let mut this = Self {
@@ -81,6 +82,7 @@ pub struct ApiVersion {
 }
 
 impl<'a> Element<'a> for ApiVersion {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             api_key: r.int16("ApiVersion.ApiKey")?,
@@ -104,6 +106,7 @@ pub struct FinalizedFeatureKey<'a> {
 }
 
 impl<'a> Element<'a> for FinalizedFeatureKey<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             name: r.string::<M>("FinalizedFeatureKey.Name")?,
@@ -127,6 +130,7 @@ pub struct SupportedFeatureKey<'a> {
 }
 
 impl<'a> Element<'a> for SupportedFeatureKey<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             name: r.string::<M>("SupportedFeatureKey.Name")?,

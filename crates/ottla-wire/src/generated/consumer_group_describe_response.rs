@@ -14,6 +14,7 @@ pub struct ConsumerGroupDescribeResponse<'a> {
 }
 
 impl<'a> Element<'a> for ConsumerGroupDescribeResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             throttle_time_ms: r.int32("ThrottleTimeMs")?,
@@ -32,6 +33,7 @@ pub struct Assignment<'a> {
 }
 
 impl<'a> Element<'a> for Assignment<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this =
             Self { topic_partitions: r.array::<M, TopicPartitions<'_>>("Assignment.TopicPartitions")? };
@@ -80,6 +82,7 @@ impl Default for DescribedGroup<'_> {
 }
 
 impl<'a> Element<'a> for DescribedGroup<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             error_code: r.int16("DescribedGroup.ErrorCode")?,
@@ -143,6 +146,7 @@ impl Default for Member<'_> {
 }
 
 impl<'a> Element<'a> for Member<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -175,6 +179,7 @@ pub struct TopicPartitions<'a> {
 }
 
 impl<'a> Element<'a> for TopicPartitions<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             topic_id: r.uuid("TopicPartitions.TopicId")?,

@@ -24,6 +24,7 @@ pub struct ConsumerGroupHeartbeatResponse<'a> {
 }
 
 impl<'a> Element<'a> for ConsumerGroupHeartbeatResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             throttle_time_ms: r.int32("ThrottleTimeMs")?,
@@ -47,6 +48,7 @@ pub struct Assignment<'a> {
 }
 
 impl<'a> Element<'a> for Assignment<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this =
             Self { topic_partitions: r.array::<M, TopicPartitions<'_>>("Assignment.TopicPartitions")? };
@@ -65,6 +67,7 @@ pub struct TopicPartitions<'a> {
 }
 
 impl<'a> Element<'a> for TopicPartitions<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             topic_id: r.uuid("TopicPartitions.TopicId")?,

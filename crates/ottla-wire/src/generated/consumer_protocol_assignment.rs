@@ -61,6 +61,7 @@ pub mod view {
     }
 
     impl<'a> Element<'a> for ConsumerProtocolAssignment<'a> {
+        #[inline]
         fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
             Ok(Self {
                 assigned_partitions: r.array::<M, TopicPartition<'_>>("AssignedPartitions")?,
@@ -79,6 +80,7 @@ pub mod view {
     }
 
     impl<'a> Element<'a> for TopicPartition<'a> {
+        #[inline]
         fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
             Ok(Self {
                 topic: r.string::<M>("TopicPartition.Topic")?,

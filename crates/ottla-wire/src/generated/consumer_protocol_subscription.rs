@@ -107,6 +107,7 @@ pub mod view {
     }
 
     impl<'a> Element<'a> for ConsumerProtocolSubscription<'a> {
+        #[inline]
         fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
             let version = r.version();
             Ok(Self {
@@ -133,6 +134,7 @@ pub mod view {
     }
 
     impl<'a> Element<'a> for TopicPartition<'a> {
+        #[inline]
         fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
             Ok(Self {
                 topic: r.string::<M>("TopicPartition.Topic")?,

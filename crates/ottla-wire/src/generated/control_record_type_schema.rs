@@ -37,6 +37,7 @@ pub mod view {
     }
 
     impl<'a> Element<'a> for ControlRecordTypeSchema {
+        #[inline]
         fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
             Ok(Self { type_: r.int16("Type")? })
         }

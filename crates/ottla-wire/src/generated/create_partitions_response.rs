@@ -14,6 +14,7 @@ pub struct CreatePartitionsResponse<'a> {
 }
 
 impl<'a> Element<'a> for CreatePartitionsResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             throttle_time_ms: r.int32("ThrottleTimeMs")?,
@@ -36,6 +37,7 @@ pub struct CreatePartitionsTopicResult<'a> {
 }
 
 impl<'a> Element<'a> for CreatePartitionsTopicResult<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             name: r.string::<M>("CreatePartitionsTopicResult.Name")?,

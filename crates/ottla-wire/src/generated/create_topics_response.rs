@@ -14,6 +14,7 @@ pub struct CreateTopicsResponse<'a> {
 }
 
 impl<'a> Element<'a> for CreateTopicsResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             throttle_time_ms: r.int32("ThrottleTimeMs")?,
@@ -46,6 +47,7 @@ impl Default for CreatableTopicConfigs<'_> {
 }
 
 impl<'a> Element<'a> for CreatableTopicConfigs<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             name: r.string::<M>("CreatableTopicConfigs.Name")?,
@@ -96,6 +98,7 @@ impl Default for CreatableTopicResult<'_> {
 }
 
 impl<'a> Element<'a> for CreatableTopicResult<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let mut this = Self {

@@ -14,6 +14,7 @@ pub struct DeleteGroupsResponse<'a> {
 }
 
 impl<'a> Element<'a> for DeleteGroupsResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             throttle_time_ms: r.int32("ThrottleTimeMs")?,
@@ -36,6 +37,7 @@ pub struct DeletableGroupResult<'a> {
 }
 
 impl<'a> Element<'a> for DeletableGroupResult<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

@@ -14,6 +14,7 @@ pub struct DeleteRecordsResponse<'a> {
 }
 
 impl<'a> Element<'a> for DeleteRecordsResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             throttle_time_ms: r.int32("ThrottleTimeMs")?,
@@ -36,6 +37,7 @@ pub struct DeleteRecordsPartitionResult {
 }
 
 impl<'a> Element<'a> for DeleteRecordsPartitionResult {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             partition_index: r.int32("DeleteRecordsPartitionResult.PartitionIndex")?,
@@ -57,6 +59,7 @@ pub struct DeleteRecordsTopicResult<'a> {
 }
 
 impl<'a> Element<'a> for DeleteRecordsTopicResult<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             name: r.string::<M>("DeleteRecordsTopicResult.Name")?,

@@ -14,6 +14,7 @@ pub struct DeleteTopicsResponse<'a> {
 }
 
 impl<'a> Element<'a> for DeleteTopicsResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             throttle_time_ms: r.int32("ThrottleTimeMs")?,
@@ -44,6 +45,7 @@ impl Default for DeletableTopicResult<'_> {
 }
 
 impl<'a> Element<'a> for DeletableTopicResult<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

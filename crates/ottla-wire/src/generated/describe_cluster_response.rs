@@ -41,6 +41,7 @@ impl Default for DescribeClusterResponse<'_> {
 }
 
 impl<'a> Element<'a> for DescribeClusterResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -74,6 +75,7 @@ pub struct DescribeClusterBroker<'a> {
 }
 
 impl<'a> Element<'a> for DescribeClusterBroker<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

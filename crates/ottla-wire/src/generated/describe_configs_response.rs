@@ -14,6 +14,7 @@ pub struct DescribeConfigsResponse<'a> {
 }
 
 impl<'a> Element<'a> for DescribeConfigsResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             throttle_time_ms: r.int32("ThrottleTimeMs")?,
@@ -61,6 +62,7 @@ impl Default for DescribeConfigsResourceResult<'_> {
 }
 
 impl<'a> Element<'a> for DescribeConfigsResourceResult<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -110,6 +112,7 @@ impl Default for DescribeConfigsResult<'_> {
 }
 
 impl<'a> Element<'a> for DescribeConfigsResult<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             error_code: r.int16("DescribeConfigsResult.ErrorCode")?,
@@ -141,6 +144,7 @@ impl Default for DescribeConfigsSynonym<'_> {
 }
 
 impl<'a> Element<'a> for DescribeConfigsSynonym<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             name: r.string::<M>("DescribeConfigsSynonym.Name")?,

@@ -14,6 +14,7 @@ pub struct DescribeGroupsResponse<'a> {
 }
 
 impl<'a> Element<'a> for DescribeGroupsResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -62,6 +63,7 @@ impl Default for DescribedGroup<'_> {
 }
 
 impl<'a> Element<'a> for DescribedGroup<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -105,6 +107,7 @@ pub struct DescribedGroupMember<'a> {
 }
 
 impl<'a> Element<'a> for DescribedGroupMember<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

@@ -16,6 +16,7 @@ pub struct DescribeTopicPartitionsResponse<'a> {
 }
 
 impl<'a> Element<'a> for DescribeTopicPartitionsResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             throttle_time_ms: r.int32("ThrottleTimeMs")?,
@@ -37,6 +38,7 @@ pub struct Cursor<'a> {
 }
 
 impl<'a> Element<'a> for Cursor<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             topic_name: r.string::<M>("Cursor.TopicName")?,
@@ -87,6 +89,7 @@ impl Default for DescribeTopicPartitionsResponsePartition<'_> {
 }
 
 impl<'a> Element<'a> for DescribeTopicPartitionsResponsePartition<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             error_code: r.int16("DescribeTopicPartitionsResponsePartition.ErrorCode")?,
@@ -139,6 +142,7 @@ impl Default for DescribeTopicPartitionsResponseTopic<'_> {
 }
 
 impl<'a> Element<'a> for DescribeTopicPartitionsResponseTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             error_code: r.int16("DescribeTopicPartitionsResponseTopic.ErrorCode")?,

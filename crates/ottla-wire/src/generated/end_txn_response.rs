@@ -24,6 +24,7 @@ impl Default for EndTxnResponse {
 }
 
 impl<'a> Element<'a> for EndTxnResponse {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

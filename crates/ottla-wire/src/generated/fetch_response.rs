@@ -20,6 +20,7 @@ pub struct FetchResponse<'a> {
 }
 
 impl<'a> Element<'a> for FetchResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let mut this = Self {
@@ -50,6 +51,7 @@ pub struct AbortedTransaction {
 }
 
 impl<'a> Element<'a> for AbortedTransaction {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             producer_id: r.int64("AbortedTransaction.ProducerId")?,
@@ -76,6 +78,7 @@ impl Default for EpochEndOffset {
 }
 
 impl<'a> Element<'a> for EpochEndOffset {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             epoch: r.int32("EpochEndOffset.Epoch")?,
@@ -98,6 +101,7 @@ pub struct FetchableTopicResponse<'a> {
 }
 
 impl<'a> Element<'a> for FetchableTopicResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -126,6 +130,7 @@ impl Default for LeaderIdAndEpoch {
 }
 
 impl<'a> Element<'a> for LeaderIdAndEpoch {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             leader_id: r.int32("LeaderIdAndEpoch.LeaderId")?,
@@ -150,6 +155,7 @@ pub struct NodeEndpoint<'a> {
 }
 
 impl<'a> Element<'a> for NodeEndpoint<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             node_id: r.int32("NodeEndpoint.NodeId")?,
@@ -208,6 +214,7 @@ impl Default for PartitionData<'_> {
 }
 
 impl<'a> Element<'a> for PartitionData<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let mut this = Self {
@@ -263,6 +270,7 @@ impl Default for SnapshotId {
 }
 
 impl<'a> Element<'a> for SnapshotId {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self { end_offset: r.int64("SnapshotId.EndOffset")?, epoch: r.int32("SnapshotId.Epoch")? };
         r.skip_tags("SnapshotId tagged fields")?;

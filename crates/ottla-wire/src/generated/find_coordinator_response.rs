@@ -38,6 +38,7 @@ impl Default for FindCoordinatorResponse<'_> {
 }
 
 impl<'a> Element<'a> for FindCoordinatorResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -86,6 +87,7 @@ impl Default for Coordinator<'_> {
 }
 
 impl<'a> Element<'a> for Coordinator<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             key: r.string::<M>("Coordinator.Key")?,

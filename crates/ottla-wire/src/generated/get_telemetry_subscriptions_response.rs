@@ -28,6 +28,7 @@ pub struct GetTelemetrySubscriptionsResponse<'a> {
 }
 
 impl<'a> Element<'a> for GetTelemetrySubscriptionsResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             throttle_time_ms: r.int32("ThrottleTimeMs")?,

@@ -14,6 +14,7 @@ pub struct HeartbeatResponse {
 }
 
 impl<'a> Element<'a> for HeartbeatResponse {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

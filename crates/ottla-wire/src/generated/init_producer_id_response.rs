@@ -35,6 +35,7 @@ impl Default for InitProducerIdResponse {
 }
 
 impl<'a> Element<'a> for InitProducerIdResponse {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

@@ -44,6 +44,7 @@ impl Default for JoinGroupResponse<'_> {
 }
 
 impl<'a> Element<'a> for JoinGroupResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -78,6 +79,7 @@ pub struct JoinGroupResponseMember<'a> {
 }
 
 impl<'a> Element<'a> for JoinGroupResponseMember<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

@@ -43,6 +43,7 @@ pub mod view {
     }
 
     impl<'a> Element<'a> for KRaftVersionRecord {
+        #[inline]
         fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
             let this = Self { version: r.int16("Version")?, k_raft_version: r.int16("KRaftVersion")? };
             r.skip_tags("tagged fields")?;

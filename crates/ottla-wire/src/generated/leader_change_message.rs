@@ -76,6 +76,7 @@ pub mod view {
     }
 
     impl<'a> Element<'a> for LeaderChangeMessage<'a> {
+        #[inline]
         fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
             let this = Self {
                 version: r.int16("Version")?,
@@ -98,6 +99,7 @@ pub mod view {
     }
 
     impl<'a> Element<'a> for Voter {
+        #[inline]
         fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
             let version = r.version();
             let this = Self {

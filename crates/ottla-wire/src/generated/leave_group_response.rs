@@ -16,6 +16,7 @@ pub struct LeaveGroupResponse<'a> {
 }
 
 impl<'a> Element<'a> for LeaveGroupResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -50,6 +51,7 @@ impl Default for MemberResponse<'_> {
 }
 
 impl<'a> Element<'a> for MemberResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             member_id: r.string::<M>("MemberResponse.MemberId")?,

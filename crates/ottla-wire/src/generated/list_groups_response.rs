@@ -16,6 +16,7 @@ pub struct ListGroupsResponse<'a> {
 }
 
 impl<'a> Element<'a> for ListGroupsResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -42,6 +43,7 @@ pub struct ListedGroup<'a> {
 }
 
 impl<'a> Element<'a> for ListedGroup<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

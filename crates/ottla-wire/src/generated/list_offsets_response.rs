@@ -14,6 +14,7 @@ pub struct ListOffsetsResponse<'a> {
 }
 
 impl<'a> Element<'a> for ListOffsetsResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -47,6 +48,7 @@ impl Default for ListOffsetsPartitionResponse {
 }
 
 impl<'a> Element<'a> for ListOffsetsPartitionResponse {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -75,6 +77,7 @@ pub struct ListOffsetsTopicResponse<'a> {
 }
 
 impl<'a> Element<'a> for ListOffsetsTopicResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             name: r.string::<M>("ListOffsetsTopicResponse.Name")?,

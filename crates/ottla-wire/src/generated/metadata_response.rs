@@ -38,6 +38,7 @@ impl Default for MetadataResponse<'_> {
 }
 
 impl<'a> Element<'a> for MetadataResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -72,6 +73,7 @@ pub struct MetadataResponseBroker<'a> {
 }
 
 impl<'a> Element<'a> for MetadataResponseBroker<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -119,6 +121,7 @@ impl Default for MetadataResponsePartition<'_> {
 }
 
 impl<'a> Element<'a> for MetadataResponsePartition<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -170,6 +173,7 @@ impl Default for MetadataResponseTopic<'_> {
 }
 
 impl<'a> Element<'a> for MetadataResponseTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

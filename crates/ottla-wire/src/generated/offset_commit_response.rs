@@ -14,6 +14,7 @@ pub struct OffsetCommitResponse<'a> {
 }
 
 impl<'a> Element<'a> for OffsetCommitResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -35,6 +36,7 @@ pub struct OffsetCommitResponsePartition {
 }
 
 impl<'a> Element<'a> for OffsetCommitResponsePartition {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             partition_index: r.int32("OffsetCommitResponsePartition.PartitionIndex")?,
@@ -57,6 +59,7 @@ pub struct OffsetCommitResponseTopic<'a> {
 }
 
 impl<'a> Element<'a> for OffsetCommitResponseTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

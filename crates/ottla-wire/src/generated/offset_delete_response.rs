@@ -16,6 +16,7 @@ pub struct OffsetDeleteResponse<'a> {
 }
 
 impl<'a> Element<'a> for OffsetDeleteResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         Ok(Self {
             error_code: r.int16("ErrorCode")?,
@@ -35,6 +36,7 @@ pub struct OffsetDeleteResponsePartition {
 }
 
 impl<'a> Element<'a> for OffsetDeleteResponsePartition {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         Ok(Self {
             partition_index: r.int32("OffsetDeleteResponsePartition.PartitionIndex")?,
@@ -53,6 +55,7 @@ pub struct OffsetDeleteResponseTopic<'a> {
 }
 
 impl<'a> Element<'a> for OffsetDeleteResponseTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.string::<M>("OffsetDeleteResponseTopic.Name")?,

@@ -18,6 +18,7 @@ pub struct OffsetFetchResponse<'a> {
 }
 
 impl<'a> Element<'a> for OffsetFetchResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -51,6 +52,7 @@ pub struct OffsetFetchResponseGroup<'a> {
 }
 
 impl<'a> Element<'a> for OffsetFetchResponseGroup<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             group_id: r.string::<M>("OffsetFetchResponseGroup.GroupId")?,
@@ -90,6 +92,7 @@ impl Default for OffsetFetchResponsePartition<'_> {
 }
 
 impl<'a> Element<'a> for OffsetFetchResponsePartition<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -136,6 +139,7 @@ impl Default for OffsetFetchResponsePartitions<'_> {
 }
 
 impl<'a> Element<'a> for OffsetFetchResponsePartitions<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             partition_index: r.int32("OffsetFetchResponsePartitions.PartitionIndex")?,
@@ -159,6 +163,7 @@ pub struct OffsetFetchResponseTopic<'a> {
 }
 
 impl<'a> Element<'a> for OffsetFetchResponseTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             name: r.string::<M>("OffsetFetchResponseTopic.Name")?,
@@ -182,6 +187,7 @@ pub struct OffsetFetchResponseTopics<'a> {
 }
 
 impl<'a> Element<'a> for OffsetFetchResponseTopics<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

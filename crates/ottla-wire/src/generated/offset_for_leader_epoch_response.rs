@@ -14,6 +14,7 @@ pub struct OffsetForLeaderEpochResponse<'a> {
 }
 
 impl<'a> Element<'a> for OffsetForLeaderEpochResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             throttle_time_ms: r.int32("ThrottleTimeMs")?,
@@ -44,6 +45,7 @@ impl Default for EpochEndOffset {
 }
 
 impl<'a> Element<'a> for EpochEndOffset {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             error_code: r.int16("EpochEndOffset.ErrorCode")?,
@@ -66,6 +68,7 @@ pub struct OffsetForLeaderTopicResult<'a> {
 }
 
 impl<'a> Element<'a> for OffsetForLeaderTopicResult<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             topic: r.string::<M>("OffsetForLeaderTopicResult.Topic")?,

@@ -16,6 +16,7 @@ pub struct ProduceResponse<'a> {
 }
 
 impl<'a> Element<'a> for ProduceResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let mut this = Self {
@@ -44,6 +45,7 @@ pub struct BatchIndexAndErrorMessage<'a> {
 }
 
 impl<'a> Element<'a> for BatchIndexAndErrorMessage<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             batch_index: r.int32("BatchIndexAndErrorMessage.BatchIndex")?,
@@ -71,6 +73,7 @@ impl Default for LeaderIdAndEpoch {
 }
 
 impl<'a> Element<'a> for LeaderIdAndEpoch {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             leader_id: r.int32("LeaderIdAndEpoch.LeaderId")?,
@@ -95,6 +98,7 @@ pub struct NodeEndpoint<'a> {
 }
 
 impl<'a> Element<'a> for NodeEndpoint<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             node_id: r.int32("NodeEndpoint.NodeId")?,
@@ -144,6 +148,7 @@ impl Default for PartitionProduceResponse<'_> {
 }
 
 impl<'a> Element<'a> for PartitionProduceResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let mut this = Self {
@@ -192,6 +197,7 @@ pub struct TopicProduceResponse<'a> {
 }
 
 impl<'a> Element<'a> for TopicProduceResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

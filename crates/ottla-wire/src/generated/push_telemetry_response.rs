@@ -14,6 +14,7 @@ pub struct PushTelemetryResponse {
 }
 
 impl<'a> Element<'a> for PushTelemetryResponse {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self { throttle_time_ms: r.int32("ThrottleTimeMs")?, error_code: r.int16("ErrorCode")? };
         r.skip_tags("tagged fields")?;

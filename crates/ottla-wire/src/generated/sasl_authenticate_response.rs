@@ -24,6 +24,7 @@ impl Default for SaslAuthenticateResponse<'_> {
 }
 
 impl<'a> Element<'a> for SaslAuthenticateResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

@@ -14,6 +14,7 @@ pub struct SaslHandshakeResponse<'a> {
 }
 
 impl<'a> Element<'a> for SaslHandshakeResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         Ok(Self { error_code: r.int16("ErrorCode")?, mechanisms: r.array::<M, &str>("Mechanisms")? })
     }

@@ -22,6 +22,7 @@ pub struct ShareAcknowledgeResponse<'a> {
 }
 
 impl<'a> Element<'a> for ShareAcknowledgeResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -47,6 +48,7 @@ pub struct LeaderIdAndEpoch {
 }
 
 impl<'a> Element<'a> for LeaderIdAndEpoch {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             leader_id: r.int32("LeaderIdAndEpoch.LeaderId")?,
@@ -71,6 +73,7 @@ pub struct NodeEndpoint<'a> {
 }
 
 impl<'a> Element<'a> for NodeEndpoint<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             node_id: r.int32("NodeEndpoint.NodeId")?,
@@ -97,6 +100,7 @@ pub struct PartitionData<'a> {
 }
 
 impl<'a> Element<'a> for PartitionData<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             partition_index: r.int32("PartitionData.PartitionIndex")?,
@@ -119,6 +123,7 @@ pub struct ShareAcknowledgeTopicResponse<'a> {
 }
 
 impl<'a> Element<'a> for ShareAcknowledgeTopicResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             topic_id: r.uuid("ShareAcknowledgeTopicResponse.TopicId")?,

@@ -22,6 +22,7 @@ pub struct ShareFetchResponse<'a> {
 }
 
 impl<'a> Element<'a> for ShareFetchResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             throttle_time_ms: r.int32("ThrottleTimeMs")?,
@@ -48,6 +49,7 @@ pub struct AcquiredRecords {
 }
 
 impl<'a> Element<'a> for AcquiredRecords {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             first_offset: r.int64("AcquiredRecords.FirstOffset")?,
@@ -69,6 +71,7 @@ pub struct LeaderIdAndEpoch {
 }
 
 impl<'a> Element<'a> for LeaderIdAndEpoch {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             leader_id: r.int32("LeaderIdAndEpoch.LeaderId")?,
@@ -93,6 +96,7 @@ pub struct NodeEndpoint<'a> {
 }
 
 impl<'a> Element<'a> for NodeEndpoint<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             node_id: r.int32("NodeEndpoint.NodeId")?,
@@ -142,6 +146,7 @@ impl Default for PartitionData<'_> {
 }
 
 impl<'a> Element<'a> for PartitionData<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {
@@ -173,6 +178,7 @@ pub struct ShareFetchableTopicResponse<'a> {
 }
 
 impl<'a> Element<'a> for ShareFetchableTopicResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             topic_id: r.uuid("ShareFetchableTopicResponse.TopicId")?,

@@ -14,6 +14,7 @@ pub struct ShareGroupDescribeResponse<'a> {
 }
 
 impl<'a> Element<'a> for ShareGroupDescribeResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             throttle_time_ms: r.int32("ThrottleTimeMs")?,
@@ -32,6 +33,7 @@ pub struct Assignment<'a> {
 }
 
 impl<'a> Element<'a> for Assignment<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this =
             Self { topic_partitions: r.array::<M, TopicPartitions<'_>>("Assignment.TopicPartitions")? };
@@ -80,6 +82,7 @@ impl Default for DescribedGroup<'_> {
 }
 
 impl<'a> Element<'a> for DescribedGroup<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             error_code: r.int16("DescribedGroup.ErrorCode")?,
@@ -117,6 +120,7 @@ pub struct Member<'a> {
 }
 
 impl<'a> Element<'a> for Member<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             member_id: r.string::<M>("Member.MemberId")?,
@@ -144,6 +148,7 @@ pub struct TopicPartitions<'a> {
 }
 
 impl<'a> Element<'a> for TopicPartitions<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             topic_id: r.uuid("TopicPartitions.TopicId")?,

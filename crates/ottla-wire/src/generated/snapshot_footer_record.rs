@@ -38,6 +38,7 @@ pub mod view {
     }
 
     impl<'a> Element<'a> for SnapshotFooterRecord {
+        #[inline]
         fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
             let this = Self { version: r.int16("Version")? };
             r.skip_tags("tagged fields")?;

@@ -43,6 +43,7 @@ pub mod view {
     }
 
     impl<'a> Element<'a> for SnapshotHeaderRecord {
+        #[inline]
         fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
             let this = Self {
                 version: r.int16("Version")?,

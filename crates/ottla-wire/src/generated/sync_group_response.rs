@@ -20,6 +20,7 @@ pub struct SyncGroupResponse<'a> {
 }
 
 impl<'a> Element<'a> for SyncGroupResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

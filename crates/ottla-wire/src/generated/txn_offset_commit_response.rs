@@ -14,6 +14,7 @@ pub struct TxnOffsetCommitResponse<'a> {
 }
 
 impl<'a> Element<'a> for TxnOffsetCommitResponse<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             throttle_time_ms: r.int32("ThrottleTimeMs")?,
@@ -34,6 +35,7 @@ pub struct TxnOffsetCommitResponsePartition {
 }
 
 impl<'a> Element<'a> for TxnOffsetCommitResponsePartition {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let this = Self {
             partition_index: r.int32("TxnOffsetCommitResponsePartition.PartitionIndex")?,
@@ -56,6 +58,7 @@ pub struct TxnOffsetCommitResponseTopic<'a> {
 }
 
 impl<'a> Element<'a> for TxnOffsetCommitResponseTopic<'a> {
+    #[inline]
     fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
         let version = r.version();
         let this = Self {

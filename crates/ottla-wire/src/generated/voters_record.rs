@@ -106,6 +106,7 @@ pub mod view {
     }
 
     impl<'a> Element<'a> for VotersRecord<'a> {
+        #[inline]
         fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
             let this = Self { version: r.int16("Version")?, voters: r.array::<M, Voter<'_>>("Voters")? };
             r.skip_tags("tagged fields")?;
@@ -125,6 +126,7 @@ pub mod view {
     }
 
     impl<'a> Element<'a> for Endpoint<'a> {
+        #[inline]
         fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
             let this = Self {
                 name: r.string::<M>("Endpoint.Name")?,
@@ -146,6 +148,7 @@ pub mod view {
     }
 
     impl<'a> Element<'a> for KRaftVersionFeature {
+        #[inline]
         fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
             let this = Self {
                 min_supported_version: r.int16("KRaftVersionFeature.MinSupportedVersion")?,
@@ -170,6 +173,7 @@ pub mod view {
     }
 
     impl<'a> Element<'a> for Voter<'a> {
+        #[inline]
         fn parse<M: Mode>(r: &mut Reader<'a>, _field: &'static str) -> Result<Self, DecodeError> {
             let this = Self {
                 voter_id: r.int32("Voter.VoterId")?,
