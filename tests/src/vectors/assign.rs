@@ -52,13 +52,8 @@ pub fn timings(dir: &Path) -> Vec<(String, Duration, Duration)> {
         .collect()
 }
 
-/// `subscription/userdata.jsonl`: what the sticky assignors add to a subscription and take from it.
-pub fn userdata(dir: &Path) -> Vec<(String, Result<(), String>)> {
-    let all = lines(&dir.join("subscription/userdata.jsonl"));
-    all.iter().map(|line| (text(&line["id"]).to_owned(), check_userdata(line))).collect()
-}
-
-fn check_userdata(line: &Value) -> Result<(), String> {
+/// A line of `subscription/userdata.jsonl`: what the sticky assignors add to a subscription and take from it.
+pub fn userdata_line(line: &Value) -> Result<(), String> {
     let assignor = assignor(line)?;
     let subscription = &line["inSubscription"];
     let member = GroupMember {

@@ -19,8 +19,7 @@ pub fn run(dir: &Path) -> Report {
                 Some("subscription") => subscription(&line),
                 Some("assignment") => assignment(&line),
                 Some("decode") => decode(&line),
-                // User data are a matter of the assignors.
-                Some("userdata") => continue,
+                Some("userdata") => super::assign::userdata_line(&line),
                 _ => Err(format!("no reader for {name}")),
             };
             report.count(&id, outcome);

@@ -32,6 +32,9 @@ mod round_robin;
 mod uniform;
 mod user_data;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
