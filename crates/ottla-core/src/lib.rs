@@ -1,4 +1,26 @@
-//! The sans-IO state machines of ottla, an Apache Kafka consumer: no tokio, no clock, no random numbers of its own.
+//! The sans-IO state machines of ottla, an Apache Kafka consumer.
+//!
+//! Private to the `ottla` crate: no promise of stability is made for this API.
+//!
+//! One owner, no async, no clock, no random numbers of its own. A [`Client`](client::Client) is driven by
+//! `handle_*` inputs and commands, and drained through `poll_*`. The contract, checked in debug builds:
+//! **after every mutation the caller drains `poll_*` to quiescence; a spurious timeout is a no-op.**
+//! The same seed and the same inputs give byte-identical outputs.
 #![forbid(unsafe_code)]
 
 pub mod assignor;
+mod backoff;
+pub mod config;
+pub mod delivery;
+mod error;
+pub mod group;
+mod ids;
+mod rng;
+mod time;
+
+pub use backoff::Backoff;
+pub use error::{CommitError, Error, ErrorKind};
+pub use ids::{BrokerId, CommandId, ConnectionId, LeaderEpoch, OwnershipEpoch, TopicPartition};
+pub use ottla_wire::Uuid as TopicId;
+pub use rng::Rng;
+pub use time::Timestamp;

@@ -1,0 +1,169 @@
+//! What the core needs to know; `ottla::Builder` documents each setting for users and checks the values.
+
+use std::time::Duration;
+
+use crate::assignor::Assignor;
+
+/// The configuration of one client.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Told to brokers in every request.
+    pub client_id: String,
+    /// Where to begin: host and port.
+    pub bootstrap: Vec<(String, u16)>,
+    /// The group, if there is one.
+    pub group: Option<GroupConfig>,
+    /// Where to begin without a committed offset, or when the offset is confirmed out of range.
+    pub auto_offset_reset: OffsetReset,
+    /// How offsets are committed.
+    pub commit: CommitMode,
+    /// Whether records of transactions that are open or aborted are handed out.
+    pub isolation_level: IsolationLevel,
+    /// Whether each batch's CRC is verified.
+    pub check_crcs: bool,
+    /// The rack the client is in, told to brokers (KIP-392) and to the group's leader (KIP-881).
+    pub client_rack: Option<String>,
+    /// Whether an unknown topic may be created by asking for its metadata.
+    pub allow_auto_create_topics: bool,
+    /// Whether an event says that a partition was read to its end.
+    pub partition_eof: bool,
+    /// Bound of the byte ledger: fetched frames and decompressed data.
+    pub max_buffered_bytes: usize,
+    /// Most records in one `Batch`.
+    pub max_batch_records: usize,
+    /// Most bytes that one batch of the wire may decompress to.
+    pub max_decompressed_batch_bytes: usize,
+    /// Largest frame accepted from a broker.
+    pub max_frame_bytes: usize,
+    /// Manual commits: how far delivery may run ahead of the oldest record that is not marked.
+    pub max_unmarked: usize,
+    /// Fetch: answer only when this many bytes are there …
+    pub fetch_min_bytes: i32,
+    /// … or this time is over.
+    pub fetch_max_wait: Duration,
+    /// Fetch: most bytes in one response (soft: the first batch always comes).
+    pub fetch_max_bytes: i32,
+    /// Fetch: most bytes of one partition in one response (soft).
+    pub max_partition_fetch_bytes: i32,
+    /// A request without an answer for this long fails and closes its connection.
+    pub request_timeout: Duration,
+    /// Connecting and negotiating may take this long.
+    pub connection_setup_timeout: Duration,
+    /// First and longest wait before a broker is connected to again.
+    pub reconnect_backoff: (Duration, Duration),
+    /// First and longest wait before a failed request is sent again.
+    pub retry_backoff: (Duration, Duration),
+    /// Metadata is asked for anew after this long.
+    pub metadata_max_age: Duration,
+    /// Budget of a query or a commit, retries included.
+    pub default_api_timeout: Duration,
+}
+
+/// The group side of the configuration.
+#[derive(Clone, Debug)]
+pub struct GroupConfig {
+    /// `group.id`.
+    pub group_id: String,
+    /// `group.instance.id` of a static member (KIP-345).
+    pub group_instance_id: Option<String>,
+    /// Without a heartbeat for this long the coordinator takes the member for dead.
+    pub session_timeout: Duration,
+    /// How often a heartbeat is sent.
+    pub heartbeat_interval: Duration,
+    /// How long the group waits for members to rejoin.
+    pub rebalance_timeout: Duration,
+    /// How long the reader may stay away while something is there for it. `None`: for ever.
+    pub max_poll_interval: Option<Duration>,
+    /// How long a revocation waits for work in hand.
+    pub revoke_timeout: Duration,
+    /// In order of preference.
+    pub assignors: Vec<Assignor>,
+    /// Whether a static member leaves the group on close too.
+    pub leave_on_close: bool,
+}
+
+/// Where to begin when no offset is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OffsetReset {
+    /// At the oldest record.
+    Earliest,
+    /// Behind the newest record.
+    Latest,
+    /// Nowhere: it is an error.
+    Error,
+    /// At the first record that is not older than this (KIP-1106).
+    ByDuration(Duration),
+}
+
+/// Which records of transactions are handed out (KIP-98).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IsolationLevel {
+    /// All of them.
+    ReadUncommitted,
+    /// Only those of committed transactions, up to the last stable offset.
+    ReadCommitted,
+}
+
+/// How offsets are committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CommitMode {
+    /// What is done, every `interval`, on revocation and on close.
+    Auto {
+        /// Time between two commits.
+        interval: Duration,
+    },
+    /// What the user commits or marks.
+    Manual,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            client_id: "ottla".to_owned(),
+            bootstrap: Vec::new(),
+            group: None,
+            auto_offset_reset: OffsetReset::Earliest,
+            commit: CommitMode::Auto { interval: Duration::from_secs(5) },
+            isolation_level: IsolationLevel::ReadUncommitted,
+            check_crcs: true,
+            client_rack: None,
+            allow_auto_create_topics: false,
+            partition_eof: false,
+            max_buffered_bytes: 64 << 20,
+            max_batch_records: 10_000,
+            max_decompressed_batch_bytes: 128 << 20,
+            max_frame_bytes: 100 << 20,
+            max_unmarked: 100_000,
+            fetch_min_bytes: 1,
+            fetch_max_wait: Duration::from_millis(500),
+            fetch_max_bytes: 1 << 20,
+            max_partition_fetch_bytes: 1 << 20,
+            request_timeout: Duration::from_secs(30),
+            connection_setup_timeout: Duration::from_secs(10),
+            reconnect_backoff: (Duration::from_millis(50), Duration::from_secs(1)),
+            retry_backoff: (Duration::from_millis(100), Duration::from_secs(1)),
+            metadata_max_age: Duration::from_secs(300),
+            default_api_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+impl GroupConfig {
+    /// The defaults for the group `group_id`.
+    pub fn new(group_id: impl Into<String>) -> Self {
+        Self {
+            group_id: group_id.into(),
+            group_instance_id: None,
+            session_timeout: Duration::from_secs(45),
+            heartbeat_interval: Duration::from_secs(3),
+            rebalance_timeout: Duration::from_secs(300),
+            max_poll_interval: Some(Duration::from_secs(300)),
+            revoke_timeout: Duration::from_secs(60),
+            assignors: vec![Assignor::CooperativeSticky],
+            leave_on_close: false,
+        }
+    }
+}
