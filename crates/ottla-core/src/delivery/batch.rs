@@ -1,0 +1,364 @@
+//! What a read hands out.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use ottla_wire::records::{self as wire, RecordCursor};
+
+use super::ledger::Pin;
+use super::record::{Record, RecordRef};
+use super::token::{CommitToken, Ownership};
+use crate::{LeaderEpoch, TopicPartition};
+
+/// Consecutive records of one partition.
+///
+/// Iterating `&batch` gives [`RecordRef`]s and allocates nothing. [`records`](Self::records) gives owned
+/// [`Record`]s, which share the batch's memory: a record that is kept keeps the buffer it came in alive, for
+/// uncompressed data that is the whole fetch response. [`detach`](Self::detach) copies instead.
+///
+/// With `Commit::Auto` the batch is done, and committed at the next interval, when the reader came back for more
+/// *and* this batch and every `Record` of it are dropped. Data that was copied out cannot be seen.
+#[derive(Clone)]
+pub struct Batch(pub(super) Arc<BatchInner>);
+
+pub(super) struct BatchInner {
+    pub(super) ownership: Arc<Ownership>,
+    pub(super) parts: Parts,
+    /// The position before: where the first record's mark begins.
+    pub(super) start: i64,
+    /// The position after: behind the last record and behind the offsets next to it that hold none.
+    pub(super) end: i64,
+    /// Offset of the last record.
+    pub(super) last: i64,
+    /// The number of records.
+    pub(super) count: usize,
+    /// Read one by one: the position of the reader, and up to where it came back with no record alive.
+    /// `i64::MIN`: not read one by one.
+    pub(super) yielded: AtomicI64,
+    pub(super) returned: AtomicI64,
+}
+
+/// Mostly one: no allocation for that.
+pub(super) enum Parts {
+    One(Part),
+    Many(Box<[Part]>),
+}
+
+/// Records of one batch of the wire, from a cursor on.
+pub(super) struct Part {
+    pub(super) batch: wire::Batch,
+    pub(super) cursor: RecordCursor,
+    pub(super) count: usize,
+    pub(super) _pin: Option<Pin>,
+}
+
+impl Part {
+    pub(super) fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        LeaderEpoch::from_wire(self.batch.header().partition_leader_epoch)
+    }
+}
+
+impl Parts {
+    pub(super) fn as_slice(&self) -> &[Part] {
+        match self {
+            Self::One(part) => std::slice::from_ref(part),
+            Self::Many(parts) => parts,
+        }
+    }
+}
+
+impl BatchInner {
+    pub(super) fn part(&self, index: usize) -> Option<&Part> {
+        self.parts.as_slice().get(index)
+    }
+
+    pub(super) fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        self.parts.as_slice().last().and_then(Part::leader_epoch)
+    }
+
+    /// The leader epoch of the last record below `offset`.
+    pub(super) fn leader_epoch_below(&self, offset: i64) -> Option<LeaderEpoch> {
+        let parts = self.parts.as_slice();
+        parts.iter().rev().find(|p| p.batch.header().base_offset < offset).and_then(Part::leader_epoch)
+    }
+
+    /// The token of the record at `offset`, `gap` offsets without a record lying before it.
+    pub(super) fn record_token(&self, offset: i64, gap: u32, epoch: Option<LeaderEpoch>) -> CommitToken {
+        let next = if offset == self.last { self.end } else { offset.saturating_add(1) };
+        let from = match gap {
+            u32::MAX => self.end_before(offset),
+            gap => offset.saturating_sub(i64::from(gap)),
+        };
+        CommitToken {
+            ownership: Arc::clone(&self.ownership),
+            from,
+            next,
+            leader_epoch: epoch,
+            metadata: None,
+        }
+    }
+}
+
+impl BatchInner {
+    /// The offset behind the record before `offset`, for gaps that do not fit: found by walking.
+    fn end_before(&self, offset: i64) -> i64 {
+        let mut end = self.start;
+        for part in self.parts.as_slice() {
+            for record in part.batch.iter_from(part.cursor).take(part.count) {
+                if record.offset() >= offset {
+                    return end;
+                }
+                end = record.offset().saturating_add(1);
+            }
+        }
+        end
+    }
+}
+
+impl Drop for BatchInner {
+    fn drop(&mut self) {
+        self.ownership.signals.handle_dropped();
+    }
+}
+
+impl Batch {
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        self.0.ownership.topic_partition.topic()
+    }
+
+    /// The partition's number.
+    pub fn partition(&self) -> i32 {
+        self.0.ownership.topic_partition.partition()
+    }
+
+    /// Topic and partition.
+    pub fn topic_partition(&self) -> &TopicPartition {
+        &self.0.ownership.topic_partition
+    }
+
+    /// The number of records; a batch has at least one.
+    pub fn len(&self) -> usize {
+        self.0.count
+    }
+
+    /// Whether it has no record, which is never so.
+    pub fn is_empty(&self) -> bool {
+        self.0.count == 0
+    }
+
+    /// The offset of the first record.
+    pub fn first_offset(&self) -> i64 {
+        self.iter().next().map_or(self.0.start, |record| record.offset())
+    }
+
+    /// The offset of the last record.
+    pub fn last_offset(&self) -> i64 {
+        self.0.last
+    }
+
+    /// The position after the batch: behind the last record, and behind control records and offsets that
+    /// compaction or an abort left empty next to it.
+    pub fn next_offset(&self) -> i64 {
+        self.0.end
+    }
+
+    /// The leader epoch of the last record, if the broker told one (KIP-320).
+    pub fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        self.0.leader_epoch()
+    }
+
+    /// The records in order.
+    pub fn iter(&self) -> BatchIter<'_> {
+        BatchIter { inner: &self.0, part: 0, records: None, left: 0, total: self.0.count, expected: self.0.start }
+    }
+
+    /// The records in order, owned: each shares this batch's memory and keeps it from counting as done.
+    pub fn records(&self) -> BatchRecords {
+        BatchRecords { walk: Walk::new(&self.0), inner: Arc::clone(&self.0) }
+    }
+
+    /// Stands for all records of the batch.
+    pub fn token(&self) -> CommitToken {
+        CommitToken {
+            ownership: Arc::clone(&self.0.ownership),
+            from: self.0.start,
+            next: self.0.end,
+            leader_epoch: self.0.leader_epoch(),
+            metadata: None,
+        }
+    }
+
+    /// Whether the partition is still owned as it was when the batch was handed out. If not, the records stay
+    /// readable, the tokens are refused, and whoever owns the partition now sees the records again.
+    pub fn is_owned(&self) -> bool {
+        self.0.ownership.is_alive()
+    }
+
+    /// A copy of the records in memory of their own, so that the buffer they came in is freed. It is not
+    /// tracked: with `Commit::Auto` the batch counts as done although the copy is alive. Tokens stay usable.
+    #[must_use]
+    pub fn detach(self) -> Self {
+        let parts = self.0.parts.as_slice().iter();
+        let mut parts: Vec<Part> = parts
+            .map(|part| Part {
+                batch: part.batch.detached(),
+                cursor: part.cursor,
+                count: part.count,
+                _pin: None,
+            })
+            .collect();
+        let parts = match parts.pop() {
+            Some(part) if parts.is_empty() => Parts::One(part),
+            last => Parts::Many(parts.into_iter().chain(last).collect()),
+        };
+        let BatchInner { start, end, last, count, .. } = *self.0;
+        Self(Arc::new(BatchInner {
+            ownership: Arc::clone(&self.0.ownership),
+            parts,
+            start,
+            end,
+            last,
+            count,
+            yielded: AtomicI64::new(i64::MIN),
+            returned: AtomicI64::new(i64::MIN),
+        }))
+    }
+
+    pub(super) fn yielded(&self) -> i64 {
+        self.0.yielded.load(Ordering::SeqCst)
+    }
+}
+
+impl fmt::Debug for Batch {
+    /// Offsets and sizes, no content.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("topic_partition", self.topic_partition())
+            .field("first_offset", &self.first_offset())
+            .field("next_offset", &self.next_offset())
+            .field("records", &self.len())
+            .field("is_owned", &self.is_owned())
+            .finish()
+    }
+}
+
+impl<'a> IntoIterator for &'a Batch {
+    type Item = RecordRef<'a>;
+    type IntoIter = BatchIter<'a>;
+
+    fn into_iter(self) -> BatchIter<'a> {
+        self.iter()
+    }
+}
+
+/// The records of a [`Batch`], borrowed.
+#[derive(Clone)]
+pub struct BatchIter<'a> {
+    inner: &'a Arc<BatchInner>,
+    /// The part that comes after the one that `records` walks.
+    part: usize,
+    records: Option<wire::Records<'a>>,
+    /// What is left of the part that `records` walks.
+    left: usize,
+    /// What is left altogether.
+    total: usize,
+    /// The offset behind the record before.
+    expected: i64,
+}
+
+impl<'a> Iterator for BatchIter<'a> {
+    type Item = RecordRef<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<RecordRef<'a>> {
+        while self.left == 0 {
+            let part = self.inner.part(self.part)?;
+            self.part += 1;
+            self.left = part.count;
+            self.records = Some(part.batch.iter_from(part.cursor));
+        }
+        let record = self.records.as_mut()?.next()?;
+        self.left -= 1;
+        self.total = self.total.saturating_sub(1);
+        let offset = record.offset();
+        let gap = u32::try_from(offset.saturating_sub(self.expected)).unwrap_or(u32::MAX);
+        self.expected = offset.saturating_add(1);
+        Some(RecordRef { record, inner: self.inner, part: (self.part - 1) as u32, gap })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.total, Some(self.total))
+    }
+}
+
+impl ExactSizeIterator for BatchIter<'_> {}
+
+impl fmt::Debug for BatchIter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchIter").field("left", &self.total).finish()
+    }
+}
+
+/// A place in a batch that owns nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Walk {
+    pub(super) part: usize,
+    /// Within the part; meaningless when `left` is 0.
+    pub(super) cursor: RecordCursor,
+    pub(super) left: usize,
+    pub(super) total: usize,
+    pub(super) expected: i64,
+}
+
+impl Walk {
+    pub(super) fn new(inner: &BatchInner) -> Self {
+        let (cursor, left) = inner.part(0).map_or((RecordCursor::default(), 0), |p| (p.cursor, p.count));
+        Self { part: 0, cursor, left, total: inner.count, expected: inner.start }
+    }
+
+    pub(super) fn next(&mut self, inner: &Arc<BatchInner>) -> Option<Record> {
+        while self.left == 0 {
+            let next = inner.part(self.part + 1)?;
+            self.part += 1;
+            (self.cursor, self.left) = (next.cursor, next.count);
+        }
+        let mut records = inner.part(self.part)?.batch.iter_from(self.cursor);
+        let record = records.next()?;
+        self.cursor = records.cursor();
+        self.left -= 1;
+        self.total = self.total.saturating_sub(1);
+        let offset = record.offset();
+        let gap = u32::try_from(offset.saturating_sub(self.expected)).unwrap_or(u32::MAX);
+        self.expected = offset.saturating_add(1);
+        Some(Record { inner: Arc::clone(inner), span: record.span(), part: self.part as u32, gap })
+    }
+}
+
+/// The records of a [`Batch`], owned.
+#[derive(Clone)]
+pub struct BatchRecords {
+    walk: Walk,
+    inner: Arc<BatchInner>,
+}
+
+impl Iterator for BatchRecords {
+    type Item = Record;
+
+    fn next(&mut self) -> Option<Record> {
+        self.walk.next(&self.inner)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.walk.total, Some(self.walk.total))
+    }
+}
+
+impl ExactSizeIterator for BatchRecords {}
+
+impl fmt::Debug for BatchRecords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchRecords").field("left", &self.walk.total).finish()
+    }
+}

@@ -1,0 +1,317 @@
+//! Decoding, outside the lock.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ottla_wire::records::{self as wire, BatchDecoder, Compression, DecodeOptions, RawBatch, RecordCursor};
+
+use super::ledger::{FrameCharge, Queued};
+use super::queue::{RawSegment, Rest, Segment};
+use super::token::Ownership;
+use super::{Shared, errors};
+use crate::{Error, LeaderEpoch};
+
+/// Batches are joined until they hold this many bytes: a reader waits for one batch, and what it waits for is
+/// decoded whether there is room in the ledger or not.
+const JOIN_BYTES: usize = 1 << 20;
+
+/// Collections that are used again.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    pub(super) segments: VecDeque<Segment>,
+    pub(super) ready: Vec<Rest>,
+}
+
+/// Segments taken out of a partition's queue to be decoded. Dropped without an end (decoding panicked), the
+/// partition fetches them again.
+#[derive(Debug)]
+pub(super) struct Checkout {
+    pub(super) shared: Arc<Shared>,
+    pub(super) ownership: Arc<Ownership>,
+    pub(super) number: u64,
+    /// Most records.
+    pub(super) limit: usize,
+    /// Bytes taken out.
+    pub(super) bytes: usize,
+    /// What is not decoded yet, then what is to be put back.
+    pub(super) segments: VecDeque<Segment>,
+    /// What may be handed out.
+    pub(super) ready: Vec<Rest>,
+    taken: usize,
+    taken_bytes: usize,
+    /// Before the first record that may be handed out.
+    pub(super) lead: i64,
+    /// Behind what was decoded.
+    pub(super) position: i64,
+    pub(super) position_epoch: Option<LeaderEpoch>,
+    /// A batch was verified.
+    pub(super) verified: bool,
+    pub(super) error: Option<Error>,
+    pub(super) finished: bool,
+}
+
+impl Checkout {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        ownership: Arc<Ownership>,
+        number: u64,
+        limit: usize,
+        position: i64,
+        position_epoch: Option<LeaderEpoch>,
+        scratch: Scratch,
+    ) -> Self {
+        Self {
+            shared,
+            ownership,
+            number,
+            limit,
+            bytes: scratch.segments.iter().map(Segment::bytes).sum(),
+            segments: scratch.segments,
+            ready: scratch.ready,
+            taken: 0,
+            taken_bytes: 0,
+            lead: position,
+            position,
+            position_epoch,
+            verified: false,
+            error: None,
+            finished: false,
+        }
+    }
+
+    /// Decodes until there are enough records, or until something cannot be read.
+    pub(super) fn decode(&mut self, decoder: &mut BatchDecoder) {
+        let config = &self.shared.config;
+        let options = DecodeOptions {
+            check_crcs: config.check_crcs,
+            max_decompressed_batch_bytes: config.max_decompressed_batch_bytes,
+        };
+        let read_committed = config.read_committed();
+        while let Some(front) = self.segments.front_mut() {
+            let go_on = match front {
+                Segment::Raw(raw) => match raw.peek() {
+                    None => {
+                        self.segments.pop_front();
+                        true
+                    }
+                    Some(Err(error)) => self.fail(error, self.position.saturating_add(1)),
+                    Some(Ok(batch)) if batch.header.is_control => {
+                        self.pass_control(batch, decoder, options, read_committed)
+                    }
+                    Some(Ok(batch)) => self.take_raw(batch, decoder, options, read_committed),
+                },
+                Segment::Decoded(_) => {
+                    if self.is_full() {
+                        false
+                    } else if let Some(Segment::Decoded(rest)) = self.segments.pop_front() {
+                        self.take_rest(rest)
+                    } else {
+                        false
+                    }
+                }
+                Segment::Failed(_) => {
+                    if self.ready.is_empty()
+                        && let Some(Segment::Failed(error)) = self.segments.pop_front()
+                    {
+                        self.error = Some(error);
+                    }
+                    false
+                }
+            };
+            if !go_on {
+                return;
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.taken >= self.limit || (self.taken > 0 && self.taken_bytes >= JOIN_BYTES)
+    }
+
+    fn raw(&mut self) -> Option<&mut RawSegment> {
+        match self.segments.front_mut() {
+            Some(Segment::Raw(raw)) => Some(raw),
+            _ => None,
+        }
+    }
+
+    /// The position moves past offsets without a record: they belong to the batch before them.
+    fn pass(&mut self, next: i64, epoch: i32) {
+        self.position = self.position.max(next);
+        self.position_epoch = LeaderEpoch::from_wire(epoch);
+        match self.ready.last_mut() {
+            Some(last) => last.end = self.position,
+            None => self.lead = self.position,
+        }
+    }
+
+    fn fail(&mut self, error: wire::BatchError, resume_at: i64) -> bool {
+        self.error = Some(errors::unreadable(&self.ownership.topic_partition, error, resume_at));
+        false
+    }
+
+    /// Control batches are never handed out; with `read_committed` their markers end transactions (KIP-98).
+    fn pass_control(
+        &mut self,
+        batch: RawBatch,
+        decoder: &mut BatchDecoder,
+        options: DecodeOptions,
+        read_committed: bool,
+    ) -> bool {
+        let header = batch.header;
+        if read_committed {
+            match batch.decode(decoder, options) {
+                Ok(batch) => {
+                    if let Some(raw) = self.raw() {
+                        raw.aborted.is_batch_aborted(&batch);
+                    }
+                }
+                Err(error) => return self.fail(error, header.next_offset()),
+            }
+        } else if options.check_crcs
+            && let Err(error) = batch.verify_crc()
+        {
+            return self.fail(error, header.next_offset());
+        }
+        if let Some(raw) = self.raw() {
+            raw.advance(header.size);
+        }
+        self.verified = true;
+        self.pass(header.next_offset(), header.partition_leader_epoch);
+        true
+    }
+
+    fn take_raw(
+        &mut self,
+        batch: RawBatch,
+        decoder: &mut BatchDecoder,
+        options: DecodeOptions,
+        read_committed: bool,
+    ) -> bool {
+        let header = batch.header;
+        // Joined is what fits whole; only a batch that is too large by itself is split.
+        let declared = usize::try_from(header.record_count).unwrap_or(usize::MAX);
+        if self.is_full() || (self.taken > 0 && declared > self.limit.saturating_sub(self.taken)) {
+            return false;
+        }
+        let Some(raw) = self.raw() else { return false };
+        if read_committed && raw.aborted.is_aborted(&header, None) {
+            // Never decompressed, but verified: its header moves the position.
+            if options.check_crcs
+                && let Err(error) = batch.verify_crc()
+            {
+                return self.fail(error, header.next_offset());
+            }
+            raw.advance(header.size);
+            self.verified = true;
+            self.pass(header.next_offset(), header.partition_leader_epoch);
+            return true;
+        }
+        let queued = if header.compression == Compression::None && header.magic == 2 {
+            Some(Queued::new(Arc::clone(raw.queued.charge()), header.size))
+        } else {
+            None
+        };
+        let batch = match batch.decode(decoder, options) {
+            Ok(batch) => batch,
+            Err(error) => return self.fail(error, header.next_offset()),
+        };
+        let queued = queued.unwrap_or_else(|| {
+            let size = batch.data().len();
+            Queued::new(Arc::new(FrameCharge::new(&self.shared.signals, size)), size)
+        });
+        if let Some(raw) = self.raw() {
+            raw.advance(header.size);
+        }
+        self.verified = true;
+        match rest_of(batch, self.position, queued) {
+            Some(rest) => self.take_rest(rest),
+            None => {
+                self.pass(header.next_offset(), header.partition_leader_epoch);
+                true
+            }
+        }
+    }
+
+    /// Takes as many records as still fit; the others wait.
+    fn take_rest(&mut self, mut rest: Rest) -> bool {
+        let room = self.limit.saturating_sub(self.taken);
+        if rest.count > room && self.taken > 0 {
+            self.segments.push_front(Segment::Decoded(rest));
+            return false;
+        }
+        if rest.count > room {
+            let mut records = rest.batch.iter_from(rest.cursor);
+            let Some(last) = records.nth(room.saturating_sub(1)) else { return false };
+            let cursor = records.cursor();
+            let size = cursor.position().saturating_sub(rest.cursor.position());
+            rest.queued.shrink(size);
+            let first = Rest {
+                batch: rest.batch.clone(),
+                cursor: rest.cursor,
+                count: room,
+                last: last.offset(),
+                end: last.offset().saturating_add(1),
+                queued: Queued::new(Arc::clone(rest.queued.charge()), size),
+            };
+            rest.count = rest.count.saturating_sub(room);
+            rest.cursor = cursor;
+            self.segments.push_front(Segment::Decoded(rest));
+            self.take_whole(first);
+            return false;
+        }
+        self.take_whole(rest);
+        true
+    }
+
+    fn take_whole(&mut self, rest: Rest) {
+        self.position = self.position.max(rest.end);
+        self.position_epoch = LeaderEpoch::from_wire(rest.batch.header().partition_leader_epoch);
+        self.taken = self.taken.saturating_add(rest.count);
+        self.taken_bytes = self.taken_bytes.saturating_add(rest.queued.bytes());
+        self.ready.push(rest);
+    }
+
+    /// What is not handed out goes back in front of the queue, in order.
+    pub(super) fn put_ready_back(&mut self) {
+        while let Some(rest) = self.ready.pop() {
+            self.segments.push_front(Segment::Decoded(rest));
+        }
+    }
+}
+
+impl Drop for Checkout {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.shared.lock().abandon(self.ownership.key, self.number);
+        }
+    }
+}
+
+/// The records of a batch from `position` on, if there are any. A fetch may begin inside a batch.
+fn rest_of(batch: wire::Batch, position: i64, queued: Queued) -> Option<Rest> {
+    let header = *batch.header();
+    let mut cursor = RecordCursor::default();
+    let mut count = batch.record_count();
+    if header.base_offset < position {
+        let mut records = batch.iter();
+        loop {
+            cursor = records.cursor();
+            if records.next()?.offset() >= position {
+                break;
+            }
+            count = count.saturating_sub(1);
+        }
+    }
+    if count == 0 {
+        return None;
+    }
+    // Offsets increase strictly: as many records as offsets means that there is no gap.
+    let span = header.next_offset().saturating_sub(header.base_offset);
+    let last = if i64::try_from(batch.record_count()) == Ok(span) {
+        header.last_offset
+    } else {
+        batch.iter_from(cursor).last().map_or(header.last_offset, |record| record.offset())
+    };
+    Some(Rest { batch, cursor, count, last, end: header.next_offset(), queued })
+}

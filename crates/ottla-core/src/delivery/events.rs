@@ -1,0 +1,117 @@
+//! What a read can give, and what it is asked for.
+
+use super::batch::Batch;
+use super::revocation::Revocation;
+use crate::{CommitError, Error, TopicPartition};
+
+/// What a read is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Filter<'a> {
+    /// Whether events are returned. Otherwise they are handled by the configured defaults.
+    pub events: bool,
+    /// Only this partition, which from now on gives its data to nobody else: `run_partitioned`. Events are
+    /// never returned for it.
+    pub partition: Option<&'a TopicPartition>,
+    /// Most records of the batch; `max_batch_records` is the upper bound. 0: events only, and the reader does
+    /// not count as having come back for the records it holds.
+    pub max_records: usize,
+}
+
+impl Filter<'_> {
+    /// Any partition, up to `max_batch_records` records, events handled by the defaults: `next_batch`.
+    pub const BATCHES: Self = Filter { events: false, partition: None, max_records: usize::MAX };
+    /// The same with events: `next_event`.
+    pub const EVENTS: Self = Filter { events: true, partition: None, max_records: usize::MAX };
+}
+
+/// What a read gave.
+#[derive(Debug)]
+pub enum Taken {
+    /// Records.
+    Batch(Batch),
+    /// Something happened; only when events were asked for.
+    Event(Event),
+    /// An error: of one partition, told once, while the others go on; or fatal, told for ever.
+    Error(Error),
+    /// Nothing is there; the waker is called when that may have changed.
+    Pending,
+    /// Nothing will come any more: the consumer was shut down, or the partition asked for is not owned any
+    /// more ([`partition_end`](super::Delivery::partition_end) says why).
+    End,
+}
+
+/// Why nothing comes any more of a partition that is read on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PartitionEnd {
+    /// The group takes it back; what is done is committed.
+    Revoked,
+    /// It is gone: the session is over, the reader stayed away for too long, or a deadline has passed. Nothing
+    /// can be committed any more.
+    Lost,
+    /// The consumer shuts down.
+    Shutdown,
+}
+
+/// Something that happened, met on a read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Records.
+    Batch(Batch),
+    /// These partitions are owned from now on; kept ones are not among them.
+    Assigned(Vec<TopicPartition>),
+    /// The group takes partitions back. Nothing more comes of them; heartbeats go on meanwhile. It ends when
+    /// [`finish`](Revocation::finish) is called or the next event is asked for, or at its deadline.
+    Revoking(Revocation),
+    /// These partitions are gone without a chance to commit.
+    Lost(Vec<TopicPartition>),
+    /// The last record below the high watermark (with `read_committed`: the last stable offset) was handed
+    /// out. Told once until there is more; needs `partition_eof`.
+    PartitionEof {
+        /// The partition.
+        topic_partition: TopicPartition,
+        /// The position, where the next record will be.
+        offset: i64,
+    },
+    /// The position was decided by the reset policy.
+    OffsetReset {
+        /// The partition.
+        topic_partition: TopicPartition,
+        /// Where it is read from now.
+        offset: i64,
+        /// What made it necessary.
+        cause: ResetCause,
+    },
+    /// Offsets were committed that nobody waits for: by `commit_in_background`.
+    CommitCompleted(Vec<(TopicPartition, i64)>),
+    /// Offsets were not committed that nobody waits for. Those that are done are tried again with the next
+    /// commit.
+    CommitFailed(Vec<(TopicPartition, i64, CommitError)>),
+}
+
+impl From<Batch> for Event {
+    fn from(batch: Batch) -> Self {
+        Self::Batch(batch)
+    }
+}
+
+/// What made a reset necessary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResetCause {
+    /// The group has committed no offset for the partition.
+    NoCommittedOffset,
+    /// The leader confirmed that the offset is not in its log.
+    OutOfRange {
+        /// The offset that was asked for.
+        offset: i64,
+    },
+    /// The log was cut below the position (KIP-320).
+    Truncated {
+        /// The position before.
+        offset: i64,
+    },
+    /// The topic was deleted and created anew (KIP-516).
+    TopicRecreated,
+}

@@ -1,0 +1,368 @@
+//! The driver's side: what to fetch, and taking in what was fetched.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ottla_wire::records::{AbortedTransactions, BatchHeader, Batches};
+
+use super::errors;
+use super::ledger::{FrameCharge, Queued};
+use super::partition::{Partition, Phase};
+use super::queue::{RawSegment, Rest, Segment};
+use super::{Delivery, Key};
+use crate::{Error, LeaderEpoch, OwnershipEpoch, Timestamp, TopicPartition};
+
+/// The least that is worth fetching into: the driver is woken when there is that much room again.
+const MIN_ROOM: usize = 64 << 10;
+/// How many responses in a row may end at a batch whose offsets cannot be before the partition stops.
+const MAX_SUSPECTS: u8 = 3;
+
+/// Where a partition is to be fetched next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchPosition {
+    /// The partition.
+    pub tp: TopicPartition,
+    /// The ownership; goes back with [`Fetched`].
+    pub epoch: OwnershipEpoch,
+    /// The next offset to fetch. Provisional while what was fetched before was not verified.
+    pub offset: i64,
+    /// Leader epoch of what lies before it (KIP-320, KIP-595).
+    pub last_epoch: Option<LeaderEpoch>,
+    /// Bytes that wait to be handed out.
+    pub buffered_bytes: usize,
+}
+
+/// What one response said of one partition, without an error.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The partition.
+    pub tp: TopicPartition,
+    /// The ownership that it was fetched for.
+    pub epoch: OwnershipEpoch,
+    /// The offset that was asked for.
+    pub fetch_offset: i64,
+    /// The records as they came.
+    pub records: Bytes,
+    /// Negative: unknown.
+    pub high_watermark: i64,
+    /// Negative: unknown.
+    pub last_stable_offset: i64,
+    /// Negative: unknown.
+    pub log_start_offset: i64,
+    /// With `read_committed`: producer id and first offset of each aborted transaction.
+    pub aborted: Vec<(i64, i64)>,
+    /// The allocation that `records` lies in. Without one, the records count for themselves.
+    pub charge: Option<Arc<FrameCharge>>,
+}
+
+/// What became of [`Fetched`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pushed {
+    /// Taken in.
+    Accepted {
+        /// Where to go on.
+        next_fetch_offset: i64,
+    },
+    /// Of another ownership, or of another offset than the one to be fetched next: dropped.
+    Stale,
+    /// There are bytes, but not one whole batch: ask for more bytes.
+    Incomplete,
+    /// There are no records.
+    Empty,
+    /// The next batch has offsets that cannot be: not taken in. The same offset is to be fetched again, after
+    /// a pause. It may be that the broker read the high watermark before it read the log; after three times in
+    /// a row the partition stops.
+    Suspect,
+    /// The partition stopped: an error is on its way to the reader.
+    Stopped,
+}
+
+impl Delivery {
+    /// What is to be fetched: everything that has a position, is not paused, not being revoked and not stopped.
+    /// Walks all partitions: ask again only when [`fetch_generation`](Self::fetch_generation) has changed, or
+    /// for one of them with [`fetch_position`](Self::fetch_position).
+    pub fn fetchable(&self) -> Vec<FetchPosition> {
+        if self.is_closed() {
+            return Vec::new();
+        }
+        self.partitions.values().filter(|p| p.is_fetchable()).map(fetch_position).collect()
+    }
+
+    /// Where this partition is to be fetched next, if it is to be fetched.
+    pub fn fetch_position(&self, tp: &TopicPartition) -> Option<FetchPosition> {
+        if self.is_closed() {
+            return None;
+        }
+        self.partition(tp).filter(|p| p.is_fetchable()).map(fetch_position)
+    }
+
+    /// Changes when the set of partitions to fetch changes, or an offset of them other than by
+    /// [`push`](Self::push).
+    pub fn fetch_generation(&self) -> u64 {
+        self.fetch_generation
+    }
+
+    /// How many bytes the ledger has left. If it is not enough to fetch into, the driver is woken when it is.
+    pub fn room(&self) -> usize {
+        self.signals.room(MIN_ROOM)
+    }
+
+    /// The same, waiting for `wanted` bytes.
+    pub fn room_for(&self, wanted: usize) -> usize {
+        self.signals.room(wanted)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.shutdown || self.reader_gone || self.fatal.is_some()
+    }
+
+    /// Takes in what was fetched of a partition. Looks at the headers of the batches and at nothing else.
+    pub fn push(&mut self, now: Timestamp, fetched: Fetched) -> Pushed {
+        self.saw(now);
+        if self.is_closed() {
+            return Pushed::Stale;
+        }
+        let Some(&key) = self.index.get(&fetched.tp) else { return Pushed::Stale };
+        let Some(p) = self.partitions.get_mut(&key) else { return Pushed::Stale };
+        if p.ownership.epoch != fetched.epoch || p.revoking.is_some() {
+            return Pushed::Stale;
+        }
+        match p.phase {
+            Phase::Stopped => return Pushed::Stopped,
+            Phase::Active if p.fetch_offset == fetched.fetch_offset => {}
+            Phase::Active | Phase::AwaitingPosition => return Pushed::Stale,
+        }
+        let known = |offset: i64| (offset >= 0).then_some(offset);
+        p.watermarks.high_watermark = known(fetched.high_watermark);
+        p.watermarks.last_stable_offset = known(fetched.last_stable_offset);
+        p.watermarks.log_start_offset = known(fetched.log_start_offset);
+        if fetched.records.is_empty() {
+            self.check_eof(key);
+            self.settle(Some(now));
+            return Pushed::Empty;
+        }
+        self.pushes += 1;
+        let outcome = self.take_in(key, fetched);
+        self.make_ready(key);
+        self.settle_partition(key, Some(now));
+        self.settle(Some(now));
+        outcome
+    }
+
+    fn take_in(&mut self, key: Key, fetched: Fetched) -> Pushed {
+        let signals = Arc::clone(&self.signals);
+        let read_committed = self.config.read_committed();
+        let Some(p) = self.partitions.get_mut(&key) else { return Pushed::Stale };
+        let end = match p.watermarks.last_stable_offset {
+            Some(stable) if read_committed => stable.min(fetched.high_watermark),
+            _ => fetched.high_watermark,
+        };
+        let walk = walk(&fetched.records, p.fetch_offset, end);
+        if walk.bytes > 0 {
+            p.suspects = 0;
+            p.fetch_offset = walk.next;
+            p.fetch_epoch = walk.epoch;
+            let bytes = fetched.records.slice(..walk.bytes);
+            let charge =
+                fetched.charge.unwrap_or_else(|| Arc::new(FrameCharge::new(&signals, fetched.records.len())));
+            let aborted = if read_committed { fetched.aborted } else { Vec::new() };
+            p.queue.push_back(Segment::Raw(RawSegment {
+                rest: bytes,
+                aborted: AbortedTransactions::new(aborted),
+                records: walk.records,
+                queued: Queued::new(charge, walk.bytes),
+            }));
+            p.queued_bytes += walk.bytes;
+            p.low_mark = p.queued_bytes / 2;
+        }
+        let tp = &p.ownership.topic_partition;
+        let failure = match walk.stop {
+            Stop::End | Stop::Cut if walk.bytes > 0 => None,
+            Stop::End | Stop::Cut => return Pushed::Incomplete,
+            Stop::Error(error) => Some(errors::unreadable(tp, error, walk.next.saturating_add(1))),
+            // What came before it is taken in; the next fetch begins with it.
+            Stop::Suspect(_) if walk.bytes > 0 => None,
+            Stop::Suspect(header) => {
+                p.suspects += 1;
+                if p.suspects < MAX_SUSPECTS {
+                    return Pushed::Suspect;
+                }
+                let resume = walk.next.saturating_add(i64::from(header.last_offset_delta())).saturating_add(1);
+                Some(errors::impossible_offsets(tp, &header, walk.next, end, resume))
+            }
+        };
+        match failure {
+            Some(error) => {
+                self.stop(key, error);
+                Pushed::Stopped
+            }
+            None => Pushed::Accepted { next_fetch_offset: walk.next },
+        }
+    }
+
+    /// The partition stops once the reader has come to this point.
+    fn stop(&mut self, key: Key, error: Error) {
+        let Some(p) = self.partitions.get_mut(&key) else { return };
+        if p.phase == Phase::Stopped {
+            return;
+        }
+        p.phase = Phase::Stopped;
+        p.queue.push_back(Segment::Failed(error));
+        self.fetch_generation += 1;
+    }
+
+    /// Stops a partition with an error, which the reader is given once, after the data before it. A seek lets
+    /// it go on. Gives whether the ownership is still this one.
+    pub fn fail(&mut self, tp: &TopicPartition, epoch: OwnershipEpoch, error: Error) -> bool {
+        let Some(&key) = self.index.get(tp) else { return false };
+        let Some(p) = self.partitions.get(&key) else { return false };
+        if p.ownership.epoch != epoch || p.revoking.is_some() || self.is_closed() {
+            return false;
+        }
+        let error = if error.topic_partition().is_some() { error } else { error.with_partition(tp.clone()) };
+        self.stop(key, error);
+        self.make_ready(key);
+        self.settle_partition(key, None);
+        self.settle(None);
+        true
+    }
+
+    /// Whether the offset to fetch next comes from a header that was not verified yet.
+    pub fn is_provisional(&self, tp: &TopicPartition) -> bool {
+        self.partition(tp).is_some_and(Partition::is_provisional)
+    }
+
+    /// Goes back with fetching to the last verified offset, which is given: what was fetched beyond is dropped.
+    /// For a broker that says that a provisional offset is out of range. Until the reader has verified what is
+    /// fetched then, the partition is not fetched any further.
+    pub fn drop_prefetch(&mut self, tp: &TopicPartition, epoch: OwnershipEpoch) -> Option<i64> {
+        let key = *self.index.get(tp)?;
+        let p = self.partitions.get_mut(&key).filter(|p| p.ownership.epoch == epoch)?;
+        if p.phase != Phase::Active {
+            return None;
+        }
+        let raw = p.queue.iter().position(|s| matches!(s, Segment::Raw(_))).unwrap_or(p.queue.len());
+        if p.checkout.is_some() || raw == 0 {
+            // What is being decoded lies in front of all the rest.
+            p.refetch();
+        } else {
+            p.queue.truncate(raw);
+            p.queued_bytes = p.queue.iter().map(Segment::bytes).sum();
+            if let Some(Segment::Decoded(Rest { end, batch, .. })) = p.queue.back() {
+                p.fetch_offset = *end;
+                p.fetch_epoch = LeaderEpoch::from_wire(batch.header().partition_leader_epoch);
+            }
+        }
+        p.verify_first = true;
+        self.fetch_generation += 1;
+        let offset = p.fetch_offset;
+        self.settle_partition(key, None);
+        self.settle(None);
+        Some(offset)
+    }
+
+    /// Makes room when an unpaused partition cannot be granted any: copies out small rests of frames, then
+    /// drops the buffers of paused partitions, the one that was paused first to begin with, until `bytes` are
+    /// given back. They are fetched again on resume. Gives how much the ledger shrank.
+    pub fn evict_paused(&mut self, bytes: usize) -> usize {
+        let before = self.signals.ledger();
+        let freed = |d: &Self| before.saturating_sub(d.signals.ledger());
+        self.copy_small_rests();
+        let paused: Vec<Key> = self.paused.values().copied().collect();
+        for key in paused {
+            if freed(self) >= bytes {
+                break;
+            }
+            let Some(p) = self.partitions.get_mut(&key) else { continue };
+            // What lies before the error of a stopped partition would not be fetched again.
+            if p.phase == Phase::Active && !p.queue.is_empty() && p.checkout.is_none() {
+                p.refetch();
+                self.fetch_generation += 1;
+            }
+        }
+        freed(self)
+    }
+
+    /// Frames of which less than a quarter is queued: the rest is copied out and the frame is given back.
+    fn copy_small_rests(&mut self) {
+        if self.compacted_at == self.pushes {
+            return;
+        }
+        self.compacted_at = self.pushes;
+        let signals = Arc::clone(&self.signals);
+        for segment in self.partitions.values_mut().flat_map(|p| p.queue.iter_mut()) {
+            let Segment::Raw(raw) = segment else { continue };
+            let charge = raw.queued.charge();
+            if charge.is_small_rest() && !charge.is_pinned() {
+                raw.rest = Bytes::copy_from_slice(&raw.rest);
+                let size = raw.rest.len();
+                raw.queued = Queued::new(Arc::new(FrameCharge::new(&signals, size)), size);
+            }
+        }
+    }
+}
+
+fn fetch_position(p: &Partition) -> FetchPosition {
+    FetchPosition {
+        tp: p.ownership.topic_partition.clone(),
+        epoch: p.ownership.epoch,
+        offset: p.fetch_offset,
+        last_epoch: p.fetch_epoch,
+        buffered_bytes: p.queued_bytes,
+    }
+}
+
+/// How far the headers of a response are good.
+struct Walk {
+    /// Whole batches, in bytes.
+    bytes: usize,
+    /// Records as they are declared.
+    records: usize,
+    /// The offset behind them.
+    next: i64,
+    epoch: Option<LeaderEpoch>,
+    stop: Stop,
+}
+
+enum Stop {
+    /// All of it.
+    End,
+    /// The last batch was cut off, which is normal.
+    Cut,
+    Error(ottla_wire::records::BatchError),
+    /// Offsets that cannot be.
+    Suspect(BatchHeader),
+}
+
+/// Walks the headers. The checksum covers neither a batch's base offset nor its leader epoch, and nothing was
+/// verified yet: so that one flipped bit cannot move the position to where nothing is, each batch must begin
+/// where the one before it ended or later, go on beyond the offset that was asked for, and end below `end`.
+fn walk(records: &Bytes, fetch_offset: i64, end: i64) -> Walk {
+    let mut walk = Walk { bytes: 0, records: 0, next: fetch_offset, epoch: None, stop: Stop::End };
+    let mut batches = Batches::new(records.clone());
+    for batch in batches.by_ref() {
+        let header = match batch {
+            Ok(batch) => batch.header,
+            Err(error) => {
+                walk.stop = Stop::Error(error);
+                return walk;
+            }
+        };
+        let overlaps = walk.bytes > 0 && header.base_offset < walk.next;
+        if header.next_offset() <= walk.next || header.next_offset() > end || overlaps {
+            walk.stop = Stop::Suspect(header);
+            return walk;
+        }
+        walk.bytes += header.size;
+        walk.next = header.next_offset();
+        walk.epoch = LeaderEpoch::from_wire(header.partition_leader_epoch);
+        if !header.is_control {
+            walk.records += usize::try_from(header.record_count).unwrap_or(1);
+        }
+    }
+    if batches.trailing() > 0 {
+        walk.stop = Stop::Cut;
+    }
+    walk
+}

@@ -1,0 +1,306 @@
+//! Who owns what: assignment, start, seek, pause, loss, and the end of everything.
+
+use super::events::{Event, PartitionEnd};
+use super::partition::{Partition, Phase};
+use super::{Delivery, Key};
+use crate::{Error, LeaderEpoch, OwnershipEpoch, Timestamp, TopicPartition};
+
+/// Where a partition starts to be read.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The next offset to hand out.
+    pub offset: i64,
+    /// Leader epoch of the record before it, if known.
+    pub leader_epoch: Option<LeaderEpoch>,
+    /// Who says so.
+    pub cause: StartCause,
+}
+
+/// Who decided where a partition starts to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartCause {
+    /// The group has committed the offset, with this text.
+    Committed {
+        /// What was committed along with it.
+        metadata: Option<String>,
+    },
+    /// The reset policy chose it: the position counts as done and is committable at once, else an idle group
+    /// that starts at the end resets again after a restart and loses what came meanwhile.
+    Reset,
+    /// The user: a seek, or an assignment with an offset.
+    Explicit,
+}
+
+impl Delivery {
+    /// Partitions that the group gave us. Each gets a new ownership and waits for [`start`](Self::start);
+    /// `Event::Assigned` tells the reader. Those that are owned already are kept as they are and left out.
+    pub fn assign(
+        &mut self,
+        now: Timestamp,
+        partitions: &[TopicPartition],
+    ) -> Vec<(TopicPartition, OwnershipEpoch)> {
+        let new = self.assign_manual(now, partitions);
+        if !new.is_empty() {
+            self.queue_event(Event::Assigned(new.iter().map(|(tp, _)| tp.clone()).collect()));
+            self.settle(Some(now));
+        }
+        new
+    }
+
+    /// The same for partitions that the user chose: there is no event.
+    pub fn assign_manual(
+        &mut self,
+        now: Timestamp,
+        partitions: &[TopicPartition],
+    ) -> Vec<(TopicPartition, OwnershipEpoch)> {
+        self.saw(now);
+        let mut new = Vec::new();
+        for tp in partitions {
+            if let Some(&key) = self.index.get(tp) {
+                if self.partitions.get(&key).is_some_and(|p| p.revoking.is_none()) {
+                    continue;
+                }
+                // Given back to us before its revocation ended: the old ownership cannot be continued.
+                self.end_ownership(key, PartitionEnd::Revoked);
+            }
+            let key = Key(self.next_key);
+            self.next_key += 1;
+            let ownership = self.new_ownership(tp.clone(), key);
+            new.push((tp.clone(), ownership.epoch));
+            let mut partition = Partition::new(ownership);
+            if self.paused_before.contains(tp) {
+                self.pause_partition(&mut partition);
+            }
+            self.index.insert(tp.clone(), key);
+            self.partitions.insert(key, partition);
+        }
+        if !partitions.is_empty() {
+            self.paused_before.clear();
+        }
+        self.fetch_generation += 1;
+        new
+    }
+
+    /// Where a partition is read from. Gives whether it was taken: not if the ownership is another by now, so
+    /// that a late answer never overrides a seek.
+    pub fn start(&mut self, tp: &TopicPartition, epoch: OwnershipEpoch, start: Start) -> bool {
+        let Some(&key) = self.index.get(tp) else { return false };
+        let Some(p) = self.partitions.get_mut(&key) else { return false };
+        if p.ownership.epoch != epoch || p.phase != Phase::AwaitingPosition || start.offset < 0 {
+            return false;
+        }
+        let committed = matches!(start.cause, StartCause::Committed { .. });
+        p.start(start.offset, start.leader_epoch, committed, start.cause == StartCause::Reset);
+        match start.cause {
+            StartCause::Committed { metadata } => p.committed_metadata = metadata,
+            StartCause::Reset => {
+                self.uncommitted.insert(key);
+            }
+            StartCause::Explicit => {}
+        }
+        self.fetch_generation += 1;
+        true
+    }
+
+    /// Begins to move a position: from now on nothing of the old position is returned, tokens of before are
+    /// `NotOwned`, and [`start`](Self::start) with the epoch given here says where it goes on. A partition that
+    /// an error stopped goes on by that. `None` if it is not owned, or is being revoked.
+    pub fn begin_seek(&mut self, now: Timestamp, tp: &TopicPartition) -> Option<OwnershipEpoch> {
+        self.saw(now);
+        let key = *self.index.get(tp)?;
+        if self.partitions.get(&key)?.revoking.is_some() {
+            return None;
+        }
+        let ownership = self.new_ownership(tp.clone(), key);
+        let epoch = ownership.epoch;
+        self.partitions.get_mut(&key)?.renew(ownership);
+        self.uncommitted.remove(&key);
+        self.fetch_generation += 1;
+        self.settle_partition(key, Some(now));
+        self.settle(Some(now));
+        Some(epoch)
+    }
+
+    /// Returns no records of these partitions from now on. What is buffered stays.
+    pub fn pause(&mut self, partitions: &[TopicPartition]) {
+        for tp in partitions {
+            let Some(&key) = self.index.get(tp) else { continue };
+            let number = self.number();
+            let Some(p) = self.partitions.get_mut(&key).filter(|p| p.paused.is_none()) else { continue };
+            p.paused = Some(number);
+            p.ownership.set_closed(true);
+            self.paused.insert(number, key);
+            self.settle_partition(key, None);
+        }
+        self.fetch_generation += 1;
+        self.settle(None);
+    }
+
+    /// Returns records of these partitions again, from where they were paused. Nothing happens to those that
+    /// are not paused.
+    pub fn resume(&mut self, partitions: &[TopicPartition]) {
+        for tp in partitions {
+            let Some(&key) = self.index.get(tp) else { continue };
+            let Some(p) = self.partitions.get_mut(&key) else { continue };
+            let Some(number) = p.paused.take() else { continue };
+            p.ownership.set_closed(p.revoking.is_some());
+            self.paused.remove(&number);
+            self.make_ready(key);
+            self.settle_partition(key, None);
+            self.signals.wake_driver();
+        }
+        self.fetch_generation += 1;
+        self.settle(None);
+    }
+
+    fn pause_partition(&mut self, p: &mut Partition) {
+        let number = self.number();
+        p.paused = Some(number);
+        p.ownership.set_closed(true);
+        self.paused.insert(number, p.key());
+    }
+
+    /// Partitions that are gone without a chance to commit; `Event::Lost` tells the reader.
+    pub fn lose(&mut self, now: Timestamp, partitions: &[TopicPartition]) {
+        let lost = self.end_all(now, partitions, PartitionEnd::Lost);
+        if !lost.is_empty() {
+            self.queue_event(Event::Lost(lost));
+        }
+        self.settle(Some(now));
+    }
+
+    /// Partitions that the user gave up: there is no event.
+    pub fn unassign(&mut self, now: Timestamp, partitions: &[TopicPartition]) {
+        self.end_all(now, partitions, PartitionEnd::Revoked);
+        self.settle(Some(now));
+    }
+
+    /// Gives up everything, as the user wants it: there is no event.
+    pub fn unassign_all(&mut self) {
+        let all: Vec<TopicPartition> = self.index.keys().cloned().collect();
+        self.unassign(self.now, &all);
+        self.paused_before.clear();
+    }
+
+    fn end_all(
+        &mut self,
+        now: Timestamp,
+        partitions: &[TopicPartition],
+        end: PartitionEnd,
+    ) -> Vec<TopicPartition> {
+        self.saw(now);
+        let mut ended = Vec::new();
+        for tp in partitions {
+            if let Some(&key) = self.index.get(tp) {
+                self.end_ownership(key, end);
+                ended.push(tp.clone());
+            }
+        }
+        ended
+    }
+
+    /// The one place where an ownership ends but for a seek: no token of it is good any more, no record of it
+    /// is returned.
+    pub(super) fn end_ownership(&mut self, key: Key, end: PartitionEnd) {
+        let Some(mut p) = self.partitions.remove(&key) else { return };
+        p.ownership.end();
+        let tp = &p.ownership.topic_partition;
+        self.index.remove(tp);
+        self.uncommitted.remove(&key);
+        if let Some(number) = p.paused {
+            self.paused.remove(&number);
+        }
+        if let Some(since) = p.clock.running() {
+            self.clocks.remove(&(since, key));
+        }
+        if p.claimed {
+            self.ends.insert(tp.clone(), end);
+        }
+        self.wakes.extend(p.waker.take());
+        self.fetch_generation += 1;
+    }
+
+    /// Why a partition that is read on its own gives nothing any more; `None` while it does.
+    pub fn partition_end(&self, tp: &TopicPartition) -> Option<PartitionEnd> {
+        if let Some(end) = self.ends.get(tp) {
+            return Some(*end);
+        }
+        if self.shutdown || self.reader_gone {
+            return Some(PartitionEnd::Shutdown);
+        }
+        match self.partition(tp) {
+            Some(p) => p.revoking.map(|_| PartitionEnd::Revoked),
+            None => Some(PartitionEnd::Revoked),
+        }
+    }
+
+    /// Nobody reads this partition on its own any more: its task has returned. Only after that a new
+    /// ownership of the partition gives something to the next task. Work in hand counts as come back from
+    /// with `came_back`; without it, it is never done (the task failed).
+    pub fn release(&mut self, now: Timestamp, tp: &TopicPartition, came_back: bool) {
+        self.saw(now);
+        self.ends.remove(tp);
+        let Some(&key) = self.index.get(tp) else { return };
+        let Some(p) = self.partitions.get_mut(&key) else { return };
+        if came_back {
+            p.handed.came_back();
+        }
+        p.in_hand = false;
+        self.settle_partition(key, Some(now));
+        if let Some(p) = self.partitions.get_mut(&key) {
+            p.claimed = false;
+            p.waker = None;
+            if let Some(since) = p.clock.running() {
+                self.clocks.remove(&(since, key));
+            }
+            p.clock.stop();
+        }
+        self.make_ready(key);
+        self.settle(Some(now));
+    }
+
+    /// Ends reading: what was not handed out is dropped. The next read returns `End` and thereby says that
+    /// the records before it are done.
+    pub fn shutdown(&mut self) {
+        if self.shutdown {
+            return;
+        }
+        self.shutdown = true;
+        self.close_all();
+        self.signals.wake_driver();
+    }
+
+    /// The reader is gone: closed or dropped. That is not coming back: what it holds is not done. Open
+    /// revocations need not wait any longer.
+    pub fn reader_gone(&mut self) {
+        if self.reader_gone {
+            return;
+        }
+        self.reader_gone = true;
+        self.close_all();
+        self.signals.wake_driver();
+    }
+
+    fn close_all(&mut self) {
+        for p in self.partitions.values_mut() {
+            p.ownership.set_closed(true);
+            p.drop_queue();
+        }
+        self.fetch_generation += 1;
+        self.wake_all_readers();
+        self.settle(None);
+    }
+
+    /// Ends everything with an error that every read gives from now on.
+    pub fn fail_all(&mut self, error: Error) {
+        if self.fatal.is_none() {
+            self.fatal = Some(error.with_fatal(true));
+        }
+        for key in self.partitions.keys().copied().collect::<Vec<_>>() {
+            self.end_ownership(key, PartitionEnd::Lost);
+        }
+        self.wake_all_readers();
+        self.settle(None);
+    }
+}

@@ -1,0 +1,270 @@
+//! One owned partition.
+//!
+//! | phase | input | next |
+//! |---|---|---|
+//! | – | `assign`, `assign_manual` | awaiting position |
+//! | awaiting position | `start` | active |
+//! | awaiting position, active | `fail`; a header out of range three times | stopped once the data before was read |
+//! | active | a batch that cannot be read | stopped, what follows is dropped |
+//! | any | `begin_seek` | awaiting position, ownership epoch + 1, nothing of before is left |
+//! | any | `revoke` | the same phase, closed: nothing is handed out or fetched |
+//! | any | `lose`, `unassign`, `end_revocation` | gone |
+//!
+//! Paused or not is another dimension: it survives seeks, and the buffers stay.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::Key;
+use super::clock::PollClock;
+use super::handed::Handed;
+use super::marks::Done;
+use super::queue::Segment;
+use super::revocation::RevocationId;
+use super::token::Ownership;
+use crate::LeaderEpoch;
+
+/// What the last responses said of a partition's log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Watermarks {
+    /// Offset of the oldest record.
+    pub log_start_offset: Option<i64>,
+    /// Below this the records are on all in-sync replicas.
+    pub high_watermark: Option<i64>,
+    /// Below this all transactions are decided.
+    pub last_stable_offset: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    AwaitingPosition,
+    Active,
+    Stopped,
+}
+
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub(super) ownership: Arc<Ownership>,
+    pub(super) phase: Phase,
+    pub(super) revoking: Option<RevocationId>,
+    /// When it was paused, as a running number.
+    pub(super) paused: Option<u64>,
+
+    // Read on its own (`run_partitioned`).
+    pub(super) claimed: bool,
+    pub(super) waker: Option<Waker>,
+    pub(super) clock: PollClock,
+    /// Its reader was given something and has not come back.
+    pub(super) in_hand: bool,
+
+    // Fetching.
+    /// The next offset to fetch; provisional while batches below it were not verified.
+    pub(super) fetch_offset: i64,
+    pub(super) fetch_epoch: Option<LeaderEpoch>,
+    /// A provisional offset was out of range: fetch no further than what is verified.
+    pub(super) verify_first: bool,
+    /// Responses in a row whose next batch had offsets that cannot be.
+    pub(super) suspects: u8,
+    pub(super) watermarks: Watermarks,
+
+    // What waits.
+    pub(super) queue: VecDeque<Segment>,
+    /// Bytes in the queue, and in the checkout if there is one.
+    pub(super) queued_bytes: usize,
+    /// The driver is told when the queue has shrunk to this.
+    pub(super) low_mark: usize,
+    /// Decoding goes on outside the lock, under this number.
+    pub(super) checkout: Option<u64>,
+    pub(super) in_ready: bool,
+
+    // Handing out.
+    /// The next offset to hand out.
+    pub(super) position: i64,
+    /// Leader epoch of what lies before it.
+    pub(super) position_epoch: Option<LeaderEpoch>,
+    /// The end of the last batch that was handed out; between here and the position there is no record.
+    pub(super) delivered_end: i64,
+    pub(super) eof_told: Option<i64>,
+
+    // Done and committed.
+    pub(super) handed: Handed,
+    pub(super) done: Done,
+    /// The first mark was made in this ownership.
+    pub(super) marks_used: bool,
+    /// What was handed out since, beyond the done prefix: end of the batch, records in it.
+    pub(super) unmarked: VecDeque<(i64, usize)>,
+    pub(super) unmarked_records: usize,
+    /// What the group has committed for it, as far as this ownership knows.
+    pub(super) committed: Option<i64>,
+    pub(super) committed_metadata: Option<String>,
+    /// The highest offset that was given out to be committed.
+    pub(super) requested: Option<i64>,
+    /// Only above this a commit makes sense: where it was started, or what a rewind leaves behind.
+    pub(super) commit_above: i64,
+    /// Metadata of the latest explicit commit, and its offset.
+    pub(super) metadata: Option<(i64, String)>,
+}
+
+impl Partition {
+    pub(super) fn new(ownership: Arc<Ownership>) -> Self {
+        Self {
+            ownership,
+            phase: Phase::AwaitingPosition,
+            revoking: None,
+            paused: None,
+            claimed: false,
+            waker: None,
+            clock: PollClock::Standing,
+            in_hand: false,
+            fetch_offset: 0,
+            fetch_epoch: None,
+            verify_first: false,
+            suspects: 0,
+            watermarks: Watermarks::default(),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            low_mark: 0,
+            checkout: None,
+            in_ready: false,
+            position: 0,
+            position_epoch: None,
+            delivered_end: 0,
+            eof_told: None,
+            handed: Handed::default(),
+            done: Done::new(0, None),
+            marks_used: false,
+            unmarked: VecDeque::new(),
+            unmarked_records: 0,
+            committed: None,
+            committed_metadata: None,
+            requested: None,
+            commit_above: i64::MAX,
+            metadata: None,
+        }
+    }
+
+    pub(super) fn key(&self) -> Key {
+        self.ownership.key
+    }
+
+    /// A seek: the same assignment under a new ownership. Pause, claim and watermarks stay.
+    pub(super) fn renew(&mut self, ownership: Arc<Ownership>) {
+        ownership.set_closed(self.paused.is_some());
+        let old = std::mem::replace(self, Self::new(ownership));
+        old.ownership.end();
+        self.paused = old.paused;
+        self.claimed = old.claimed;
+        self.waker = old.waker;
+        self.clock = old.clock;
+        self.in_hand = old.in_hand;
+        self.in_ready = old.in_ready;
+        self.watermarks = old.watermarks;
+    }
+
+    /// Where it is read from. `committed` says that the group has this offset, `reset` that it should.
+    pub(super) fn start(&mut self, offset: i64, epoch: Option<LeaderEpoch>, committed: bool, reset: bool) {
+        self.phase = Phase::Active;
+        (self.fetch_offset, self.fetch_epoch) = (offset, epoch);
+        (self.position, self.position_epoch) = (offset, epoch);
+        self.delivered_end = offset;
+        self.done = Done::new(offset, epoch);
+        self.committed = committed.then_some(offset);
+        self.requested = None;
+        self.commit_above = if reset { offset.saturating_sub(1) } else { offset };
+    }
+
+    pub(super) fn has_position(&self) -> bool {
+        self.phase != Phase::AwaitingPosition
+    }
+
+    /// The offset that a read can reach.
+    pub(super) fn end_offset(&self, read_committed: bool) -> Option<i64> {
+        let Watermarks { high_watermark, last_stable_offset, .. } = self.watermarks;
+        if read_committed { last_stable_offset.or(high_watermark) } else { high_watermark }
+    }
+
+    /// Drops what was not handed out, what is being decoded among it.
+    pub(super) fn drop_queue(&mut self) {
+        self.queue.clear();
+        self.queued_bytes = 0;
+        self.checkout = None;
+    }
+
+    /// Drops what was not handed out and goes back to the position with fetching.
+    pub(super) fn refetch(&mut self) {
+        self.drop_queue();
+        (self.fetch_offset, self.fetch_epoch) = (self.position, self.position_epoch);
+    }
+
+    /// Whether something can be handed out.
+    pub(super) fn is_deliverable(&self, max_unmarked: usize) -> bool {
+        !self.queue.is_empty()
+            && self.paused.is_none()
+            && self.revoking.is_none()
+            && self.checkout.is_none()
+            && self.unmarked_room(max_unmarked) > 0
+    }
+
+    /// How many records may be handed out beyond the gap.
+    pub(super) fn unmarked_room(&self, max_unmarked: usize) -> usize {
+        if self.marks_used { max_unmarked.saturating_sub(self.unmarked_records) } else { usize::MAX }
+    }
+
+    pub(super) fn is_fetchable(&self) -> bool {
+        self.phase == Phase::Active
+            && self.paused.is_none()
+            && self.revoking.is_none()
+            && !(self.verify_first && self.is_provisional())
+    }
+
+    /// Whether batches below the fetch offset were not verified yet.
+    pub(super) fn is_provisional(&self) -> bool {
+        self.checkout.is_some() || self.queue.iter().any(|s| matches!(s, Segment::Raw(_)))
+    }
+
+    /// Something was done: what the done prefix has passed is not unmarked any more.
+    pub(super) fn forget_unmarked(&mut self) {
+        while let Some(&(end, records)) = self.unmarked.front() {
+            if end > self.done.to() {
+                break;
+            }
+            self.unmarked.pop_front();
+            self.unmarked_records = self.unmarked_records.saturating_sub(records);
+        }
+    }
+
+    /// The user says that everything below `offset` is processed. Gives the metadata a place if it is the
+    /// latest word.
+    pub(super) fn accept(&mut self, offset: i64, epoch: Option<LeaderEpoch>, metadata: Option<&str>) {
+        if offset >= self.done.to() {
+            self.metadata = metadata.map(|text| (self.resolve(offset, epoch).0, text.to_owned()));
+        }
+        self.done.advance(offset, epoch);
+        self.forget_unmarked();
+    }
+
+    /// The offset to commit when everything below `offset` is done: behind the last record that was handed
+    /// out that is the position, since what lies between holds no record.
+    pub(super) fn resolve(&self, offset: i64, epoch: Option<LeaderEpoch>) -> (i64, Option<LeaderEpoch>) {
+        if offset >= self.delivered_end && offset <= self.position {
+            (self.position, self.position_epoch)
+        } else {
+            (offset, epoch)
+        }
+    }
+
+    /// Looks which handles are gone, and counts what is done by that.
+    pub(super) fn sweep(&mut self, auto: bool) {
+        self.handed.sweep(auto, &mut self.done);
+        self.forget_unmarked();
+    }
+
+    /// Whether a handed-out batch or record is neither done, nor marked or committed, nor (unless `auto`)
+    /// dropped.
+    pub(super) fn has_work_in_hand(&mut self, auto: bool) -> bool {
+        self.sweep(auto);
+        self.handed.holds_back(&self.done)
+    }
+}

@@ -1,0 +1,400 @@
+//! The state as a whole, and what every part of it needs.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+use std::time::Duration;
+
+use super::checkout::Scratch;
+use super::clock::PollClock;
+use super::events::{Event, PartitionEnd};
+use super::ledger::{FrameCharge, Signals};
+use super::partition::{Partition, Watermarks};
+use super::queue::Pending;
+use super::revocation::{Open, RevocationId};
+use super::token::Ownership;
+use super::{DeliveryConfig, Key, Shared};
+use crate::{Error, OwnershipEpoch, Timestamp, TopicPartition};
+
+/// More events than this are not kept for a reader that does not come: those that only inform go first.
+const MAX_EVENTS: usize = 1024;
+
+/// Everything that decides what is handed out, what is done, and what may be committed. Behind the lock of
+/// [`Shared`].
+pub struct Delivery {
+    pub(super) config: DeliveryConfig,
+    pub(super) shared: Weak<Shared>,
+    pub(super) signals: Arc<Signals>,
+    /// The latest time that was told.
+    pub(super) now: Timestamp,
+    pub(super) next_key: u64,
+    pub(super) next_epoch: u64,
+    pub(super) next_revocation: u64,
+    /// Numbers checkouts and pauses.
+    pub(super) next_number: u64,
+
+    pub(super) index: BTreeMap<TopicPartition, Key>,
+    pub(super) partitions: BTreeMap<Key, Partition>,
+    /// Partitions with something to hand out, in the order they are served. An entry may be out of date.
+    pub(super) ready: VecDeque<Key>,
+    pub(super) events: VecDeque<Pending>,
+    pub(super) revocations: BTreeMap<RevocationId, Open>,
+    /// Paused partitions, the one that was paused first in front.
+    pub(super) paused: BTreeMap<u64, Key>,
+    /// Paused when a revocation took them: an assignment that follows gives the pause back.
+    pub(super) paused_before: BTreeSet<TopicPartition>,
+    /// Partitions whose done offset may be above what is committed.
+    pub(super) uncommitted: BTreeSet<Key>,
+    /// Partitions read on their own, with a clock that runs.
+    pub(super) clocks: BTreeSet<(Option<Timestamp>, Key)>,
+    /// Partitions that were read on their own until this happened.
+    pub(super) ends: BTreeMap<TopicPartition, PartitionEnd>,
+
+    pub(super) reader_waker: Option<Waker>,
+    /// To be called after the lock.
+    pub(super) wakes: Vec<Waker>,
+    /// Whether the reader asks for events.
+    pub(super) events_mode: bool,
+    /// The reader was given something and has not come back.
+    pub(super) holding: bool,
+    /// Partitions of which the reader was given something since it last came.
+    pub(super) in_hand: Vec<Key>,
+    pub(super) clock: PollClock,
+    pub(super) reader_gone: bool,
+    pub(super) shutdown: bool,
+    pub(super) fatal: Option<Error>,
+
+    pub(super) fetch_generation: u64,
+    /// Responses taken in, and how many there were when small rests were last looked for.
+    pub(super) pushes: u64,
+    pub(super) compacted_at: u64,
+    pub(super) watching: bool,
+    pub(super) scratch: Scratch,
+}
+
+impl Delivery {
+    pub(super) fn new(config: DeliveryConfig, shared: Weak<Shared>, signals: Arc<Signals>) -> Self {
+        Self {
+            config,
+            shared,
+            signals,
+            now: Timestamp::ZERO,
+            next_key: 0,
+            next_epoch: 0,
+            next_revocation: 0,
+            next_number: 0,
+            index: BTreeMap::new(),
+            partitions: BTreeMap::new(),
+            ready: VecDeque::new(),
+            events: VecDeque::new(),
+            revocations: BTreeMap::new(),
+            paused: BTreeMap::new(),
+            paused_before: BTreeSet::new(),
+            uncommitted: BTreeSet::new(),
+            clocks: BTreeSet::new(),
+            ends: BTreeMap::new(),
+            reader_waker: None,
+            wakes: Vec::new(),
+            events_mode: false,
+            holding: false,
+            in_hand: Vec::new(),
+            clock: PollClock::Standing,
+            reader_gone: false,
+            shutdown: false,
+            fatal: None,
+            fetch_generation: 0,
+            pushes: 0,
+            compacted_at: 0,
+            watching: false,
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Whom to wake when the driver has something to do: room was freed, a revocation is done, the reader is
+    /// gone, a clock started.
+    pub fn set_driver_waker(&self, waker: Waker) {
+        self.signals.set_driver_waker(waker);
+    }
+
+    /// Whether the driver was woken since it last asked.
+    pub fn take_driver_dirty(&self) -> bool {
+        self.signals.take_driver_dirty()
+    }
+
+    /// Counts an allocation that records are read into; dropping the charge gives the bytes back.
+    pub fn charge(&self, bytes: usize) -> FrameCharge {
+        FrameCharge::new(&self.signals, bytes)
+    }
+
+    /// The next offset that a read returns.
+    pub fn position(&self, tp: &TopicPartition) -> Option<i64> {
+        let p = self.partition(tp).filter(|p| p.has_position())?;
+        Some(p.handed.yielded().unwrap_or(p.position))
+    }
+
+    /// How many offsets lie between the position and the end that a read can reach: the high watermark, with
+    /// `read_committed` the last stable offset. `None` before the first response.
+    pub fn lag(&self, tp: &TopicPartition) -> Option<i64> {
+        let end = self.partition(tp)?.end_offset(self.config.read_committed())?;
+        Some(end.saturating_sub(self.position(tp)?).max(0))
+    }
+
+    /// What the last response said of the partition's log.
+    pub fn watermarks(&self, tp: &TopicPartition) -> Option<Watermarks> {
+        self.partition(tp).map(|p| p.watermarks)
+    }
+
+    /// What is owned, and under which epoch.
+    pub fn owned(&self) -> Vec<(TopicPartition, OwnershipEpoch)> {
+        let epoch = |key| self.partitions.get(key).map(|p| p.ownership.epoch);
+        self.index.iter().filter_map(|(tp, key)| Some((tp.clone(), epoch(key)?))).collect()
+    }
+
+    /// The epoch of the present ownership.
+    pub fn epoch(&self, tp: &TopicPartition) -> Option<OwnershipEpoch> {
+        self.partition(tp).map(|p| p.ownership.epoch)
+    }
+
+    /// Bytes in the ledger: what was fetched or decompressed and not handed out, whole allocations.
+    pub fn buffered_bytes(&self) -> usize {
+        self.signals.ledger()
+    }
+
+    /// Bytes that only handed-out batches and records hold.
+    pub fn pinned_bytes(&self) -> usize {
+        self.signals.pinned()
+    }
+
+    /// Handles that hold back commits although the reader came back: partition, the offset that cannot be
+    /// passed, and how long ago it was handed out.
+    pub fn held_back(&self, now: Timestamp) -> Vec<(TopicPartition, i64, Duration)> {
+        if !self.config.is_auto() {
+            return Vec::new();
+        }
+        let held = |p: &Partition| {
+            let (offset, at) = p.handed.held_back(&p.done)?;
+            Some((p.ownership.topic_partition.clone(), offset, now.since(at)))
+        };
+        self.partitions.values().filter_map(held).collect()
+    }
+
+    /// Whether the partition is paused.
+    pub fn is_paused(&self, tp: &TopicPartition) -> bool {
+        self.partition(tp).is_some_and(|p| p.paused.is_some())
+    }
+
+    /// All that is paused.
+    pub fn paused(&self) -> Vec<TopicPartition> {
+        let tp = |key| self.partitions.get(key).map(|p| p.ownership.topic_partition.clone());
+        self.paused.values().filter_map(tp).collect()
+    }
+
+    /// Whether the consumer was shut down.
+    pub fn is_shutdown(&self) -> bool {
+        self.shutdown
+    }
+
+    /// Whether there is no reader any more.
+    pub fn is_reader_gone(&self) -> bool {
+        self.reader_gone
+    }
+
+    /// The error that ended everything.
+    pub fn fatal(&self) -> Option<&Error> {
+        self.fatal.as_ref()
+    }
+
+    pub(super) fn partition(&self, tp: &TopicPartition) -> Option<&Partition> {
+        self.partitions.get(self.index.get(tp)?)
+    }
+
+    pub(super) fn partition_mut(&mut self, tp: &TopicPartition) -> Option<&mut Partition> {
+        self.partitions.get_mut(self.index.get(tp)?)
+    }
+
+    pub(super) fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    pub(super) fn new_ownership(&mut self, tp: TopicPartition, key: Key) -> Arc<Ownership> {
+        self.next_epoch += 1;
+        let epoch = OwnershipEpoch(self.next_epoch);
+        Arc::new(Ownership::new(tp, key, epoch, self.shared.clone(), Arc::clone(&self.signals)))
+    }
+
+    pub(super) fn saw(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+    }
+
+    pub(super) fn wake_reader(&mut self) {
+        self.wakes.extend(self.reader_waker.take());
+    }
+
+    /// Whoever waits for a partition of its own, and the reader.
+    pub(super) fn wake_all_readers(&mut self) {
+        self.wake_reader();
+        let wakers = self.partitions.values_mut().filter_map(|p| p.waker.take());
+        self.wakes.extend(wakers);
+    }
+
+    /// Puts an event into the queue and wakes the reader for it.
+    pub(super) fn queue_event(&mut self, event: Event) {
+        if self.events.len() >= MAX_EVENTS {
+            let informs = |e: &Pending| {
+                matches!(
+                    e,
+                    Pending::Told(
+                        Event::CommitCompleted(_)
+                            | Event::CommitFailed(_)
+                            | Event::PartitionEof { .. }
+                            | Event::OffsetReset { .. }
+                    )
+                )
+            };
+            if let Some(at) = self.events.iter().position(informs) {
+                self.events.remove(at);
+            }
+        }
+        self.events.push_back(Pending::Told(event));
+        self.wake_reader();
+    }
+
+    /// Tells the reader something that delivery does not know of itself: a reset, the outcome of a commit in
+    /// the background.
+    pub fn push_event(&mut self, now: Timestamp, event: Event) {
+        self.saw(now);
+        self.queue_event(event);
+        self.settle(Some(now));
+    }
+
+    /// Sees to it that a partition with something to hand out is served.
+    pub(super) fn make_ready(&mut self, key: Key) {
+        let max_unmarked = self.config.max_unmarked;
+        let Some(p) = self.partitions.get_mut(&key) else { return };
+        if !p.is_deliverable(max_unmarked) {
+            return;
+        }
+        if p.claimed {
+            self.wakes.extend(p.waker.take());
+            return;
+        }
+        if !p.in_ready {
+            p.in_ready = true;
+            self.ready.push_back(key);
+        }
+        self.wake_reader();
+    }
+
+    /// The partition to serve next; it stays in front. Entries that are out of date are taken off.
+    pub(super) fn next_ready(&mut self) -> Option<Key> {
+        while let Some(&key) = self.ready.front() {
+            if let Some(p) = self.partitions.get_mut(&key) {
+                if p.is_deliverable(self.config.max_unmarked) && !p.claimed {
+                    return Some(key);
+                }
+                p.in_ready = false;
+            }
+            self.ready.pop_front();
+        }
+        None
+    }
+
+    /// Brings the clocks and the revocations up to date. Called at the end of every change.
+    pub(super) fn settle(&mut self, now: Option<Timestamp>) {
+        let run = !self.reader_gone
+            && self.fatal.is_none()
+            && (self.holding || !self.events.is_empty() || self.next_ready().is_some());
+        if self.clock.update(run, now) {
+            self.signals.wake_driver();
+        }
+        if self.watching || !self.revocations.is_empty() {
+            self.check_revocations();
+        }
+    }
+
+    /// Brings the clock of a partition that is read on its own up to date.
+    pub(super) fn settle_partition(&mut self, key: Key, now: Option<Timestamp>) {
+        let max_unmarked = self.config.max_unmarked;
+        let Some(p) = self.partitions.get_mut(&key).filter(|p| p.claimed) else { return };
+        let run = !self.reader_gone && (p.in_hand || p.is_deliverable(max_unmarked));
+        let before = p.clock.running();
+        let started = p.clock.update(run, now);
+        let after = p.clock.running();
+        if before != after {
+            self.clocks.extend(after.map(|since| (since, key)));
+            if let Some(since) = before {
+                self.clocks.remove(&(since, key));
+            }
+        }
+        if started {
+            self.signals.wake_driver();
+        }
+    }
+
+    /// When the reader will have stayed away for too long. It may be in the past: a clock that does not know
+    /// the time yet is told it by [`poll_expired`](Self::poll_expired).
+    pub fn poll_deadline(&self) -> Option<Timestamp> {
+        let interval = self.config.max_poll_interval?;
+        let first = self.clocks.first().map(|(since, _)| *since);
+        let deadline = |since: Option<Timestamp>| match since {
+            Some(since) => self.poll_deadline_from(since, interval),
+            None => Timestamp::ZERO,
+        };
+        [self.clock.running(), first].into_iter().flatten().map(deadline).min()
+    }
+
+    fn poll_deadline_from(&self, since: Timestamp, interval: Duration) -> Timestamp {
+        since.max(self.signals.last_read()) + interval
+    }
+
+    /// Whether the reader stayed away for too long: the partitions to lose. Told once, until the reader comes
+    /// again. For partitions that are read on their own only the stuck ones are told; their member leaves the
+    /// group, so the others are to be revoked.
+    pub fn poll_expired(&mut self, now: Timestamp) -> Vec<TopicPartition> {
+        self.saw(now);
+        self.clock.update(self.clock.running().is_some(), Some(now));
+        while let Some(&(None, key)) = self.clocks.first() {
+            self.clocks.pop_first();
+            if let Some(p) = self.partitions.get_mut(&key) {
+                p.clock = PollClock::Running(now);
+                self.clocks.insert((Some(now), key));
+            }
+        }
+        let Some(interval) = self.config.max_poll_interval else { return Vec::new() };
+        if let PollClock::Running(since) = self.clock
+            && self.poll_deadline_from(since, interval) <= now
+        {
+            self.clock = PollClock::Expired;
+            return self.index.keys().cloned().collect();
+        }
+        let mut stuck = Vec::new();
+        while let Some(&(Some(since), key)) = self.clocks.first() {
+            if self.poll_deadline_from(since, interval) > now {
+                break;
+            }
+            self.clocks.pop_first();
+            if let Some(p) = self.partitions.get_mut(&key) {
+                p.clock = PollClock::Expired;
+                stuck.push(p.ownership.topic_partition.clone());
+            }
+        }
+        stuck
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("partitions", &self.index.len())
+            .field("ready", &self.ready.len())
+            .field("events", &self.events.len())
+            .field("revocations", &self.revocations.len())
+            .field("buffered_bytes", &self.buffered_bytes())
+            .field("pinned_bytes", &self.pinned_bytes())
+            .field("shutdown", &self.shutdown)
+            .field("reader_gone", &self.reader_gone)
+            .finish_non_exhaustive()
+    }
+}
