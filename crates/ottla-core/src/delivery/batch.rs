@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use ottla_wire::records::{self as wire, RecordCursor};
 
@@ -33,10 +32,6 @@ pub(super) struct BatchInner {
     pub(super) last: i64,
     /// The number of records.
     pub(super) count: usize,
-    /// Read one by one: the position of the reader, and up to where it came back with no record alive.
-    /// `i64::MIN`: not read one by one.
-    pub(super) yielded: AtomicI64,
-    pub(super) returned: AtomicI64,
 }
 
 /// Mostly one: no allocation for that.
@@ -75,12 +70,6 @@ impl BatchInner {
 
     pub(super) fn leader_epoch(&self) -> Option<LeaderEpoch> {
         self.parts.as_slice().last().and_then(Part::leader_epoch)
-    }
-
-    /// The leader epoch of the last record below `offset`.
-    pub(super) fn leader_epoch_below(&self, offset: i64) -> Option<LeaderEpoch> {
-        let parts = self.parts.as_slice();
-        parts.iter().rev().find(|p| p.batch.header().base_offset < offset).and_then(Part::leader_epoch)
     }
 
     /// The token of the record at `offset`, `gap` offsets without a record lying before it.
@@ -171,12 +160,21 @@ impl Batch {
 
     /// The records in order.
     pub fn iter(&self) -> BatchIter<'_> {
-        BatchIter { inner: &self.0, part: 0, records: None, left: 0, total: self.0.count, expected: self.0.start }
+        BatchIter {
+            inner: &self.0,
+            part: 0,
+            records: None,
+            left: 0,
+            total: self.0.count,
+            expected: self.0.start,
+        }
     }
 
     /// The records in order, owned: each shares this batch's memory and keeps it from counting as done.
     pub fn records(&self) -> BatchRecords {
-        BatchRecords { walk: Walk::new(&self.0), inner: Arc::clone(&self.0) }
+        let inner = Arc::clone(&self.0);
+        let (cursor, left) = inner.part(0).map_or((RecordCursor::default(), 0), |p| (p.cursor, p.count));
+        BatchRecords { part: 0, cursor, left, total: inner.count, expected: inner.start, inner }
     }
 
     /// Stands for all records of the batch.
@@ -221,13 +219,7 @@ impl Batch {
             end,
             last,
             count,
-            yielded: AtomicI64::new(i64::MIN),
-            returned: AtomicI64::new(i64::MIN),
         }))
-    }
-
-    pub(super) fn yielded(&self) -> i64 {
-        self.0.yielded.load(Ordering::SeqCst)
     }
 }
 
@@ -301,57 +293,42 @@ impl fmt::Debug for BatchIter<'_> {
     }
 }
 
-/// A place in a batch that owns nothing.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Walk {
-    pub(super) part: usize,
-    /// Within the part; meaningless when `left` is 0.
-    pub(super) cursor: RecordCursor,
-    pub(super) left: usize,
-    pub(super) total: usize,
-    pub(super) expected: i64,
-}
-
-impl Walk {
-    pub(super) fn new(inner: &BatchInner) -> Self {
-        let (cursor, left) = inner.part(0).map_or((RecordCursor::default(), 0), |p| (p.cursor, p.count));
-        Self { part: 0, cursor, left, total: inner.count, expected: inner.start }
-    }
-
-    pub(super) fn next(&mut self, inner: &Arc<BatchInner>) -> Option<Record> {
-        while self.left == 0 {
-            let next = inner.part(self.part + 1)?;
-            self.part += 1;
-            (self.cursor, self.left) = (next.cursor, next.count);
-        }
-        let mut records = inner.part(self.part)?.batch.iter_from(self.cursor);
-        let record = records.next()?;
-        self.cursor = records.cursor();
-        self.left -= 1;
-        self.total = self.total.saturating_sub(1);
-        let offset = record.offset();
-        let gap = u32::try_from(offset.saturating_sub(self.expected)).unwrap_or(u32::MAX);
-        self.expected = offset.saturating_add(1);
-        Some(Record { inner: Arc::clone(inner), span: record.span(), part: self.part as u32, gap })
-    }
-}
-
 /// The records of a [`Batch`], owned.
 #[derive(Clone)]
 pub struct BatchRecords {
-    walk: Walk,
     inner: Arc<BatchInner>,
+    part: usize,
+    /// Within the part.
+    cursor: RecordCursor,
+    /// What is left of the part, and altogether.
+    left: usize,
+    total: usize,
+    /// The offset behind the record before.
+    expected: i64,
 }
 
 impl Iterator for BatchRecords {
     type Item = Record;
 
     fn next(&mut self) -> Option<Record> {
-        self.walk.next(&self.inner)
+        while self.left == 0 {
+            let next = self.inner.part(self.part + 1)?;
+            self.part += 1;
+            (self.cursor, self.left) = (next.cursor, next.count);
+        }
+        let mut records = self.inner.part(self.part)?.batch.iter_from(self.cursor);
+        let record = records.next()?;
+        self.cursor = records.cursor();
+        let (offset, span) = (record.offset(), record.span());
+        self.left -= 1;
+        self.total = self.total.saturating_sub(1);
+        let gap = u32::try_from(offset.saturating_sub(self.expected)).unwrap_or(u32::MAX);
+        self.expected = offset.saturating_add(1);
+        Some(Record { inner: Arc::clone(&self.inner), span, part: self.part as u32, gap })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.walk.total, Some(self.walk.total))
+        (self.total, Some(self.total))
     }
 }
 
@@ -359,6 +336,6 @@ impl ExactSizeIterator for BatchRecords {}
 
 impl fmt::Debug for BatchRecords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BatchRecords").field("left", &self.walk.total).finish()
+        f.debug_struct("BatchRecords").field("left", &self.total).finish()
     }
 }

@@ -31,8 +31,6 @@ pub(super) struct Checkout {
     pub(super) number: u64,
     /// Most records.
     pub(super) limit: usize,
-    /// Bytes taken out.
-    pub(super) bytes: usize,
     /// What is not decoded yet, then what is to be put back.
     pub(super) segments: VecDeque<Segment>,
     /// What may be handed out.
@@ -65,7 +63,6 @@ impl Checkout {
             ownership,
             number,
             limit,
-            bytes: scratch.segments.iter().map(Segment::bytes).sum(),
             segments: scratch.segments,
             ready: scratch.ready,
             taken: 0,

@@ -1,14 +1,15 @@
 //! What may be committed.
 
+use super::events::Event;
 use super::token::CommitToken;
 use super::{Delivery, Key};
-use crate::{CommitError, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, TopicPartition};
+use crate::{CommitError, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, Timestamp, TopicPartition};
 
 /// An offset to be committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitEntry {
     /// The partition.
-    pub topic_partition: TopicPartition,
+    pub tp: TopicPartition,
     /// The ownership that it is committed by.
     pub epoch: OwnershipEpoch,
     /// The next offset to read.
@@ -21,7 +22,7 @@ pub struct CommitEntry {
 
 /// Which partitions.
 #[derive(Clone, Copy, Debug)]
-pub enum Scope<'a> {
+pub enum CommitScope<'a> {
     /// All that are owned.
     All,
     /// Those of these that are owned.
@@ -55,10 +56,12 @@ impl Delivery {
     ///
     /// Commits are to be sent one after the other, in the order in which they were given out here and by
     /// [`check_commit`](Self::check_commit).
-    pub fn committable(&mut self, scope: Scope<'_>) -> Vec<CommitEntry> {
+    pub fn committable(&mut self, scope: CommitScope<'_>) -> Vec<CommitEntry> {
         let keys: Vec<Key> = match scope {
-            Scope::All => self.uncommitted.iter().copied().collect(),
-            Scope::Only(partitions) => partitions.iter().filter_map(|tp| self.index.get(tp).copied()).collect(),
+            CommitScope::All => self.uncommitted.iter().copied().collect(),
+            CommitScope::Only(partitions) => {
+                partitions.iter().filter_map(|tp| self.index.get(tp).copied()).collect()
+            }
         };
         keys.into_iter().filter_map(|key| self.committable_of(key)).collect()
     }
@@ -80,7 +83,7 @@ impl Delivery {
         p.requested = Some(offset);
         let metadata = p.metadata.as_ref().filter(|(at, _)| *at == offset).map(|(_, text)| text.clone());
         Some(CommitEntry {
-            topic_partition: p.ownership.topic_partition.clone(),
+            tp: p.ownership.topic_partition.clone(),
             epoch: p.ownership.epoch,
             offset,
             leader_epoch,
@@ -88,27 +91,20 @@ impl Delivery {
         })
     }
 
-    /// Everything that was handed out, the batch in hand included: counts as done.
-    pub fn commit_delivered(&mut self, scope: Scope<'_>) -> Vec<CommitEntry> {
-        let keys: Vec<Key> = match scope {
-            Scope::All => self.partitions.keys().copied().collect(),
-            Scope::Only(partitions) => partitions.iter().filter_map(|tp| self.index.get(tp).copied()).collect(),
-        };
+    /// Everything that was handed out, the batch in hand included: counts as done. Gives what of it is not
+    /// committed.
+    pub fn delivered(&mut self, now: Timestamp) -> Vec<CommitEntry> {
+        self.saw(now);
+        let keys: Vec<Key> = self.partitions.keys().copied().collect();
         for key in &keys {
             let Some(p) = self.partitions.get_mut(key).filter(|p| p.has_position()) else { continue };
-            let (offset, epoch) = match p.handed.yielded() {
-                Some(yielded) if yielded < p.position => (yielded, None),
-                _ => (p.position, p.position_epoch),
-            };
-            if offset > p.done.to() {
-                p.accept(offset, epoch, None);
+            if p.position > p.done.to() {
+                p.accept(p.position, p.position_epoch, None);
             }
-        }
-        for key in &keys {
             self.make_ready(*key);
         }
         let entries = keys.into_iter().filter_map(|key| self.committable_of(key)).collect();
-        self.settle(None);
+        self.settle(Some(now));
         entries
     }
 
@@ -119,14 +115,19 @@ impl Delivery {
     /// `NotOwned` if the partition is not owned, or not by the ownership of the token any more;
     /// `WouldRewind` if an offset is below what was committed and `rewind` does not say that this is meant;
     /// `Fatal` for a negative offset.
-    pub fn check_commit(&mut self, request: CommitRequest<'_>) -> Result<Option<CommitEntry>, CommitError> {
-        let result = match request {
+    pub fn check_commit<'a>(
+        &mut self,
+        now: Timestamp,
+        request: impl Into<CommitRequest<'a>>,
+    ) -> Result<Option<CommitEntry>, CommitError> {
+        self.saw(now);
+        let result = match request.into() {
             CommitRequest::Token(token) => self.check_token(token),
             CommitRequest::Offset { topic_partition, offset, leader_epoch, metadata, rewind } => {
                 self.check_offset(topic_partition, offset, leader_epoch, metadata, rewind)
             }
         };
-        self.settle(None);
+        self.settle(Some(now));
         result
     }
 
@@ -151,7 +152,7 @@ impl Delivery {
         }
         p.requested = Some(offset);
         let entry = CommitEntry {
-            topic_partition: p.ownership.topic_partition.clone(),
+            tp: p.ownership.topic_partition.clone(),
             epoch: p.ownership.epoch,
             offset,
             leader_epoch,
@@ -174,7 +175,9 @@ impl Delivery {
         let p = self.partitions.get_mut(&key).ok_or(CommitError::NotOwned)?;
         if offset < 0 {
             let text = format!("offset {offset} cannot be committed: it is negative");
-            return Err(CommitError::Fatal(Error::new(ErrorKind::ApiMisuse, text).with_partition(tp.clone())));
+            return Err(CommitError::Fatal(
+                Error::new(ErrorKind::ApiMisuse, text).with_partition(tp.clone()),
+            ));
         }
         let highest = p.committed.max(p.requested);
         if let Some(committed) = highest.filter(|&highest| offset < highest) {
@@ -195,7 +198,7 @@ impl Delivery {
         }
         p.requested = Some(offset);
         let entry = CommitEntry {
-            topic_partition: tp.clone(),
+            tp: tp.clone(),
             epoch: p.ownership.epoch,
             offset,
             leader_epoch,
@@ -219,6 +222,25 @@ impl Delivery {
     pub fn committed(&self, tp: &TopicPartition) -> Option<(i64, Option<&str>)> {
         let p = self.partition(tp)?;
         Some((p.committed?, p.committed_metadata.as_deref()))
+    }
+
+    /// Tells the reader what became of commits that nobody waits for.
+    pub fn background_committed(&mut self, results: Vec<(TopicPartition, Result<(), CommitError>)>) {
+        let mut completed = Vec::new();
+        let mut failed = Vec::new();
+        for (tp, result) in results {
+            match result {
+                Ok(()) => completed.push(tp),
+                Err(error) => failed.push((tp, error)),
+            }
+        }
+        if !completed.is_empty() {
+            self.queue_event(Event::CommitCompleted(completed));
+        }
+        if !failed.is_empty() {
+            self.queue_event(Event::CommitFailed(failed));
+        }
+        self.settle(None);
     }
 
     /// One record, or one batch, is acknowledged.

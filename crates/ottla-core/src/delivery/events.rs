@@ -84,10 +84,10 @@ pub enum Event {
         cause: ResetCause,
     },
     /// Offsets were committed that nobody waits for: by `commit_in_background`.
-    CommitCompleted(Vec<(TopicPartition, i64)>),
+    CommitCompleted(Vec<TopicPartition>),
     /// Offsets were not committed that nobody waits for. Those that are done are tried again with the next
     /// commit.
-    CommitFailed(Vec<(TopicPartition, i64, CommitError)>),
+    CommitFailed(Vec<(TopicPartition, CommitError)>),
 }
 
 impl From<Batch> for Event {
@@ -96,7 +96,7 @@ impl From<Batch> for Event {
     }
 }
 
-/// What made a reset necessary.
+/// What made a reset necessary: nothing else ever does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ResetCause {
@@ -107,11 +107,4 @@ pub enum ResetCause {
         /// The offset that was asked for.
         offset: i64,
     },
-    /// The log was cut below the position (KIP-320).
-    Truncated {
-        /// The position before.
-        offset: i64,
-    },
-    /// The topic was deleted and created anew (KIP-516).
-    TopicRecreated,
 }

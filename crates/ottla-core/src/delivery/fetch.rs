@@ -97,6 +97,12 @@ impl Delivery {
         self.partition(tp).filter(|p| p.is_fetchable()).map(fetch_position)
     }
 
+    /// The offset that this ownership is to fetch next, whether it is to be fetched now or not.
+    pub fn fetch_offset(&self, tp: &TopicPartition, epoch: OwnershipEpoch) -> Option<i64> {
+        let p = self.partition(tp).filter(|p| p.ownership.epoch == epoch && p.has_position())?;
+        Some(p.fetch_offset)
+    }
+
     /// Changes when the set of partitions to fetch changes, or an offset of them other than by
     /// [`push`](Self::push).
     pub fn fetch_generation(&self) -> u64 {
@@ -188,7 +194,8 @@ impl Delivery {
                 if p.suspects < MAX_SUSPECTS {
                     return Pushed::Suspect;
                 }
-                let resume = walk.next.saturating_add(i64::from(header.last_offset_delta())).saturating_add(1);
+                let resume =
+                    walk.next.saturating_add(i64::from(header.last_offset_delta())).saturating_add(1);
                 Some(errors::impossible_offsets(tp, &header, walk.next, end, resume))
             }
         };

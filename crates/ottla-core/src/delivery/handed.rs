@@ -2,10 +2,9 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use super::batch::{Batch, BatchInner};
+use super::batch::BatchInner;
 use super::marks::Done;
 use crate::{LeaderEpoch, Timestamp};
 
@@ -65,9 +64,6 @@ impl Handed {
                 return false;
             }
             if batch.is_alive() {
-                if auto {
-                    batch.count_read_records(done);
-                }
                 return true;
             }
             if !auto {
@@ -91,42 +87,17 @@ impl Handed {
         let batch = self.batches.iter().find(|b| b.returned && b.is_alive() && b.end > done.to())?;
         Some((batch.start.max(done.to()), batch.at))
     }
-
-    /// If the last batch is read one by one: the reader's position in it.
-    pub(super) fn yielded(&self) -> Option<i64> {
-        let inner = self.batches.back()?.inner.upgrade()?;
-        let yielded = inner.yielded.load(Ordering::SeqCst);
-        (yielded != i64::MIN).then_some(yielded)
-    }
-
-    /// The last batch is given back from `offset` on: it ends there now. With nothing read of it, it is gone.
-    pub(super) fn give_back(&mut self, batch: &Batch, offset: i64, epoch: Option<LeaderEpoch>) -> bool {
-        let Some(last) = self.batches.back_mut() else { return false };
-        if last.inner.as_ptr() != Arc::as_ptr(&batch.0) {
-            return false;
-        }
-        if offset <= last.start {
-            self.batches.pop_back();
-        } else {
-            (last.end, last.epoch) = (offset, epoch);
-        }
-        true
-    }
-}
-
-impl HandedBatch {
-    /// Of a batch that is read one by one: the records that the reader came back from.
-    fn count_read_records(&self, done: &mut Done) {
-        let Some(inner) = self.inner.upgrade() else { return };
-        let returned = inner.returned.load(Ordering::SeqCst).min(self.end);
-        if returned > self.start {
-            done.insert(self.start, returned, inner.leader_epoch_below(returned));
-        }
-    }
 }
 
 impl fmt::Debug for HandedBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}..{} ({} handles, returned: {})", self.start, self.end, self.inner.strong_count(), self.returned)
+        write!(
+            f,
+            "{}..{} ({} handles, returned: {})",
+            self.start,
+            self.end,
+            self.inner.strong_count(),
+            self.returned
+        )
     }
 }

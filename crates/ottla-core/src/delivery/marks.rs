@@ -80,9 +80,11 @@ impl Done {
     /// Whether all of `from..to` is done.
     pub(super) fn contains(&self, from: i64, to: i64) -> bool {
         to <= self.to
-            || self.ahead.range(..=from.max(self.to)).next_back().is_some_and(|(&s, &(e, _))| {
-                s <= from && to <= e
-            })
+            || self
+                .ahead
+                .range(..=from.max(self.to))
+                .next_back()
+                .is_some_and(|(&s, &(e, _))| s <= from && to <= e)
     }
 }
 

@@ -14,7 +14,10 @@
 //! - The position moves in the same call that returns the records, and only under the lock.
 //! - The committed offset is never above what is done; what is done is a gap-free prefix of what was handed out.
 //! - Dropping a handle takes no lock: counters and the driver's waker are all it touches (see `ledger`).
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+)]
 
 mod batch;
 mod checkout;
@@ -37,8 +40,10 @@ mod state;
 mod take;
 mod token;
 
+pub use ottla_wire::records::BatchDecoder;
+
 pub use batch::{Batch, BatchIter, BatchRecords};
-pub use commits::{CommitEntry, CommitRequest, Scope};
+pub use commits::{CommitEntry, CommitRequest, CommitScope};
 pub use config::DeliveryConfig;
 pub use events::{Event, Filter, PartitionEnd, ResetCause, Taken};
 pub use fetch::{FetchPosition, Fetched, Pushed};
@@ -54,6 +59,3 @@ pub use token::CommitToken;
 /// One assignment of one partition: numbers never come twice, and a seek keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Key(u64);
-
-#[cfg(test)]
-mod tests;

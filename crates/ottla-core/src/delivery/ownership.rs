@@ -1,6 +1,6 @@
 //! Who owns what: assignment, start, seek, pause, loss, and the end of everything.
 
-use super::events::{Event, PartitionEnd};
+use super::events::{Event, PartitionEnd, ResetCause};
 use super::partition::{Partition, Phase};
 use super::{Delivery, Key};
 use crate::{Error, LeaderEpoch, OwnershipEpoch, Timestamp, TopicPartition};
@@ -31,6 +31,9 @@ pub enum StartCause {
     /// The user: a seek, or an assignment with an offset.
     Explicit,
 }
+
+/// More errors than this are not kept for a reader that does not come.
+const MAX_ERRORS: usize = 16;
 
 impl Delivery {
     /// Partitions that the group gave us. Each gets a new ownership and waits for [`start`](Self::start);
@@ -84,7 +87,14 @@ impl Delivery {
 
     /// Where a partition is read from. Gives whether it was taken: not if the ownership is another by now, so
     /// that a late answer never overrides a seek.
-    pub fn start(&mut self, tp: &TopicPartition, epoch: OwnershipEpoch, start: Start) -> bool {
+    pub fn start(
+        &mut self,
+        now: Timestamp,
+        tp: &TopicPartition,
+        epoch: OwnershipEpoch,
+        start: Start,
+    ) -> bool {
+        self.saw(now);
         let Some(&key) = self.index.get(tp) else { return false };
         let Some(p) = self.partitions.get_mut(&key) else { return false };
         if p.ownership.epoch != epoch || p.phase != Phase::AwaitingPosition || start.offset < 0 {
@@ -92,15 +102,34 @@ impl Delivery {
         }
         let committed = matches!(start.cause, StartCause::Committed { .. });
         p.start(start.offset, start.leader_epoch, committed, start.cause == StartCause::Reset);
+        let resetting = p.resetting.take();
         match start.cause {
             StartCause::Committed { metadata } => p.committed_metadata = metadata,
             StartCause::Reset => {
                 self.uncommitted.insert(key);
+                if let Some(cause) = resetting {
+                    let topic_partition = tp.clone();
+                    self.queue_event(Event::OffsetReset { topic_partition, offset: start.offset, cause });
+                }
             }
             StartCause::Explicit => {}
         }
         self.fetch_generation += 1;
+        self.settle(Some(now));
         true
+    }
+
+    /// The reset policy is to choose where the partition starts; with the [`start`](Self::start) that follows
+    /// the reader is told why.
+    pub fn resetting(&mut self, tp: &TopicPartition, epoch: OwnershipEpoch, cause: ResetCause) {
+        if let Some(p) = self.partition_mut(tp).filter(|p| p.ownership.epoch == epoch) {
+            p.resetting = Some(cause);
+        }
+    }
+
+    /// Whether [`resetting`](Self::resetting) was said of this ownership, which has no start yet.
+    pub fn is_resetting(&self, tp: &TopicPartition, epoch: OwnershipEpoch) -> bool {
+        self.partition(tp).is_some_and(|p| p.ownership.epoch == epoch && p.resetting.is_some())
     }
 
     /// Begins to move a position: from now on nothing of the old position is returned, tokens of before are
@@ -129,7 +158,6 @@ impl Delivery {
             let number = self.number();
             let Some(p) = self.partitions.get_mut(&key).filter(|p| p.paused.is_none()) else { continue };
             p.paused = Some(number);
-            p.ownership.set_closed(true);
             self.paused.insert(number, key);
             self.settle_partition(key, None);
         }
@@ -139,25 +167,25 @@ impl Delivery {
 
     /// Returns records of these partitions again, from where they were paused. Nothing happens to those that
     /// are not paused.
-    pub fn resume(&mut self, partitions: &[TopicPartition]) {
+    pub fn resume(&mut self, now: Timestamp, partitions: &[TopicPartition]) {
+        self.saw(now);
         for tp in partitions {
             let Some(&key) = self.index.get(tp) else { continue };
             let Some(p) = self.partitions.get_mut(&key) else { continue };
             let Some(number) = p.paused.take() else { continue };
-            p.ownership.set_closed(p.revoking.is_some());
             self.paused.remove(&number);
             self.make_ready(key);
-            self.settle_partition(key, None);
+            self.check_eof(key);
+            self.settle_partition(key, Some(now));
             self.signals.wake_driver();
         }
         self.fetch_generation += 1;
-        self.settle(None);
+        self.settle(Some(now));
     }
 
     fn pause_partition(&mut self, p: &mut Partition) {
         let number = self.number();
         p.paused = Some(number);
-        p.ownership.set_closed(true);
         self.paused.insert(number, p.key());
     }
 
@@ -177,9 +205,9 @@ impl Delivery {
     }
 
     /// Gives up everything, as the user wants it: there is no event.
-    pub fn unassign_all(&mut self) {
+    pub fn unassign_all(&mut self, now: Timestamp) {
         let all: Vec<TopicPartition> = self.index.keys().cloned().collect();
-        self.unassign(self.now, &all);
+        self.unassign(now, &all);
         self.paused_before.clear();
     }
 
@@ -284,11 +312,26 @@ impl Delivery {
 
     fn close_all(&mut self) {
         for p in self.partitions.values_mut() {
-            p.ownership.set_closed(true);
             p.drop_queue();
         }
         self.fetch_generation += 1;
         self.wake_all_readers();
+        self.settle(None);
+    }
+
+    /// The consumer is closed: nothing is owned any more, and reads give `End`.
+    pub fn close(&mut self) {
+        self.shutdown = true;
+        self.reader_gone = true;
+        self.end_everything(PartitionEnd::Shutdown);
+    }
+
+    /// An error that concerns no partition, told to the reader once while everything goes on.
+    pub fn report(&mut self, error: Error) {
+        if self.errors.len() < MAX_ERRORS {
+            self.errors.push_back(error);
+        }
+        self.wake_reader();
         self.settle(None);
     }
 
@@ -297,10 +340,15 @@ impl Delivery {
         if self.fatal.is_none() {
             self.fatal = Some(error.with_fatal(true));
         }
+        self.end_everything(PartitionEnd::Lost);
+    }
+
+    fn end_everything(&mut self, end: PartitionEnd) {
         for key in self.partitions.keys().copied().collect::<Vec<_>>() {
-            self.end_ownership(key, PartitionEnd::Lost);
+            self.end_ownership(key, end);
         }
         self.wake_all_readers();
+        self.signals.wake_driver();
         self.settle(None);
     }
 }

@@ -18,6 +18,7 @@ use std::task::Waker;
 
 use super::Key;
 use super::clock::PollClock;
+use super::events::ResetCause;
 use super::handed::Handed;
 use super::marks::Done;
 use super::queue::Segment;
@@ -58,6 +59,9 @@ pub(super) struct Partition {
     pub(super) clock: PollClock,
     /// Its reader was given something and has not come back.
     pub(super) in_hand: bool,
+
+    /// The reset policy is to choose the start, because of this.
+    pub(super) resetting: Option<ResetCause>,
 
     // Fetching.
     /// The next offset to fetch; provisional while batches below it were not verified.
@@ -118,6 +122,7 @@ impl Partition {
             waker: None,
             clock: PollClock::Standing,
             in_hand: false,
+            resetting: None,
             fetch_offset: 0,
             fetch_epoch: None,
             verify_first: false,
@@ -151,7 +156,6 @@ impl Partition {
 
     /// A seek: the same assignment under a new ownership. Pause, claim and watermarks stay.
     pub(super) fn renew(&mut self, ownership: Arc<Ownership>) {
-        ownership.set_closed(self.paused.is_some());
         let old = std::mem::replace(self, Self::new(ownership));
         old.ownership.end();
         self.paused = old.paused;

@@ -101,7 +101,12 @@ impl Delivery {
     /// Takes partitions back: nothing more of them is handed out from now on, and what was not handed out is
     /// dropped. [`poll_revocation`](Self::poll_revocation) tells when the work in hand is done. Partitions that
     /// are not owned, or taken back already, are left out.
-    pub fn revoke(&mut self, now: Timestamp, partitions: &[TopicPartition], deadline: Timestamp) -> RevocationId {
+    pub fn revoke(
+        &mut self,
+        now: Timestamp,
+        partitions: &[TopicPartition],
+        deadline: Timestamp,
+    ) -> RevocationId {
         self.saw(now);
         let id = RevocationId(self.next_revocation);
         self.next_revocation += 1;
@@ -114,7 +119,6 @@ impl Delivery {
                 continue;
             }
             p.revoking = Some(id);
-            p.ownership.set_closed(true);
             p.drop_queue();
             keys.push(key);
             owned.push(tp.clone());

@@ -39,6 +39,8 @@ pub struct Delivery {
     /// Partitions with something to hand out, in the order they are served. An entry may be out of date.
     pub(super) ready: VecDeque<Key>,
     pub(super) events: VecDeque<Pending>,
+    /// Errors that concern no partition.
+    pub(super) errors: VecDeque<Error>,
     pub(super) revocations: BTreeMap<RevocationId, Open>,
     /// Paused partitions, the one that was paused first in front.
     pub(super) paused: BTreeMap<u64, Key>,
@@ -61,6 +63,8 @@ pub struct Delivery {
     /// Partitions of which the reader was given something since it last came.
     pub(super) in_hand: Vec<Key>,
     pub(super) clock: PollClock,
+    /// The reader came since the driver last asked.
+    pub(super) polled: bool,
     pub(super) reader_gone: bool,
     pub(super) shutdown: bool,
     pub(super) fatal: Option<Error>,
@@ -88,6 +92,7 @@ impl Delivery {
             partitions: BTreeMap::new(),
             ready: VecDeque::new(),
             events: VecDeque::new(),
+            errors: VecDeque::new(),
             revocations: BTreeMap::new(),
             paused: BTreeMap::new(),
             paused_before: BTreeSet::new(),
@@ -100,6 +105,7 @@ impl Delivery {
             holding: false,
             in_hand: Vec::new(),
             clock: PollClock::Standing,
+            polled: false,
             reader_gone: false,
             shutdown: false,
             fatal: None,
@@ -129,8 +135,7 @@ impl Delivery {
 
     /// The next offset that a read returns.
     pub fn position(&self, tp: &TopicPartition) -> Option<i64> {
-        let p = self.partition(tp).filter(|p| p.has_position())?;
-        Some(p.handed.yielded().unwrap_or(p.position))
+        self.partition(tp).filter(|p| p.has_position()).map(|p| p.position)
     }
 
     /// How many offsets lie between the position and the end that a read can reach: the high watermark, with
@@ -151,8 +156,13 @@ impl Delivery {
         self.index.iter().filter_map(|(tp, key)| Some((tp.clone(), epoch(key)?))).collect()
     }
 
+    /// The topics of what is owned.
+    pub fn topics(&self) -> BTreeSet<Arc<str>> {
+        self.index.keys().map(|tp| Arc::clone(tp.topic_arc())).collect()
+    }
+
     /// The epoch of the present ownership.
-    pub fn epoch(&self, tp: &TopicPartition) -> Option<OwnershipEpoch> {
+    pub fn ownership(&self, tp: &TopicPartition) -> Option<OwnershipEpoch> {
         self.partition(tp).map(|p| p.ownership.epoch)
     }
 
@@ -305,7 +315,10 @@ impl Delivery {
     pub(super) fn settle(&mut self, now: Option<Timestamp>) {
         let run = !self.reader_gone
             && self.fatal.is_none()
-            && (self.holding || !self.events.is_empty() || self.next_ready().is_some());
+            && (self.holding
+                || !self.events.is_empty()
+                || !self.errors.is_empty()
+                || self.next_ready().is_some());
         if self.clock.update(run, now) {
             self.signals.wake_driver();
         }
@@ -381,6 +394,22 @@ impl Delivery {
             }
         }
         stuck
+    }
+}
+
+impl Delivery {
+    /// Whether the reader came since this was last asked: a member that left because it stayed away joins again.
+    pub fn take_polled(&mut self) -> bool {
+        std::mem::take(&mut self.polled)
+    }
+
+    /// The reader came: the clock starts anew.
+    pub(super) fn reader_came(&mut self) {
+        self.polled = true;
+        if self.clock == PollClock::Expired {
+            self.signals.wake_driver();
+        }
+        self.clock.stop();
     }
 }
 

@@ -11,7 +11,6 @@
 //! All of it is one synchronous call, so a cancelled future can lose neither records nor the position.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
 use std::task::Waker;
 
 use ottla_wire::records::BatchDecoder;
@@ -22,7 +21,7 @@ use super::events::{Event, Filter, Taken};
 use super::partition::Phase;
 use super::queue::{Pending, Rest, Segment};
 use super::{Delivery, Key, Shared};
-use crate::Timestamp;
+use crate::{Timestamp, TopicPartition};
 
 impl Shared {
     /// Reads. The call means that the reader came back for more: with `Commit::Auto` what it was given before
@@ -77,9 +76,10 @@ impl Shared {
 }
 
 /// What the first step of a read came to.
+#[expect(clippy::large_enum_variant, reason = "moved once, and a box would be an allocation per read")]
 enum Begun {
     Answer(Taken),
-    Decode(Box<Checkout>),
+    Decode(Checkout),
 }
 
 impl Delivery {
@@ -99,22 +99,20 @@ impl Delivery {
         if came_back {
             self.came_back(filter);
         }
+        self.reader_came();
         if let Some(error) = self.fatal.clone() {
-            self.clock.stop();
             return Begun::Answer(Taken::Error(error));
         }
         if self.shutdown {
-            self.clock.stop();
             self.settle(Some(now));
             return Begun::Answer(Taken::End);
         }
-        if let Some(event) = self.take_event(filter.events) {
+        let event = self.take_event(filter.events).map(Taken::Event);
+        if let Some(taken) = event.or_else(|| self.errors.pop_front().map(Taken::Error)) {
             self.holding = true;
-            self.clock.stop();
             self.settle(Some(now));
-            return Begun::Answer(Taken::Event(event));
+            return Begun::Answer(taken);
         }
-        self.clock.stop();
         if filter.max_records > 0
             && let Some(key) = self.next_ready()
             && let Some(checkout) = self.check_out(shared, key, filter.max_records)
@@ -136,7 +134,7 @@ impl Delivery {
         shared: &Arc<Shared>,
         now: Timestamp,
         filter: &Filter<'_>,
-        tp: &crate::TopicPartition,
+        tp: &TopicPartition,
         waker: Option<&Waker>,
         came_back: bool,
     ) -> Begun {
@@ -149,15 +147,14 @@ impl Delivery {
         };
         let Some(p) = self.partitions.get_mut(&key) else { return Begun::Answer(Taken::End) };
         p.claimed = true;
+        self.polled = true;
+        if let Some(since) = p.clock.running() {
+            self.clocks.remove(&(since, key));
+        }
+        p.clock.stop();
         if came_back {
             p.handed.came_back();
             p.in_hand = false;
-            if p.clock.running().is_some() || p.clock == super::clock::PollClock::Expired {
-                if let Some(since) = p.clock.running() {
-                    self.clocks.remove(&(since, key));
-                }
-                p.clock.stop();
-            }
         }
         let ends = p.revoking.is_some() || self.shutdown;
         let deliverable = p.is_deliverable(self.config.max_unmarked);
@@ -215,7 +212,7 @@ impl Delivery {
     }
 
     /// Takes segments out of a partition's queue to be decoded.
-    fn check_out(&mut self, shared: &Arc<Shared>, key: Key, max_records: usize) -> Option<Box<Checkout>> {
+    fn check_out(&mut self, shared: &Arc<Shared>, key: Key, max_records: usize) -> Option<Checkout> {
         let number = self.number();
         let mut scratch = std::mem::take(&mut self.scratch);
         let p = self.partitions.get_mut(&key)?;
@@ -233,7 +230,7 @@ impl Delivery {
         p.checkout = Some(number);
         let (position, epoch) = (p.position, p.position_epoch);
         let ownership = Arc::clone(&p.ownership);
-        Some(Box::new(Checkout::new(Arc::clone(shared), ownership, number, limit, position, epoch, scratch)))
+        Some(Checkout::new(Arc::clone(shared), ownership, number, limit, position, epoch, scratch))
     }
 
     /// Ends a checkout. `None`: nothing came of it, look again.
@@ -381,14 +378,5 @@ fn hand_out(checkout: &mut Checkout, start: i64, end: i64) -> Batch {
     } else {
         checkout.ready.pop().map_or(Parts::Many(Box::default()), |rest| Parts::One(part(rest)))
     };
-    Batch(Arc::new(BatchInner {
-        ownership: Arc::clone(&checkout.ownership),
-        parts,
-        start,
-        end,
-        last,
-        count,
-        yielded: AtomicI64::new(i64::MIN),
-        returned: AtomicI64::new(i64::MIN),
-    }))
+    Batch(Arc::new(BatchInner { ownership: Arc::clone(&checkout.ownership), parts, start, end, last, count }))
 }

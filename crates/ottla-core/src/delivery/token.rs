@@ -1,7 +1,7 @@
 //! Who owned a partition when its records were handed out, and the token that says so.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::ledger::Signals;
@@ -15,13 +15,8 @@ pub(super) struct Ownership {
     pub(super) epoch: OwnershipEpoch,
     pub(super) shared: Weak<Shared>,
     pub(super) signals: Arc<Signals>,
-    state: AtomicU8,
+    ended: AtomicBool,
 }
-
-/// The ownership is over.
-const ENDED: u8 = 1;
-/// No record may be returned now: paused, being revoked, or shut down.
-const CLOSED: u8 = 2;
 
 impl Ownership {
     pub(super) fn new(
@@ -31,28 +26,15 @@ impl Ownership {
         shared: Weak<Shared>,
         signals: Arc<Signals>,
     ) -> Self {
-        Self { topic_partition, key, epoch, shared, signals, state: AtomicU8::new(0) }
+        Self { topic_partition, key, epoch, shared, signals, ended: AtomicBool::new(false) }
     }
 
     pub(super) fn is_alive(&self) -> bool {
-        self.state.load(Ordering::SeqCst) & ENDED == 0
-    }
-
-    /// Whether records may be returned without asking under the lock.
-    pub(super) fn is_open(&self) -> bool {
-        self.state.load(Ordering::SeqCst) == 0
+        !self.ended.load(Ordering::Acquire)
     }
 
     pub(super) fn end(&self) {
-        self.state.fetch_or(ENDED, Ordering::SeqCst);
-    }
-
-    pub(super) fn set_closed(&self, closed: bool) {
-        if closed {
-            self.state.fetch_or(CLOSED, Ordering::SeqCst);
-        } else {
-            self.state.fetch_and(!CLOSED, Ordering::SeqCst);
-        }
+        self.ended.store(true, Ordering::Release);
     }
 }
 

@@ -6,7 +6,7 @@
 
 use ottla_wire::messages::{HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest};
 
-use crate::assignor::{Assignor, GroupAssignment, GroupMember, Topics};
+use crate::assignor::{Assignor, ClusterTopics, GroupAssignment, GroupMember};
 use crate::{Error, Timestamp, TopicPartition};
 
 /// Tells one computation of an assignment from another.
@@ -23,7 +23,7 @@ pub struct AssignJob {
     /// The members as they described themselves.
     pub members: Vec<GroupMember>,
     /// The topics they subscribe to, as far as they exist.
-    pub topics: Topics,
+    pub topics: ClusterTopics,
 }
 
 impl AssignJob {

@@ -57,6 +57,12 @@ impl Batch {
         RecordRef { batch: self, span: *span }
     }
 
+    /// The same batch with its records copied into memory of their own.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self { header: self.header, data: Bytes::copy_from_slice(&self.data) }
+    }
+
     /// What the records of a control batch say; of any other batch: nothing.
     pub fn control_records(&self) -> ControlRecords<'_> {
         ControlRecords::new(self)
