@@ -173,7 +173,7 @@ impl Batch {
     /// The records in order, owned: each shares this batch's memory and keeps it from counting as done.
     pub fn records(&self) -> BatchRecords {
         let inner = Arc::clone(&self.0);
-        let (cursor, left) = inner.part(0).map_or((RecordCursor::default(), 0), |p| (p.cursor, p.count));
+        let (cursor, left) = inner.part(0).map_or_else(Default::default, |p| (p.cursor, p.count));
         BatchRecords { part: 0, cursor, left, total: inner.count, expected: inner.start, inner }
     }
 

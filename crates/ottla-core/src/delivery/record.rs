@@ -100,8 +100,6 @@ impl<'a> RecordRef<'a> {
     }
 
     /// The record on its own, sharing the batch's memory.
-    #[expect(clippy::should_implement_trait, reason = "`ToOwned` demands a borrow in the other direction")]
-    #[expect(clippy::wrong_self_convention, reason = "it owns what it borrowed, the name that is looked for")]
     pub fn to_owned(&self) -> Record {
         Record { inner: Arc::clone(self.inner), span: self.record.span(), part: self.part, gap: self.gap }
     }

@@ -76,7 +76,6 @@ impl Shared {
 }
 
 /// What the first step of a read came to.
-#[expect(clippy::large_enum_variant, reason = "moved once, and a box would be an allocation per read")]
 enum Begun {
     Answer(Taken),
     Decode(Checkout),
@@ -170,7 +169,7 @@ impl Delivery {
             return Begun::Decode(checkout);
         }
         if let Some(p) = self.partitions.get_mut(&key) {
-            p.waker = waker.cloned().or(p.waker.take());
+            p.waker = waker.cloned().or_else(|| p.waker.take());
         }
         self.settle_partition(key, Some(now));
         self.settle(Some(now));
