@@ -21,5 +21,5 @@ fn hashes_agree_with_kafka() {
 
 #[test]
 fn subscriptions_agree_with_kafka() {
-    assert_all(&subscription::run(&default_dir()), 686);
+    assert_all(&subscription::run(&default_dir()), 793);
 }

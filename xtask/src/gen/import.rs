@@ -125,3 +125,46 @@ fn fields(json: &Value, indent: usize, rows: &mut Vec<[String; 4]>) -> Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::r#gen::schema::Message;
+
+    #[test]
+    fn what_is_imported_can_be_parsed_and_says_the_same() {
+        let json = serde_json::json!({
+            "name": "PingRequest", "type": "request", "apiKey": 1, "validVersions": "0-2", "flexibleVersions": "2+",
+            "latestVersionUnstable": true,
+            "fields": [
+                {"name": "Id", "type": "string", "versions": "0+", "nullableVersions": "1+", "default": "null"},
+                {"name": "Items", "type": "[]Item", "versions": "2+", "taggedVersions": "2+", "tag": 3, "ignorable": true},
+            ],
+            "commonStructs": [
+                {"name": "Item", "versions": "2+", "fields": [{"name": "N", "type": "int64", "versions": "2+", "default": -1}]},
+            ],
+        });
+        let text = message(&json).expect("a good definition");
+        let parsed = Message::parse(&text).expect("what we wrote");
+        assert!(parsed.unstable && parsed.fields[1].ignorable);
+        assert_eq!(parsed.fields[0].nullable.map(|v| v.lo), Some(1));
+        assert_eq!(parsed.fields[1].tag, Some(3));
+        assert_eq!(parsed.structs()["Item"][0].default.as_deref(), Some("-1"));
+    }
+
+    #[test]
+    fn a_field_tagged_in_some_versions_only_is_refused() {
+        let json = serde_json::json!({"fields": [
+            {"name": "A", "type": "int8", "versions": "0+", "taggedVersions": "2+", "tag": 0}
+        ]});
+        assert!(fields(&json, 0, &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn names_become_snakes() {
+        assert_eq!(snake("FetchRequest"), "fetch_request");
+        assert_eq!(snake("KRaftVersionRecord"), "k_raft_version_record");
+        assert_eq!(snake("Enable2Pc"), "enable2_pc");
+        assert_eq!(snake("LastKnownElr"), "last_known_elr");
+    }
+}

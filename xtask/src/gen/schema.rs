@@ -333,3 +333,61 @@ fn fields(lines: &mut &[Line<'_>], indent: usize) -> Result<Vec<Field>, String> 
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "request PingRequest key 1 versions 1-5 flexible 3+\n\n";
+
+    fn parse(fields: &str) -> Result<Message, String> {
+        Message::parse(&format!("{HEAD}{fields}"))
+    }
+
+    fn refused(fields: &str, why: &str) {
+        let error = parse(fields).expect_err(fields);
+        assert!(error.contains(why), "{error}");
+    }
+
+    #[test]
+    fn a_definition_says_what_it_says() {
+        let message = parse(
+            "# comment\nName  string?4+  0+  default null ignorable\nItems  []Item  2+\n  Id  uuid  2+\n  \
+             Size  int32  3+  tag 7 default -1\n\nstruct Spare\n  X  bool  0+\n",
+        )
+        .expect("a good definition");
+        assert_eq!((message.kind, message.key, message.flexible_from), (Kind::Request, Some(1), Some(3)));
+        assert_eq!(message.versions, Versions { lo: 1, hi: Some(5) });
+        let [name, items] = message.fields.as_slice() else { panic!("{:?}", message.fields) };
+        assert_eq!(name.nullable, Some(Versions { lo: 4, hi: None }));
+        assert!(name.ignorable && !items.ignorable && items.array);
+        assert_eq!((items.fields[1].tag, items.fields[1].default.as_deref()), (Some(7), Some("-1")));
+        assert!(message.structs().contains_key("Spare") && message.structs().contains_key("Item"));
+    }
+
+    #[test]
+    fn mistakes_are_refused_with_their_place() {
+        refused("Name string\n", "line 3: no versions");
+        refused("Name string 0+ optional\n", "line 3: unknown word `optional`");
+        refused("Name string x\n", "bad versions");
+        refused("Items []Item 0+\n", "no struct Item");
+        refused("A int32 0+\n   B int32 0+\n", "indented by 3");
+        refused("A int32 2+ tag 0\n", "tagged in a version that is not flexible");
+        refused("A string 0+ default null\n", "cannot be null");
+    }
+
+    /// An array of nothing would let a few bytes ask for millions of elements.
+    #[test]
+    fn an_array_whose_elements_are_empty_in_some_version_is_refused() {
+        refused("Items []Item 0+\n  Id int32 2+\n", "empty in version 1");
+        assert!(parse("Items []Item 2+\n  Id int32 2+\n").is_ok());
+    }
+
+    #[test]
+    fn versions_meet() {
+        let v = |text| Versions::parse(text).expect("versions");
+        assert_eq!(v("3+").and(v("0-5")), Some(v("3-5")));
+        assert_eq!(v("0-2").and(v("3+")), None);
+        assert_eq!(v("0+").and(v("2+")), Some(v("2+")));
+    }
+}
