@@ -1,10 +1,18 @@
 //! Group membership: who owns which partition, and how the coordinator is kept informed.
 //!
-//! `classic` is the JoinGroup protocol. It decides nothing about records: it asks for partitions to be
+//! [`classic`] is the JoinGroup protocol. It decides nothing about records: it asks for partitions to be
 //! revoked, assigned or given up as lost through [`GroupAction`], and the client carries that out on
 //! [`delivery`](crate::delivery).
+//!
+//! [`assignment`] alone decides who owns a partition; `classic` tells it what the group decided.
+
+pub mod assignment;
+pub mod classic;
 
 use ottla_wire::messages::{HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest};
+
+pub use assignment::Assignment;
+pub use classic::ClassicGroup;
 
 use crate::assignor::{Assignor, ClusterTopics, GroupAssignment, GroupMember};
 use crate::{Error, Timestamp, TopicPartition};
@@ -46,29 +54,89 @@ pub struct GroupIdentity {
     pub group_instance_id: Option<String>,
 }
 
-/// A request to the coordinator, on the group connection; only `Leave` goes over the control connection.
+/// The versions of the group's requests that were negotiated with the coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupVersions {
+    /// Of JoinGroup.
+    pub join: i16,
+    /// Of SyncGroup.
+    pub sync: i16,
+    /// Of Heartbeat.
+    pub heartbeat: i16,
+    /// Of LeaveGroup.
+    pub leave: i16,
+}
+
+/// A request to the coordinator.
 #[derive(Clone, Debug)]
 pub enum GroupRequest {
-    /// JoinGroup: may be parked by the coordinator for as long as the rebalance timeout.
+    /// JoinGroup, on the group connection: may be parked by the coordinator for as long as the rebalance timeout.
     Join(JoinGroupRequest),
-    /// SyncGroup.
+    /// SyncGroup, on the group connection: parked until the leader has sent the assignment.
     Sync(SyncGroupRequest),
-    /// Heartbeat.
+    /// Heartbeat, on the group connection.
     Heartbeat(HeartbeatRequest),
-    /// LeaveGroup.
+    /// A Heartbeat on the **control** connection, because a JoinGroup or SyncGroup is parked on the group
+    /// connection and a broker answers one connection strictly in order. Without it nobody could tell a parked
+    /// request from a dead coordinator, and a cooperative member would read on beyond its session.
+    Probe(HeartbeatRequest),
+    /// LeaveGroup, on the **control** connection.
     Leave(LeaveGroupRequest),
+}
+
+/// Which [`GroupRequest`] an outcome belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GroupRequestKind {
+    /// [`GroupRequest::Join`].
+    Join,
+    /// [`GroupRequest::Sync`].
+    Sync,
+    /// [`GroupRequest::Heartbeat`].
+    Heartbeat,
+    /// [`GroupRequest::Probe`].
+    Probe,
+    /// [`GroupRequest::Leave`].
+    Leave,
+}
+
+impl GroupRequest {
+    /// Its kind.
+    pub fn kind(&self) -> GroupRequestKind {
+        match self {
+            Self::Join(_) => GroupRequestKind::Join,
+            Self::Sync(_) => GroupRequestKind::Sync,
+            Self::Heartbeat(_) => GroupRequestKind::Heartbeat,
+            Self::Probe(_) => GroupRequestKind::Probe,
+            Self::Leave(_) => GroupRequestKind::Leave,
+        }
+    }
+}
+
+impl GroupRequestKind {
+    /// Kafka's name of the API.
+    pub fn api(self) -> &'static str {
+        match self {
+            Self::Join => "JoinGroup",
+            Self::Sync => "SyncGroup",
+            Self::Heartbeat | Self::Probe => "Heartbeat",
+            Self::Leave => "LeaveGroup",
+        }
+    }
 }
 
 /// What a group machine wants done, drained by the client after every input.
 #[derive(Debug)]
 pub enum GroupAction {
-    /// Find the coordinator (again); `coordinator_known` is called when it is connected.
+    /// Find the coordinator (again). Stands, retries included, until `coordinator_known` is called; the
+    /// connection to the former coordinator may be closed, what is in flight on it is of no interest any more.
     FindCoordinator,
-    /// Send this to the coordinator; exactly one `handle_response` or `handle_failure` follows.
+    /// Send this to the coordinator; exactly one `handle_response` or `handle_failure` follows, in the order of
+    /// sending among requests of the same kind.
     Send(GroupRequest),
     /// Compute this elsewhere and feed the result to `assignment_computed`.
     Compute(AssignJob),
-    /// The leader needs these topics' metadata; `metadata_changed` is called with them.
+    /// The leader needs these topics' metadata, now and as long as it leads; `metadata_changed` is called with
+    /// them. Replaces the former list; empty when the member does not lead any more.
     WantMetadata(Vec<String>),
     /// Take these partitions back from the reader; `revocation_finished` is called when they are done and
     /// committed, or when the deadline has passed. No JoinGroup is sent meanwhile.
@@ -78,14 +146,15 @@ pub enum GroupAction {
         /// From when the machine learned of it.
         deadline: Timestamp,
     },
-    /// These partitions are owned from now on. Kept ones are not among them.
+    /// These partitions are owned from now on. Kept ones are not among them. Never empty.
     Assign(Vec<TopicPartition>),
-    /// These partitions are gone without a chance to commit.
+    /// These partitions are gone without a chance to commit, also those that were being revoked. Never empty.
     Lost(Vec<TopicPartition>),
     /// The group cannot go on; the error is told to the user.
     Fail(Error),
     /// An error that is told to the user while the group goes on.
     Report(Error),
-    /// LeaveGroup was answered, or there was nobody to leave: `leave` is complete.
+    /// LeaveGroup was answered, or there was nobody to leave: `leave`, or the end of the subscription, is
+    /// complete.
     Left,
 }

@@ -1,0 +1,151 @@
+//! The leader's part: reads what the members say, has an assignment computed, and watches the topics.
+//!
+//! What members say is hostile: a member listed twice counts once, one without an id not at all, and one whose
+//! subscription cannot be read is assigned nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::blob;
+use super::reply::JoinMember;
+use super::{ClassicGroup, Pace, Phase, State};
+use crate::Timestamp;
+use crate::assignor::{Assignor, ClusterTopics, GroupAssignment, GroupMember, TopicInfo};
+use crate::group::{AssignJob, GroupAction, JobId};
+
+/// What is known of each topic of the group; `None`: it does not exist.
+type Known = BTreeMap<String, Option<TopicInfo>>;
+
+/// What the leader of a group has to know.
+#[derive(Debug)]
+pub(super) struct Leadership {
+    /// The topics that members subscribe to.
+    wanted: BTreeSet<String>,
+    seen: Known,
+    /// What the assignment was computed from.
+    used: Option<Known>,
+}
+
+/// Whether Kafka allows a topic of this name. Others are not even asked for: they come from other members.
+fn is_legal(topic: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    !matches!(topic, "" | "." | "..") && topic.len() <= 249 && topic.bytes().all(legal)
+}
+
+impl ClassicGroup {
+    /// This member was chosen. With `skip_assignment` (KIP-814: a static leader that came back) the group keeps
+    /// its assignment, but the leader still watches the topics.
+    pub(super) fn lead(&mut self, members: Vec<JoinMember>, skip_assignment: bool) {
+        let members = self.read_members(members);
+        let wanted: BTreeSet<_> =
+            members.iter().flat_map(|m| &m.topics).filter(|t| is_legal(t)).cloned().collect();
+        self.actions.push_back(GroupAction::WantMetadata(wanted.iter().cloned().collect()));
+        self.leadership = Some(Leadership { wanted, seen: Known::new(), used: None });
+        self.state =
+            State::Syncing(if skip_assignment { Phase::Ready(Vec::new()) } else { Phase::Metadata(members) });
+    }
+
+    /// Another member was chosen.
+    pub(super) fn follow(&mut self) {
+        self.end_leadership();
+        self.state = State::Syncing(Phase::Ready(Vec::new()));
+    }
+
+    pub(super) fn end_leadership(&mut self) {
+        if self.leadership.take().is_some() {
+            self.actions.push_back(GroupAction::WantMetadata(Vec::new()));
+        }
+    }
+
+    fn read_members(&self, members: Vec<JoinMember>) -> Vec<GroupMember> {
+        let mut seen = BTreeSet::new();
+        let mut read = Vec::with_capacity(members.len());
+        for member in members {
+            if member.member_id.is_empty() || !seen.insert(member.member_id.clone()) {
+                tracing::warn!(group = %self.config.group_id, member = %member.member_id, "member without an id, or listed twice: ignored");
+                continue;
+            }
+            let mut described = blob::decode_subscription(&member.metadata).unwrap_or_else(|error| {
+                tracing::warn!(group = %self.config.group_id, member = %member.member_id, %error, "subscription of a member cannot be read: it is assigned nothing");
+                GroupMember::default()
+            });
+            described.member_id = member.member_id;
+            described.group_instance_id = member.group_instance_id;
+            read.push(described);
+        }
+        read
+    }
+
+    /// The client's metadata are new: `topics` holds what it knows, `unknown` names topics of which it is known
+    /// that they do not exist or may not be described. Of other topics nothing has been learned.
+    pub fn metadata_changed(&mut self, now: Timestamp, topics: &ClusterTopics, unknown: &BTreeSet<String>) {
+        let Some(leadership) = &mut self.leadership else { return };
+        for name in &leadership.wanted {
+            let news = topics.get(name);
+            if news.is_none() && !unknown.contains(name) {
+                continue;
+            }
+            if leadership.seen.get(name).is_none_or(|seen| seen.as_ref() != news) {
+                leadership.seen.insert(name.clone(), news.cloned());
+            }
+        }
+        if matches!(self.state, State::Stable)
+            && leadership.used.as_ref().is_some_and(|used| *used != leadership.seen)
+        {
+            self.want_rejoin(now, Pace::Now, "topics, their partitions or their racks changed");
+        }
+        self.drive(now);
+    }
+
+    /// Starts the computation as soon as all metadata are there.
+    pub(super) fn check_metadata(&mut self, now: Timestamp) {
+        let Some(leadership) = &mut self.leadership else { return };
+        if leadership.seen.len() < leadership.wanted.len() {
+            return;
+        }
+        // KIP-814: the first sight stands in for what an earlier life of this member computed from.
+        if leadership.used.is_none() {
+            leadership.used = Some(leadership.seen.clone());
+        }
+        if let State::Syncing(Phase::Metadata(members)) = &mut self.state {
+            let members = std::mem::take(members);
+            let topics: ClusterTopics = leadership.seen.values().flatten().cloned().collect();
+            self.compute(now, members, topics);
+        }
+    }
+
+    fn compute(&mut self, now: Timestamp, members: Vec<GroupMember>, topics: ClusterTopics) {
+        // `joined` accepted no other name than one of ours.
+        let Some(assignor) = Assignor::from_name(&self.protocol_name) else {
+            return self.misbehaved(now, self.misbehaviour("the group's assignor is not known"));
+        };
+        self.next_job += 1;
+        let job = JobId(self.next_job);
+        let member_ids = members.iter().map(|m| m.member_id.clone()).collect();
+        self.state = State::Syncing(Phase::Computing { job, member_ids });
+        self.actions.push_back(GroupAction::Compute(AssignJob { id: job, assignor, members, topics }));
+    }
+
+    /// The result of a [`GroupAction::Compute`]. Of a rebalance that is over it is dropped.
+    pub fn assignment_computed(&mut self, now: Timestamp, id: JobId, assignment: &GroupAssignment) {
+        if let State::Syncing(Phase::Computing { job, member_ids }) = &mut self.state
+            && *job == id
+        {
+            let blob = |member: String| {
+                let bytes = blob::encode_assignment(assignment.get(&member));
+                (member, bytes)
+            };
+            let assignments = std::mem::take(member_ids).into_iter().map(blob).collect();
+            self.state = State::Syncing(Phase::Ready(assignments));
+        }
+        self.drive(now);
+    }
+
+    /// What changed while the member was not stable is looked at when it is.
+    pub(super) fn recheck_metadata(&mut self, now: Timestamp) {
+        let changed =
+            self.leadership.as_ref().is_some_and(|l| l.used.as_ref().is_some_and(|used| *used != l.seen));
+        if changed {
+            self.want_rejoin(now, Pace::Now, "topics, their partitions or their racks changed");
+        }
+    }
+}
