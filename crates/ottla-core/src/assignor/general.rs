@@ -34,10 +34,19 @@ const ABOVE_FLOOR: i64 = 1 << 56;
 const MOST_MOVES: usize = 1 << 23;
 
 pub(super) fn assign(group: &Group<'_>, claims: &Claims, racks: Option<&Racks>) -> Vec<u32> {
+    assign_within(MOST_MOVES, group, claims, racks)
+}
+
+pub(super) fn assign_within(
+    most_moves: usize,
+    group: &Group<'_>,
+    claims: &Claims,
+    racks: Option<&Racks>,
+) -> Vec<u32> {
     let audiences = Audiences::new(group);
     let levels = audiences.levels(group);
     let mut places = Places::new(group, &audiences, racks);
-    if racks.is_some() && places.moves(&audiences, &levels).nth(MOST_MOVES).is_some() {
+    if racks.is_some() && places.moves(&audiences, &levels).nth(most_moves).is_some() {
         places = Places::new(group, &audiences, None);
     }
     let mut owned = Rows::new(group.members.len(), || {

@@ -1,7 +1,12 @@
 //! Racks (KIP-881).
 
+use std::sync::Arc;
+
 use super::support::{MemberExt, STICKY, far, in_racks, member, sizes, targets};
-use crate::assignor::{Assignor, ClusterTopics, GroupMember};
+use crate::assignor::claims::Claims;
+use crate::assignor::group::Group;
+use crate::assignor::racks::Racks;
+use crate::assignor::{Assignor, ClusterTopics, GroupMember, PartitionInfo, TopicInfo, general};
 
 const TOPICS: [(&str, usize); 3] = [("t1", 6), ("t2", 7), ("t3", 2)];
 
@@ -98,4 +103,31 @@ fn range_gives_members_a_partition_that_is_near_in_all_co_partitioned_topics() {
     let answer = Assignor::Range.assign(&group, &cluster);
     assert_eq!(far(&answer, &group, &cluster), 0);
     assert_eq!(answer.get("c1"), [("t1".to_owned(), vec![2, 5]), ("t2".to_owned(), vec![2, 5])]);
+}
+
+#[test]
+fn metadata_with_countless_sets_of_racks_costs_the_racks_not_the_balance() {
+    // Each partition in a set of racks of its own, as no cluster has it: 256 kinds for 16 seats.
+    let racks: Vec<Arc<str>> = (0..8).map(|rack| Arc::from(format!("rack-{rack}"))).collect();
+    let partition = |set: usize| PartitionInfo {
+        racks: (0..8).filter(|rack| set >> rack & 1 == 1).map(|rack| racks[rack].clone()).collect(),
+    };
+    let cluster: ClusterTopics = [
+        TopicInfo { name: "t".to_owned(), partitions: (0..256).map(partition).collect() },
+        TopicInfo::new("u", 1),
+    ]
+    .into_iter()
+    .collect();
+    let members: Vec<GroupMember> = (0..16)
+        .map(|i| member(&format!("m{i}"), if i == 0 { "t u" } else { "t" }).rack(&format!("rack-{}", i % 8)))
+        .collect();
+    let group = Group::new(&members, &cluster);
+    let claims = Claims::of(Assignor::Sticky, &group);
+    let racks = Racks::of(&group);
+    for (limit, far_ones) in [(usize::MAX, 1..10), (100, 50..200)] {
+        let targets = general::assign_within(limit, &group, &claims, racks.as_ref());
+        let answer = group.assignment(&targets);
+        assert!(sizes(&answer).into_values().all(|size| size == 16 || size == 17));
+        assert!(far_ones.contains(&far(&answer, &members, &cluster)), "{}", far(&answer, &members, &cluster));
+    }
 }
