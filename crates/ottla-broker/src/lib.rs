@@ -1,2 +1,32 @@
-//! An Apache Kafka broker inside your test process, with a fault script.
+#![doc = "An Apache Kafka broker inside your test process, with a fault script."]
 #![forbid(unsafe_code)]
+
+mod api;
+mod broker;
+mod builder;
+mod core;
+mod error;
+mod error_code;
+mod fault;
+mod net;
+mod observe;
+mod rng;
+mod time;
+mod wire;
+
+pub use api::Api;
+pub use broker::{Broker, FaultHandle};
+pub use builder::Builder;
+pub use core::admin::{GroupInfo, GroupMember};
+pub use core::group::{Commit, Committed, GroupState};
+pub use core::records::TestRecord;
+pub use error::{BrokerError, Result};
+pub use error_code::ErrorCode;
+pub use fault::{Corruption, Fault};
+pub use observe::{Observed, ObservedPartition};
+
+/// The sans-IO core, for simulators: bytes in, bytes out, no clock and no sockets.
+pub mod sim {
+    pub use crate::core::{Cluster, ClusterConfig, ConnectionId, NodeConfig};
+    pub use crate::time::Timestamp;
+}
