@@ -167,3 +167,16 @@ impl GroupConfig {
         }
     }
 }
+
+/// How often marks are committed when commits are manual.
+const MARKS_INTERVAL: Duration = Duration::from_secs(5);
+
+impl Config {
+    /// Time between two commits of what is done or marked.
+    pub(crate) fn commit_interval(&self) -> Duration {
+        match self.commit {
+            CommitMode::Auto { interval } => interval,
+            CommitMode::Manual => MARKS_INTERVAL,
+        }
+    }
+}

@@ -249,6 +249,19 @@ pub enum CommitError {
     Fatal(Error),
 }
 
+impl CommitError {
+    /// As an error about `topic_partition`.
+    pub(crate) fn into_error(self, topic_partition: &TopicPartition) -> Error {
+        let tp = topic_partition.clone();
+        match self {
+            Self::NotOwned | Self::WouldRewind { .. } => {
+                Error::new(ErrorKind::Fenced, self.to_string()).with_fatal(false).with_partition(tp)
+            }
+            Self::Fenced(e) | Self::Retriable(e) | Self::Fatal(e) => e.with_partition(tp),
+        }
+    }
+}
+
 impl fmt::Display for CommitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

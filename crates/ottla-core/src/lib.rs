@@ -10,11 +10,16 @@
 
 pub mod assignor;
 mod backoff;
+pub mod client;
+mod cluster;
 pub mod config;
+mod connection;
 pub mod delivery;
 mod error;
+mod fetch;
 pub mod group;
 mod ids;
+mod offsets;
 mod rng;
 mod time;
 

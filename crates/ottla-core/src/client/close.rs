@@ -1,0 +1,136 @@
+//! The end: commit what is done, leave the group, close the connections; each step is tried, all within one bound.
+//!
+//! | state      | commits are through     | group has left | deadline |
+//! |------------|-------------------------|----------------|----------|
+//! | No         | –                       | –              | –        |
+//! | Committing | Leaving (leave is sent) | –              | Done     |
+//! | Leaving    | –                       | Done           | Done     |
+
+use std::time::Duration;
+
+use super::{Client, Mode, Outcome};
+use crate::offsets::{CommitJob, CommitOrigin};
+use crate::{CommandId, Error, ErrorKind, Timestamp};
+
+/// How long a consumer that was dropped may take to leave: nobody waits for it.
+const DROP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How far closing has come.
+#[derive(Debug)]
+pub(super) enum Closing {
+    No,
+    Committing(Close),
+    Leaving(Close),
+    Done,
+}
+
+/// What is known of a close under way.
+#[derive(Debug)]
+pub(super) struct Close {
+    deadline: Timestamp,
+    /// Who waits, if somebody does.
+    command: Option<CommandId>,
+    pub(super) errors: Vec<Error>,
+    left: bool,
+}
+
+impl Client {
+    pub(super) fn is_closing(&self) -> bool {
+        !matches!(self.closing, Closing::No)
+    }
+
+    /// The consumer was dropped: best effort, nobody waits.
+    pub(super) fn begin_drop(&mut self, now: Timestamp) {
+        self.begin_close(now, None, DROP_TIMEOUT);
+    }
+
+    pub(super) fn begin_close(&mut self, now: Timestamp, command: Option<CommandId>, timeout: Duration) {
+        match &mut self.closing {
+            Closing::No => {}
+            Closing::Committing(close) | Closing::Leaving(close) => {
+                // Once more: the later caller is told, and the shorter bound holds.
+                close.deadline = close.deadline.min(now + timeout);
+                let before = std::mem::replace(&mut close.command, command);
+                if let Some(id) = before {
+                    self.finish_command(id, Outcome::Closed(Vec::new()));
+                }
+                return;
+            }
+            Closing::Done => {
+                if let Some(id) = command {
+                    self.finish_command(id, Outcome::Closed(Vec::new()));
+                }
+                return;
+            }
+        }
+        let deadline = now + timeout;
+        self.delivery.lock().reader_gone();
+        self.abandon_commands();
+        if self.config.group.is_some() {
+            let entries = self.delivery.lock().committable(crate::delivery::CommitScope::All);
+            if !entries.is_empty() {
+                let origin = CommitOrigin::Close;
+                self.commits.push(CommitJob { origin, entries, results: Vec::new(), deadline });
+            }
+        }
+        self.closing = Closing::Committing(Close { deadline, command, errors: Vec::new(), left: false });
+    }
+
+    /// The group machine has left, or there was nothing to leave.
+    pub(super) fn group_left(&mut self) {
+        if let Closing::Leaving(close) = &mut self.closing {
+            close.left = true;
+        } else if self.mode == Mode::Subscribed && self.subscription.is_empty() {
+            self.mode = Mode::Idle;
+        }
+    }
+
+    pub(super) fn drive_close(&mut self, now: Timestamp) {
+        self.closing = match std::mem::replace(&mut self.closing, Closing::Done) {
+            Closing::No => Closing::No,
+            Closing::Done => Closing::Done,
+            Closing::Committing(mut close) if now >= close.deadline => {
+                let text = "not all offsets could be committed before the close timeout was over";
+                close.errors.push(Error::new(ErrorKind::Transport, text));
+                self.finish_close(close);
+                Closing::Done
+            }
+            Closing::Committing(close) if self.commits.is_empty() => {
+                if let Some(group) = &mut self.group {
+                    group.leave(now, "the consumer was closed");
+                    Closing::Leaving(close)
+                } else {
+                    self.finish_close(close);
+                    Closing::Done
+                }
+            }
+            Closing::Committing(close) => Closing::Committing(close),
+            Closing::Leaving(close) if close.left => {
+                self.finish_close(close);
+                Closing::Done
+            }
+            Closing::Leaving(mut close) if now >= close.deadline => {
+                let text = "the group's coordinator did not take the leave in time; it will notice after the session timeout";
+                close.errors.push(Error::new(ErrorKind::Transport, text));
+                self.finish_close(close);
+                Closing::Done
+            }
+            Closing::Leaving(close) => Closing::Leaving(close),
+        };
+    }
+
+    fn finish_close(&mut self, close: Close) {
+        self.network.close_all();
+        self.delivery.lock().close();
+        if let Some(id) = close.command {
+            self.finish_command(id, Outcome::Closed(close.errors));
+        }
+    }
+
+    pub(super) fn close_timeout(&self) -> Option<Timestamp> {
+        match &self.closing {
+            Closing::Committing(close) | Closing::Leaving(close) => Some(close.deadline),
+            Closing::No | Closing::Done => None,
+        }
+    }
+}

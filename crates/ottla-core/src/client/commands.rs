@@ -1,0 +1,457 @@
+//! What the user asks for: each command has exactly one outcome, in bounded time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Client, Command, CommitItem, CommittedOffset, Mode, Offset, Outcome};
+use crate::connection::Target;
+use crate::delivery::{CommitEntry, CommitRequest};
+use crate::offsets::{Asker, CommitJob, CommitOrigin, Place};
+use crate::{CommandId, CommitError, Error, ErrorKind, Timestamp, TopicPartition};
+
+/// How often every configured address must have failed before the first contact is given up early.
+const BOOTSTRAP_TRIES: u32 = 3;
+
+/// A command that waits for answers.
+#[derive(Debug)]
+pub(super) struct Pending {
+    deadline: Timestamp,
+    what: Waiting,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Bootstrap,
+    PartitionCounts(Vec<Arc<str>>),
+    Offsets(BTreeMap<TopicPartition, Option<Result<Option<i64>, Error>>>),
+    Committed(BTreeMap<TopicPartition, Option<Result<Option<CommittedOffset>, Error>>>),
+}
+
+impl Pending {
+    /// The topics whose metadata it needs.
+    pub(super) fn topics(&self) -> Vec<Arc<str>> {
+        match &self.what {
+            Waiting::PartitionCounts(topics) => topics.clone(),
+            Waiting::Offsets(partitions) => partitions.keys().map(|tp| tp.topic_arc().clone()).collect(),
+            Waiting::Bootstrap | Waiting::Committed(_) => Vec::new(),
+        }
+    }
+}
+
+fn misuse(text: &str) -> Outcome {
+    Outcome::Failed(Error::new(ErrorKind::ApiMisuse, text))
+}
+
+const NO_GROUP: &str = "there is no group: give the builder one with group(\"…\")";
+
+impl Client {
+    pub(super) fn begin_command(&mut self, now: Timestamp, id: CommandId, command: Command) {
+        if self.is_closing() && !matches!(command, Command::Close { .. }) {
+            let error = Error::new(ErrorKind::Closed, "the consumer is closed");
+            return self.finish_command(id, Outcome::Failed(error));
+        }
+        let outcome = match command {
+            Command::Bootstrap => {
+                return self.wait_for(now + self.config.connection_setup_timeout, id, Waiting::Bootstrap);
+            }
+            Command::Subscribe(topics) => self.subscribe(now, topics),
+            Command::Unsubscribe => self.unsubscribe(now),
+            Command::Assign(partitions) => self.assign(now, partitions),
+            Command::Seek(tp, offset) => self.seek(now, &tp, offset),
+            Command::Pause(partitions) => {
+                self.delivery.lock().pause(&partitions);
+                Outcome::Done
+            }
+            Command::Resume(partitions) => {
+                self.delivery.lock().resume(now, &partitions);
+                Outcome::Done
+            }
+            Command::Commit(items) => return self.commit(now, CommitOrigin::User(id), items),
+            Command::CommitInBackground(items) => {
+                self.commit(now, CommitOrigin::Background, items);
+                Outcome::Done
+            }
+            Command::CommitDelivered => return self.commit_delivered(now, id),
+            Command::Committed(partitions) => return self.query_committed(now, id, partitions),
+            Command::ListOffsets(places) => return self.query_offsets(now, id, places),
+            Command::PartitionCounts(topics) => {
+                let topics = topics.into_iter().map(Arc::from).collect();
+                return self.wait_for(
+                    now + self.config.default_api_timeout,
+                    id,
+                    Waiting::PartitionCounts(topics),
+                );
+            }
+            Command::GroupMetadata => Outcome::GroupMetadata(self.group.as_ref().and_then(|g| g.identity())),
+            Command::Close { timeout } => return self.begin_close(now, Some(id), timeout),
+        };
+        self.finish_command(id, outcome);
+    }
+
+    fn wait_for(&mut self, deadline: Timestamp, id: CommandId, what: Waiting) {
+        self.commands.insert(id, Pending { deadline, what });
+        self.metadata_told(self.now);
+    }
+
+    fn subscribe(&mut self, now: Timestamp, topics: Vec<String>) -> Outcome {
+        if let Some(bad) = topics.iter().find(|t| t.is_empty() || t.len() > 249) {
+            return misuse(&format!("a topic's name has 1 to 249 characters, not {}", bad.len()));
+        }
+        if topics.is_empty() {
+            return self.unsubscribe(now);
+        }
+        if self.mode == Mode::Assigned {
+            return misuse("partitions are assigned by hand: unsubscribe() before subscribe()");
+        }
+        let Some(group) = &mut self.group else {
+            return misuse(NO_GROUP);
+        };
+        self.mode = Mode::Subscribed;
+        self.subscription = topics.into_iter().collect();
+        group.subscribe(now, self.subscription.clone());
+        Outcome::Done
+    }
+
+    fn unsubscribe(&mut self, now: Timestamp) -> Outcome {
+        match self.mode {
+            Mode::Subscribed => {
+                self.subscription.clear();
+                if let Some(group) = &mut self.group {
+                    group.subscribe(now, self.subscription.clone());
+                }
+            }
+            Mode::Assigned => {
+                self.forget_positions();
+                self.delivery.lock().unassign_all(now);
+                self.mode = Mode::Idle;
+            }
+            Mode::Idle => {}
+        }
+        Outcome::Done
+    }
+
+    fn forget_positions(&mut self) {
+        let keep = |asker: Asker, _: &TopicPartition| matches!(asker, Asker::Query(_));
+        self.lookups.retain(keep);
+        if let Some(committed) = &mut self.committed {
+            committed.retain(keep);
+        }
+        self.fetcher.retain(|_| false);
+    }
+
+    fn assign(&mut self, now: Timestamp, partitions: Vec<(TopicPartition, Offset)>) -> Outcome {
+        if self.mode == Mode::Subscribed {
+            return misuse("topics are subscribed to: unsubscribe() before assign()");
+        }
+        for (tp, offset) in &partitions {
+            if tp.partition() < 0 || tp.topic().is_empty() {
+                return misuse(&format!("{tp:?} is no partition"));
+            }
+            match offset {
+                Offset::At(offset) if *offset < 0 => return misuse(&format!("{offset} is no offset")),
+                Offset::Committed if self.group.is_none() => return misuse(NO_GROUP),
+                _ => {}
+            }
+        }
+        self.commit_done(now, CommitOrigin::Auto);
+        self.forget_positions();
+        let tps: Vec<TopicPartition> = partitions.iter().map(|(tp, _)| tp.clone()).collect();
+        let owned = {
+            let mut delivery = self.delivery.lock();
+            delivery.unassign_all(now);
+            delivery.assign_manual(now, &tps)
+        };
+        self.mode = if partitions.is_empty() { Mode::Idle } else { Mode::Assigned };
+        for ((tp, epoch), (_, offset)) in owned.into_iter().zip(partitions) {
+            self.begin_position(now, tp, epoch, offset);
+        }
+        Outcome::Done
+    }
+
+    fn seek(&mut self, now: Timestamp, tp: &TopicPartition, offset: Offset) -> Outcome {
+        match offset {
+            Offset::At(offset) if offset < 0 => return misuse(&format!("{offset} is no offset")),
+            Offset::Committed if self.group.is_none() => return misuse(NO_GROUP),
+            _ => {}
+        }
+        let epoch = self.delivery.lock().begin_seek(now, tp);
+        let Some(epoch) = epoch else {
+            return misuse(&format!("{tp} is not owned: only what is assigned can be sought"));
+        };
+        let keep = |asker: Asker, other: &TopicPartition| matches!(asker, Asker::Query(_)) || other != tp;
+        self.lookups.retain(keep);
+        if let Some(committed) = &mut self.committed {
+            committed.retain(keep);
+        }
+        self.begin_position(now, tp.clone(), epoch, offset);
+        Outcome::Done
+    }
+
+    fn commit(&mut self, now: Timestamp, origin: CommitOrigin, items: Vec<CommitItem>) {
+        let mut entries = Vec::new();
+        let mut results = Vec::new();
+        {
+            let mut delivery = self.delivery.lock();
+            for item in items {
+                let (tp, request) = match &item {
+                    CommitItem::Token(token) => {
+                        (token.topic_partition().clone(), CommitRequest::Token(token))
+                    }
+                    CommitItem::Offset { topic_partition, offset, leader_epoch, metadata, rewind } => (
+                        topic_partition.clone(),
+                        CommitRequest::Offset {
+                            topic_partition,
+                            offset: *offset,
+                            leader_epoch: *leader_epoch,
+                            metadata: metadata.as_deref(),
+                            rewind: *rewind,
+                        },
+                    ),
+                };
+                if self.config.group.is_none() {
+                    let error = Error::new(ErrorKind::ApiMisuse, NO_GROUP);
+                    results.push((tp, Err(CommitError::Fatal(error))));
+                    continue;
+                }
+                match delivery.check_commit(now, request) {
+                    Ok(Some(entry)) => entries.push(entry),
+                    Ok(None) => results.push((tp, Ok(()))),
+                    Err(error) => results.push((tp, Err(error))),
+                }
+            }
+        }
+        let deadline = now + self.config.default_api_timeout;
+        self.commits.push(CommitJob { origin, entries: latest_per_partition(entries), results, deadline });
+    }
+
+    fn commit_delivered(&mut self, now: Timestamp, id: CommandId) {
+        if self.config.group.is_none() {
+            return self.finish_command(id, misuse(NO_GROUP));
+        }
+        let entries = self.delivery.lock().delivered(now);
+        let deadline = now + self.config.default_api_timeout;
+        let origin = CommitOrigin::User(id);
+        self.commits.push(CommitJob { origin, entries, results: Vec::new(), deadline });
+    }
+
+    fn query_committed(&mut self, now: Timestamp, id: CommandId, partitions: Vec<TopicPartition>) {
+        let Some(committed) = &mut self.committed else {
+            return self.finish_command(id, misuse(NO_GROUP));
+        };
+        for tp in &partitions {
+            committed.begin(now, Asker::Query(id), tp.clone());
+        }
+        let waiting = Waiting::Committed(partitions.into_iter().map(|tp| (tp, None)).collect());
+        self.wait_for(now + self.config.default_api_timeout, id, waiting);
+        self.check_queries();
+    }
+
+    fn query_offsets(&mut self, now: Timestamp, id: CommandId, places: Vec<(TopicPartition, Offset)>) {
+        let mut partitions = BTreeMap::new();
+        for (tp, offset) in places {
+            let Some(place) = Place::of(offset, false) else {
+                return self.finish_command(
+                    id,
+                    misuse("only earliest, latest, a time or a distance can be asked for"),
+                );
+            };
+            self.lookups.begin(now, Asker::Query(id), tp.clone(), place);
+            partitions.insert(tp, None);
+        }
+        self.wait_for(now + self.config.default_api_timeout, id, Waiting::Offsets(partitions));
+        self.check_queries();
+    }
+
+    pub(super) fn query_answered(
+        &mut self,
+        id: CommandId,
+        tp: &TopicPartition,
+        found: Result<Option<i64>, Error>,
+    ) {
+        if let Some(Pending { what: Waiting::Offsets(answers), .. }) = self.commands.get_mut(&id) {
+            answers.insert(tp.clone(), Some(found));
+        }
+        self.check_queries();
+    }
+
+    pub(super) fn committed_answered(
+        &mut self,
+        id: CommandId,
+        tp: &TopicPartition,
+        committed: Result<Option<CommittedOffset>, Error>,
+    ) {
+        if let Some(Pending { what: Waiting::Committed(answers), .. }) = self.commands.get_mut(&id) {
+            answers.insert(tp.clone(), Some(committed));
+        }
+        self.check_queries();
+    }
+
+    /// Ends the queries that have all their answers.
+    fn check_queries(&mut self) {
+        let done: Vec<CommandId> = self
+            .commands
+            .iter()
+            .filter(|(_, p)| match &p.what {
+                Waiting::Offsets(answers) => answers.values().all(Option::is_some),
+                Waiting::Committed(answers) => answers.values().all(Option::is_some),
+                Waiting::Bootstrap | Waiting::PartitionCounts(_) => false,
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in done {
+            self.end_query(id);
+        }
+    }
+
+    /// Ends a command with what is known; what is not is out of time.
+    fn end_query(&mut self, id: CommandId) {
+        let late = || {
+            let text = "no answer in time; default_api_timeout says how long to wait";
+            Error::new(ErrorKind::Transport, text)
+        };
+        let outcome = match self.commands.remove(&id).map(|p| p.what) {
+            Some(Waiting::Offsets(answers)) => Outcome::Offsets(
+                answers.into_iter().map(|(tp, a)| (tp, a.unwrap_or_else(|| Err(late())))).collect(),
+            ),
+            Some(Waiting::Committed(answers)) => Outcome::Committed(
+                answers.into_iter().map(|(tp, a)| (tp, a.unwrap_or_else(|| Err(late())))).collect(),
+            ),
+            Some(Waiting::Bootstrap) => Outcome::Failed(self.bootstrap_error()),
+            Some(Waiting::PartitionCounts(_)) => Outcome::Failed(late()),
+            None => return,
+        };
+        let keep = |asker: Asker, _: &TopicPartition| asker != Asker::Query(id);
+        self.lookups.retain(keep);
+        if let Some(committed) = &mut self.committed {
+            committed.retain(keep);
+        }
+        self.finish_command(id, outcome);
+    }
+
+    fn bootstrap_error(&self) -> Error {
+        let addresses: Vec<String> =
+            self.config.bootstrap.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+        let text = format!("no broker can be reached at {}", addresses.join(", "));
+        let error = Error::new(ErrorKind::Transport, text);
+        let cause =
+            (0..self.config.bootstrap.len()).find_map(|i| self.network.last_error(Target::Bootstrap(i)));
+        match cause {
+            // What the broker refuses is not a matter of reaching it.
+            Some(cause) if cause.kind() != ErrorKind::Transport => cause.clone(),
+            Some(cause) => error.with_source(cause.clone()),
+            None => error,
+        }
+    }
+
+    /// Metadata said something: commands that waited for it go on.
+    pub(super) fn metadata_told(&mut self, now: Timestamp) {
+        let known = self.cluster.is_known();
+        let ready: Vec<CommandId> = self
+            .commands
+            .iter()
+            .filter(|(_, p)| match &p.what {
+                Waiting::Bootstrap => known,
+                Waiting::PartitionCounts(topics) => {
+                    topics.iter().all(|t| self.cluster.topic(t).is_some_and(|t| t.is_settled()))
+                }
+                Waiting::Offsets(_) | Waiting::Committed(_) => false,
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ready {
+            let outcome = match self.commands.remove(&id).map(|p| p.what) {
+                Some(Waiting::PartitionCounts(topics)) => self.partition_counts(&topics),
+                _ => Outcome::Done,
+            };
+            self.finish_command(id, outcome);
+        }
+        self.fail_unknown(now);
+    }
+
+    fn partition_counts(&self, topics: &[Arc<str>]) -> Outcome {
+        let mut counts = Vec::new();
+        for name in topics {
+            let topic = self.cluster.topic(name);
+            if let Some(code) = topic
+                .and_then(|t| t.error)
+                .filter(|c| !c.is_retriable() && *c != ottla_wire::ErrorCode::UnknownTopicOrPartition)
+            {
+                let kind = match code {
+                    ottla_wire::ErrorCode::TopicAuthorizationFailed => ErrorKind::Authorization,
+                    _ => ErrorKind::ApiMisuse,
+                };
+                let text = format!("the broker refuses to tell of topic {name:?}");
+                return Outcome::Failed(Error::new(kind, text).with_code(code));
+            }
+            let count = topic.map_or(0, |t| t.partition_count());
+            counts.push((name.to_string(), i32::try_from(count).unwrap_or(i32::MAX)));
+        }
+        Outcome::PartitionCounts(counts)
+    }
+
+    /// Queries about partitions that do not exist end at once.
+    fn fail_unknown(&mut self, _now: Timestamp) {
+        let mut unknown = Vec::new();
+        for (id, pending) in &self.commands {
+            if let Waiting::Offsets(answers) = &pending.what {
+                for (tp, answer) in answers {
+                    let missing =
+                        |t: &crate::cluster::Topic| t.is_settled() && t.partition(tp.partition()).is_none();
+                    if answer.is_none() && self.cluster.topic(tp.topic()).is_some_and(missing) {
+                        unknown.push((*id, tp.clone()));
+                    }
+                }
+            }
+        }
+        for (id, tp) in unknown {
+            self.lookups.retain(|asker, other| asker != Asker::Query(id) || *other != tp);
+            let error =
+                Error::new(ErrorKind::ApiMisuse, "the partition does not exist").with_partition(tp.clone());
+            self.query_answered(id, &tp, Err(error));
+        }
+    }
+
+    pub(super) fn expire_commands(&mut self, now: Timestamp) {
+        let hopeless = self.bootstrap_is_hopeless();
+        let over: Vec<CommandId> = self
+            .commands
+            .iter()
+            .filter(|(_, p)| now >= p.deadline || (hopeless && matches!(p.what, Waiting::Bootstrap)))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in over {
+            self.end_query(id);
+        }
+    }
+
+    /// Every address was tried several times and failed: saying so beats waiting.
+    fn bootstrap_is_hopeless(&self) -> bool {
+        !self.cluster.is_known()
+            && (0..self.config.bootstrap.len())
+                .all(|i| self.network.failures(Target::Bootstrap(i)) >= BOOTSTRAP_TRIES)
+    }
+
+    /// Ends every command: the client closes.
+    pub(super) fn abandon_commands(&mut self) {
+        for id in std::mem::take(&mut self.commands).into_keys() {
+            let error = Error::new(ErrorKind::Closed, "the consumer was closed before the answer came");
+            self.finish_command(id, Outcome::Failed(error));
+        }
+    }
+
+    pub(super) fn command_timeout(&self) -> Option<Timestamp> {
+        self.commands.values().map(|p| p.deadline).min()
+    }
+}
+
+fn latest_per_partition(entries: Vec<CommitEntry>) -> Vec<CommitEntry> {
+    let mut latest: Vec<CommitEntry> = Vec::new();
+    for entry in entries {
+        match latest.iter_mut().find(|e| e.tp == entry.tp) {
+            Some(known) if known.offset > entry.offset && known.epoch == entry.epoch => {}
+            Some(known) => *known = entry,
+            None => latest.push(entry),
+        }
+    }
+    latest
+}

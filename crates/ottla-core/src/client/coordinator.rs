@@ -1,0 +1,253 @@
+//! Finding the group's coordinator, and talking to somebody in the cluster at all.
+//!
+//! The search belongs to everybody who waits for it: it has no deadline of its own and nobody cancels it.
+
+use std::time::Duration;
+
+use ottla_wire::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
+use ottla_wire::{ApiKey, ErrorCode, Request, View};
+
+use super::{Client, Tag};
+use crate::connection::{Role, Target};
+use crate::group::GroupVersions;
+use crate::{Backoff, BrokerId, Error, ErrorKind, Timestamp};
+
+/// Key type of a group in FindCoordinator.
+const KEY_TYPE_GROUP: i8 = 0;
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Unknown,
+    Finding,
+    Known(BrokerId),
+}
+
+/// Who coordinates the group.
+#[derive(Debug)]
+pub(super) struct Coordinator {
+    state: State,
+    backoff: Backoff,
+    not_before: Timestamp,
+    /// The group machine waits for it.
+    pub(super) wanted: bool,
+    /// The group machine was told.
+    told: bool,
+}
+
+impl Coordinator {
+    pub(super) fn new((initial, max): (Duration, Duration)) -> Self {
+        Self {
+            state: State::Unknown,
+            backoff: Backoff::new(initial, max),
+            not_before: Timestamp::ZERO,
+            wanted: false,
+            told: false,
+        }
+    }
+
+    /// The broker that coordinates, if it is known.
+    pub(super) fn broker(&self) -> Option<BrokerId> {
+        match self.state {
+            State::Known(broker) => Some(broker),
+            State::Unknown | State::Finding => None,
+        }
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Timestamp> {
+        (self.state == State::Unknown).then_some(self.not_before)
+    }
+}
+
+impl Client {
+    /// A broker, any broker, that can be asked now. Opens connections until there is one: the known brokers
+    /// first, and when all of them fail the configured addresses as well (KIP-899).
+    pub(super) fn anybody(&mut self, now: Timestamp) -> Option<Target> {
+        let known: Vec<Target> = self.network.brokers().map(Target::Broker).collect();
+        let bootstrap: Vec<Target> = (0..self.config.bootstrap.len()).map(Target::Bootstrap).collect();
+        let all = || known.iter().chain(&bootstrap).copied();
+        if let Some(target) = all().find(|t| self.network.is_ready(*t, Role::Control)) {
+            return Some(target);
+        }
+        let healthy = all().find(|t| !self.network.is_failing(*t));
+        match healthy {
+            Some(target) => {
+                self.network.open(now, target, Role::Control);
+            }
+            None => all().for_each(|target| {
+                self.network.open(now, target, Role::Control);
+            }),
+        }
+        None
+    }
+
+    /// Who coordinates is in doubt.
+    pub(super) fn coordinator_lost(&mut self, now: Timestamp) {
+        if matches!(self.coordinator.state, State::Known(_)) {
+            self.coordinator.state = State::Unknown;
+            self.coordinator.not_before = now + self.coordinator.backoff.next(&mut self.rng);
+        }
+        if std::mem::take(&mut self.coordinator.told)
+            && let Some(group) = &mut self.group
+        {
+            group.coordinator_lost(now);
+        }
+    }
+
+    /// Whether anybody waits for the coordinator.
+    fn wants_coordinator(&self) -> bool {
+        self.config.group.is_some()
+            && (self.coordinator.wanted
+                || !self.commits.is_empty()
+                || self.committed.as_ref().is_some_and(|c| !c.is_empty()))
+    }
+
+    /// Finds the coordinator, connects to it, and tells the group machine.
+    pub(super) fn drive_coordinator(&mut self, now: Timestamp) {
+        if !self.wants_coordinator() {
+            return;
+        }
+        match self.coordinator.state {
+            State::Finding => {}
+            State::Unknown => self.find_coordinator(now),
+            State::Known(broker) => {
+                let target = Target::Broker(broker);
+                let control = self.network.open(now, target, Role::Control);
+                let wants_group = self.coordinator.wanted || self.coordinator.told;
+                if wants_group && self.network.open(now, target, Role::Group) && control {
+                    self.tell_group(now, target);
+                }
+            }
+        }
+    }
+
+    fn find_coordinator(&mut self, now: Timestamp) {
+        if now < self.coordinator.not_before {
+            return;
+        }
+        let (Some(target), Some(group)) = (self.anybody(now), &self.config.group) else {
+            return;
+        };
+        let versions = self.network.versions(target, Role::Control);
+        let version = versions.map_or(0, |v| {
+            v.pick(
+                ApiKey::FindCoordinator,
+                FindCoordinatorRequest::MIN_VERSION,
+                FindCoordinatorRequest::MAX_VERSION,
+            )
+            .unwrap_or(0)
+        });
+        let mut request = FindCoordinatorRequest { key_type: KEY_TYPE_GROUP, ..Default::default() };
+        if version >= 4 {
+            request.coordinator_keys = vec![group.group_id.clone()];
+        } else {
+            request.key.clone_from(&group.group_id);
+        }
+        self.coordinator.state = State::Finding;
+        let timeout = self.config.request_timeout;
+        self.network.send(now, (target, Role::Control), &request, i16::MAX, Tag::FindCoordinator, timeout);
+    }
+
+    fn tell_group(&mut self, now: Timestamp, target: Target) {
+        if self.coordinator.told {
+            return;
+        }
+        let Some(group) = &mut self.group else {
+            return;
+        };
+        let Some(versions) = self.network.versions(target, Role::Group) else {
+            return;
+        };
+        let pick = |api: ApiKey, min, max| versions.pick(api, min, max);
+        use ottla_wire::messages::{HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest};
+        let negotiated = (|| {
+            Ok::<_, Error>(GroupVersions {
+                join: pick(ApiKey::JoinGroup, JoinGroupRequest::MIN_VERSION, JoinGroupRequest::MAX_VERSION)?,
+                sync: pick(ApiKey::SyncGroup, SyncGroupRequest::MIN_VERSION, SyncGroupRequest::MAX_VERSION)?,
+                heartbeat: pick(
+                    ApiKey::Heartbeat,
+                    HeartbeatRequest::MIN_VERSION,
+                    HeartbeatRequest::MAX_VERSION,
+                )?,
+                leave: pick(
+                    ApiKey::LeaveGroup,
+                    LeaveGroupRequest::MIN_VERSION,
+                    LeaveGroupRequest::MAX_VERSION,
+                )?,
+            })
+        })();
+        match negotiated {
+            Ok(versions) => {
+                self.coordinator.told = true;
+                self.coordinator.wanted = false;
+                self.coordinator.backoff.reset();
+                group.coordinator_known(now, versions);
+            }
+            Err(error) => self.delivery.lock().fail_all(error.with_fatal(true)),
+        }
+    }
+
+    /// The search failed: no answer.
+    pub(super) fn coordinator_not_found(&mut self, now: Timestamp) {
+        if self.coordinator.state == State::Finding {
+            self.coordinator.state = State::Unknown;
+            self.coordinator.not_before = now + self.coordinator.backoff.next(&mut self.rng);
+        }
+    }
+
+    /// Takes in the answer to FindCoordinator.
+    pub(super) fn coordinator_answered(
+        &mut self,
+        now: Timestamp,
+        version: i16,
+        body: &[u8],
+    ) -> Result<(), Error> {
+        let answer = FindCoordinatorResponse::decode(version, body).map_err(|e| {
+            let text = "sent an answer to FindCoordinator that cannot be read";
+            Error::new(ErrorKind::BrokerMisbehaved, text).with_source(e)
+        });
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.coordinator_not_found(now);
+                return Err(error);
+            }
+        };
+        let group_id = self.config.group.as_ref().map_or_else(String::new, |g| g.group_id.clone());
+        let (code, node, host, port) = if version >= 4 {
+            let Some(found) = answer.coordinators.iter().find(|c| c.key == group_id) else {
+                self.coordinator_not_found(now);
+                return Ok(());
+            };
+            (found.error_code, found.node_id, found.host, found.port)
+        } else {
+            (answer.error_code, answer.node_id, answer.host, answer.port)
+        };
+        match ErrorCode::from_i16(code) {
+            ErrorCode::None => {
+                let port = u16::try_from(port).ok().filter(|p| *p > 0);
+                let (Some(port), 0.., 1..=255) = (port, node, host.len()) else {
+                    self.coordinator_not_found(now);
+                    let text =
+                        format!("named coordinator {node} at {:?}:{port:?}", host.get(..40).unwrap_or(host));
+                    return Err(Error::new(ErrorKind::BrokerMisbehaved, text));
+                };
+                self.network.set_address(Target::Broker(BrokerId(node)), host, port);
+                self.coordinator.state = State::Known(BrokerId(node));
+            }
+            code @ ErrorCode::GroupAuthorizationFailed => {
+                self.coordinator_not_found(now);
+                let text = format!("using group {group_id:?} is not allowed: grant READ on the group");
+                let error = Error::new(ErrorKind::Authorization, text).with_code(code).with_fatal(true);
+                self.delivery.lock().fail_all(error);
+            }
+            code if code.is_retriable() => self.coordinator_not_found(now),
+            code => {
+                self.coordinator_not_found(now);
+                let text = format!("the coordinator of group {group_id:?} cannot be found");
+                let error = Error::new(ErrorKind::BrokerMisbehaved, text).with_code(code);
+                self.delivery.lock().report(error.with_fatal(false));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! What the group machine wants done, and what the reader says about it.
+
+use std::time::Duration;
+
+use super::close::Closing;
+use super::{Action, Client, Mode, Tag};
+use crate::connection::{Role, Target};
+use crate::delivery::CommitScope;
+use crate::group::classic::GroupState;
+use crate::group::{GroupAction, GroupRequest};
+use crate::offsets::{Asker, CommitJob, CommitOrigin, JobResult};
+use crate::{Error, ErrorKind, Timestamp, TopicPartition};
+
+/// What JoinGroup may take longer than the rebalance timeout: the coordinator answers when that is over.
+const JOIN_MARGIN: Duration = Duration::from_secs(5);
+
+impl Client {
+    pub(super) fn handle_group_action(&mut self, now: Timestamp, action: GroupAction) {
+        match action {
+            GroupAction::FindCoordinator => {
+                self.coordinator.wanted = true;
+                self.coordinator_lost(now);
+            }
+            GroupAction::Send(request) => self.send_group(now, request),
+            GroupAction::Compute(job) => self.actions.push_back(Action::Compute(job)),
+            GroupAction::WantMetadata(topics) => {
+                self.leader_topics = topics;
+                self.refresh_if_unknown(now);
+                self.tell_topology(now);
+            }
+            GroupAction::Revoke { partitions, deadline } => {
+                let id = self.delivery.lock().revoke(now, &partitions, deadline);
+                self.forget_lookups(&partitions);
+                self.revoking.insert(id, partitions);
+            }
+            GroupAction::Assign(partitions) => {
+                let owned = self.delivery.lock().assign(now, &partitions);
+                for (tp, epoch) in owned {
+                    if let Some(committed) = &mut self.committed {
+                        committed.begin(now, Asker::Position(epoch), tp);
+                    }
+                }
+            }
+            GroupAction::Lost(partitions) => {
+                self.delivery.lock().lose(now, &partitions);
+                self.forget_lookups(&partitions);
+                self.revoking.retain(|_, revoking| !revoking.iter().all(|tp| partitions.contains(tp)));
+            }
+            GroupAction::Fail(error) => self.delivery.lock().fail_all(error.with_fatal(true)),
+            GroupAction::Report(error) => self.delivery.lock().report(error.with_fatal(false)),
+            GroupAction::Left => self.group_left(),
+        }
+    }
+
+    fn forget_lookups(&mut self, partitions: &[TopicPartition]) {
+        let keep =
+            |asker: Asker, tp: &TopicPartition| matches!(asker, Asker::Query(_)) || !partitions.contains(tp);
+        self.lookups.retain(keep);
+        if let Some(committed) = &mut self.committed {
+            committed.retain(keep);
+        }
+        self.fetcher.retain(|tp| !partitions.contains(tp));
+    }
+
+    fn refresh_if_unknown(&mut self, now: Timestamp) {
+        if self.leader_topics.iter().any(|t| self.cluster.topic(t).is_none()) {
+            self.refresh.request(now);
+        }
+    }
+
+    /// The group's leader is told what metadata says of the topics that it asked for.
+    pub(super) fn tell_topology(&mut self, now: Timestamp) {
+        if let Some(group) = &mut self.group {
+            let topics = self.cluster.topics_for_assignor(self.leader_topics.iter().map(String::as_str));
+            let unknown = |t: &&String| self.cluster.topic(t).is_some_and(|t| t.is_settled() && !t.exists());
+            let unknown = self.leader_topics.iter().filter(unknown).cloned().collect();
+            group.metadata_changed(now, &topics, &unknown);
+        }
+    }
+
+    fn send_group(&mut self, now: Timestamp, request: GroupRequest) {
+        let kind = request.kind();
+        let Some(broker) = self.coordinator.broker() else {
+            if let Some(group) = &mut self.group {
+                let error = Error::new(ErrorKind::Transport, "the group's coordinator is not known");
+                group.handle_failure(now, kind, error);
+            }
+            return;
+        };
+        let target = Target::Broker(broker);
+        let (group_use, control_use) = ((target, Role::Group), (target, Role::Control));
+        let timeout = self.config.request_timeout;
+        let rebalance = self.config.group.as_ref().map_or(timeout, |g| g.rebalance_timeout);
+        let tag = Tag::Group(kind);
+        let network = &mut self.network;
+        match request {
+            GroupRequest::Join(r) => {
+                network.send(now, group_use, &r, i16::MAX, tag, timeout.max(rebalance + JOIN_MARGIN));
+            }
+            // Parked until the leader has computed: as long as a rebalance may take.
+            GroupRequest::Sync(r) => {
+                network.send(now, group_use, &r, i16::MAX, tag, timeout.max(rebalance + JOIN_MARGIN));
+            }
+            GroupRequest::Heartbeat(r) => {
+                network.send(now, group_use, &r, i16::MAX, tag, timeout);
+            }
+            GroupRequest::Probe(r) => {
+                network.send(now, control_use, &r, i16::MAX, tag, timeout);
+            }
+            GroupRequest::Leave(r) => {
+                network.send(now, control_use, &r, i16::MAX, tag, timeout);
+            }
+        }
+    }
+
+    /// What the reader did: revocations that are done, a poll interval that is over, a reader that is gone.
+    /// True if the group machine has something to say about it.
+    pub(super) fn drive_delivery(&mut self, now: Timestamp) -> bool {
+        let mut moved = false;
+        let (revoked, expired, gone, polled) = {
+            let mut delivery = self.delivery.lock();
+            delivery.take_driver_dirty();
+            let revoked: Vec<_> = std::iter::from_fn(|| delivery.poll_revocation(now)).collect();
+            let expired = delivery.poll_deadline().is_some_and(|at| now >= at)
+                && !delivery.poll_expired(now).is_empty();
+            (revoked, expired, delivery.is_reader_gone(), delivery.take_polled())
+        };
+        for revoked in revoked {
+            moved = true;
+            let deadline = now + self.config.default_api_timeout.min(self.commit_grace());
+            self.commits.push(CommitJob {
+                origin: CommitOrigin::Revocation(revoked.id),
+                entries: revoked.commits,
+                results: Vec::new(),
+                deadline,
+            });
+        }
+        if let Some(group) = &mut self.group {
+            if expired {
+                moved = true;
+                group.poll_expired(now);
+            } else if polled && group.state() == GroupState::Expired {
+                moved = true;
+                group.polled(now);
+            }
+        }
+        if gone && matches!(self.closing, Closing::No) {
+            self.begin_drop(now);
+            moved = true;
+        }
+        moved
+    }
+
+    /// How long the last commit of a revocation may take: what the revocation's deadline leaves of the rebalance.
+    fn commit_grace(&self) -> Duration {
+        self.config.group.as_ref().map_or(self.config.request_timeout, |g| g.rebalance_timeout / 20)
+    }
+
+    /// A revocation's partitions are committed, or cannot be: they are given back.
+    pub(super) fn end_revocation(&mut self, now: Timestamp, result: &JobResult) {
+        let CommitOrigin::Revocation(id) = result.origin else {
+            return;
+        };
+        let Some(partitions) = self.revoking.remove(&id) else {
+            return;
+        };
+        self.delivery.lock().end_revocation(now, id);
+        if let Some(group) = &mut self.group {
+            group.revocation_finished(now, &partitions);
+        }
+    }
+
+    /// Moves what is done, or marked, into the queue of commits.
+    pub(super) fn commit_done(&mut self, now: Timestamp, origin: CommitOrigin) {
+        if self.config.group.is_none() || self.commits.holds(origin) {
+            return;
+        }
+        let entries = self.delivery.lock().committable(CommitScope::All);
+        if !entries.is_empty() {
+            let deadline = now + self.config.default_api_timeout;
+            self.commits.push(CommitJob { origin, entries, results: Vec::new(), deadline });
+        }
+    }
+
+    pub(super) fn commit_timeout(&self) -> Option<Timestamp> {
+        (self.config.group.is_some() && self.mode != Mode::Idle && matches!(self.closing, Closing::No))
+            .then_some(self.next_auto_commit)
+    }
+}

@@ -1,0 +1,225 @@
+//! The client: connections, metadata, group, positions, fetches and commits under one owner.
+//!
+//! Every input ends in [`Client::advance`], which hands events to the part that they concern and lets each part
+//! send what it has to send, until nothing moves any more. What comes out is drained by the driver.
+
+mod advance;
+mod close;
+mod commands;
+mod coordinator;
+mod group;
+mod interface;
+mod positions;
+mod responses;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+pub use interface::{
+    Action, Command, CommitItem, CommitResults, CommittedOffset, Offset, Outcome, TimerReason,
+};
+
+use crate::assignor::GroupAssignment;
+use crate::cluster::{Cluster, Refresh};
+use crate::config::Config;
+use crate::connection::Network;
+use crate::delivery;
+use crate::fetch::Fetcher;
+use crate::group::{ClassicGroup, GroupRequestKind, JobId};
+use crate::offsets::{CommitQueue, CommittedLookups, CommittedTag, LookupTag, Lookups};
+use crate::{CommandId, ConnectionId, Error, Rng, Timestamp, TopicPartition};
+use close::Closing;
+use commands::Pending;
+use coordinator::Coordinator;
+
+/// What an answer is an answer to.
+#[derive(Debug)]
+enum Tag {
+    Metadata(BTreeSet<Arc<str>>),
+    FindCoordinator,
+    Group(GroupRequestKind),
+    OffsetFetch(CommittedTag),
+    OffsetCommit,
+    ListOffsets(LookupTag),
+    Fetch,
+}
+
+/// How partitions come to this client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Nothing is read.
+    Idle,
+    /// The group decides.
+    Subscribed,
+    /// The user decides.
+    Assigned,
+}
+
+/// A Kafka consumer as a state machine: see the crate's documentation for the contract of its driver.
+pub struct Client {
+    config: Config,
+    delivery: Arc<delivery::Shared>,
+    unix_millis_at_zero: i64,
+    network: Network<Tag>,
+    cluster: Cluster,
+    refresh: Refresh,
+    coordinator: Coordinator,
+    group: Option<ClassicGroup>,
+    mode: Mode,
+    /// Topics that the group's leader needs beyond its own.
+    leader_topics: Vec<String>,
+    subscription: BTreeSet<String>,
+    lookups: Lookups,
+    committed: Option<CommittedLookups>,
+    commits: CommitQueue,
+    fetcher: Fetcher,
+    commands: BTreeMap<CommandId, Pending>,
+    revoking: BTreeMap<delivery::RevocationId, Vec<TopicPartition>>,
+    next_auto_commit: Timestamp,
+    closing: Closing,
+    actions: VecDeque<Action>,
+    outcomes: VecDeque<(CommandId, Outcome)>,
+    rng: Rng,
+    /// The last input's time: outputs that depend on time are drained right after it.
+    now: Timestamp,
+    /// The contract with the driver, checked in debug builds.
+    drained: bool,
+}
+
+impl Client {
+    /// A client that is decided by its arguments and inputs alone.
+    ///
+    /// `unix_millis_at_zero` is the wall clock at [`Timestamp::ZERO`], for resets by duration. Two clients with
+    /// the same `seed` draw the same member ids: only tests fix it.
+    pub fn new(
+        config: Config,
+        delivery: Arc<delivery::Shared>,
+        seed: u64,
+        now: Timestamp,
+        unix_millis_at_zero: i64,
+    ) -> Self {
+        let mut rng = Rng::new(seed);
+        let backoff = config.retry_backoff;
+        let group = config
+            .group
+            .clone()
+            .map(|g| ClassicGroup::new(g, config.client_rack.clone(), backoff, rng.split()));
+        let committed =
+            config.group.as_ref().map(|g| CommittedLookups::new(g.group_id.clone(), backoff, rng.split()));
+        let mut client = Self {
+            delivery,
+            unix_millis_at_zero,
+            network: Network::new(&config, rng.split()),
+            cluster: Cluster::default(),
+            refresh: Refresh::new(config.metadata_max_age, backoff),
+            coordinator: Coordinator::new(backoff),
+            group,
+            mode: Mode::Idle,
+            leader_topics: Vec::new(),
+            subscription: BTreeSet::new(),
+            lookups: Lookups::new(config.isolation_level, backoff, rng.split()),
+            committed,
+            commits: CommitQueue::new(backoff, rng.split()),
+            fetcher: Fetcher::new(&config, rng.split()),
+            commands: BTreeMap::new(),
+            revoking: BTreeMap::new(),
+            next_auto_commit: now + config.commit_interval(),
+            closing: Closing::No,
+            actions: VecDeque::new(),
+            outcomes: VecDeque::new(),
+            rng,
+            now,
+            drained: true,
+            config,
+        };
+        client.advance(now);
+        client
+    }
+
+    /// The transport of `conn` is connected.
+    pub fn handle_connected(&mut self, now: Timestamp, conn: ConnectionId) {
+        self.network.handle_connected(now, conn);
+        self.advance(now);
+    }
+
+    /// How many bytes to read from `conn` next at the most, and to reserve for it.
+    pub fn read_hint(&self, conn: ConnectionId) -> usize {
+        self.network.read_hint(conn)
+    }
+
+    /// Bytes arrived: takes the whole frames out of `buf` and leaves the rest in it.
+    pub fn handle_bytes(&mut self, now: Timestamp, conn: ConnectionId, buf: &mut BytesMut) {
+        self.network.handle_bytes(now, conn, buf);
+        self.advance(now);
+    }
+
+    /// Connecting failed, or the connection broke or was closed by the broker.
+    pub fn handle_closed(&mut self, now: Timestamp, conn: ConnectionId, error: Error) {
+        self.network.handle_closed(now, conn, error);
+        self.advance(now);
+    }
+
+    /// Time passed. A spurious call is a no-op.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.network.handle_timeout(now);
+        self.advance(now);
+    }
+
+    /// The result of an [`Action::Compute`].
+    pub fn handle_computed(&mut self, now: Timestamp, job: JobId, assignment: &GroupAssignment) {
+        if let Some(group) = &mut self.group {
+            group.assignment_computed(now, job, assignment);
+        }
+        self.advance(now);
+    }
+
+    /// The reader changed something in the delivery that concerns us.
+    pub fn handle_delivery(&mut self, now: Timestamp) {
+        self.advance(now);
+    }
+
+    /// A command of the user's; its outcome comes out under the same id, exactly once.
+    pub fn command(&mut self, now: Timestamp, id: CommandId, command: Command) {
+        self.begin_command(now, id, command);
+        self.advance(now);
+    }
+
+    /// The next thing to do, in order.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        let action = self.actions.pop_front().or_else(|| self.network.poll_action(self.now));
+        self.drained = action.is_none();
+        action
+    }
+
+    /// The next command's outcome.
+    pub fn poll_outcome(&mut self) -> Option<(CommandId, Outcome)> {
+        self.outcomes.pop_front()
+    }
+
+    /// When `handle_timeout` is to be called, and why.
+    pub fn poll_timeout(&self) -> Option<(Timestamp, TimerReason)> {
+        debug_assert!(self.drained, "drain poll_action before waiting");
+        self.next_timeout()
+    }
+
+    /// Whether it is all over: nothing comes out any more.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.closing, Closing::Done) && self.actions.is_empty() && self.outcomes.is_empty()
+    }
+
+    fn finish_command(&mut self, id: CommandId, outcome: Outcome) {
+        self.outcomes.push_back((id, outcome));
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("client_id", &self.config.client_id)
+            .field("mode", &self.mode)
+            .field("network", &self.network)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,254 @@
+//! Where partitions begin: committed offsets, the reset policy, offsets that are looked up; and commits.
+
+use ottla_wire::Request;
+use ottla_wire::messages::{OffsetCommitRequest, OffsetFetchRequest};
+
+use super::close::Closing;
+use super::{Client, CommittedOffset, Mode, Offset, Outcome, Tag};
+use crate::config::OffsetReset;
+use crate::connection::{Role, Target};
+use crate::delivery::{ResetCause, Start, StartCause};
+use crate::group::GroupIdentity;
+use crate::offsets::{
+    Asker, COMMIT_MAX_VERSION, COMMITTED_MAX_VERSION, CommitOrigin, CommittedAnswer, JobResult, LookupAnswer,
+    Place,
+};
+use crate::{CommitError, Error, ErrorKind, OwnershipEpoch, Timestamp, TopicPartition};
+
+impl Client {
+    /// Begins to look for where `offset` is; an absolute one is there at once.
+    pub(super) fn begin_position(
+        &mut self,
+        now: Timestamp,
+        tp: TopicPartition,
+        epoch: OwnershipEpoch,
+        offset: Offset,
+    ) {
+        match (offset, Place::of(offset, true)) {
+            (Offset::At(offset), _) => {
+                let start = Start { offset, leader_epoch: None, cause: StartCause::Explicit };
+                self.delivery.lock().start(now, &tp, epoch, start);
+            }
+            (Offset::Committed, _) => match &mut self.committed {
+                Some(committed) => committed.begin(now, Asker::Position(epoch), tp),
+                None => self.reset_position(now, tp, epoch, ResetCause::NoCommittedOffset),
+            },
+            (_, Some(place)) => self.lookups.begin(now, Asker::Position(epoch), tp, place),
+            (_, None) => {}
+        }
+    }
+
+    /// There is no offset to begin at: the policy decides.
+    pub(super) fn reset_position(
+        &mut self,
+        now: Timestamp,
+        tp: TopicPartition,
+        epoch: OwnershipEpoch,
+        cause: ResetCause,
+    ) {
+        let place = match self.config.auto_offset_reset {
+            OffsetReset::Earliest => Place::Earliest,
+            OffsetReset::Latest => Place::Latest,
+            OffsetReset::ByDuration(age) => {
+                let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+                let since_zero = i64::try_from(now.as_nanos() / 1_000_000).unwrap_or(i64::MAX);
+                let wall = self.unix_millis_at_zero.saturating_add(since_zero);
+                Place::Timestamp { millis: wall.saturating_sub(age).max(0), or_end: true }
+            }
+            OffsetReset::Error => {
+                let text = match cause {
+                    ResetCause::NoCommittedOffset => {
+                        "the group has committed no offset here and auto_offset_reset is error: \
+                         seek, commit an offset, or choose another policy"
+                    }
+                    ResetCause::OutOfRange { .. } => {
+                        "the offset is out of range and auto_offset_reset is error: seek, or choose another policy"
+                    }
+                };
+                let error = Error::new(ErrorKind::NoOffset, text).with_partition(tp.clone());
+                self.delivery.lock().fail(&tp, epoch, error);
+                return;
+            }
+        };
+        self.delivery.lock().resetting(&tp, epoch, cause);
+        self.lookups.begin(now, Asker::Position(epoch), tp, place);
+    }
+
+    /// The leader says that the offset does not exist.
+    pub(super) fn out_of_range(
+        &mut self,
+        now: Timestamp,
+        tp: &TopicPartition,
+        epoch: OwnershipEpoch,
+        offset: i64,
+    ) {
+        if self.config.auto_offset_reset == OffsetReset::Error {
+            return self.reset_position(now, tp.clone(), epoch, ResetCause::OutOfRange { offset });
+        }
+        let epoch = self.delivery.lock().begin_seek(now, tp);
+        if let Some(epoch) = epoch {
+            self.reset_position(now, tp.clone(), epoch, ResetCause::OutOfRange { offset });
+        }
+    }
+
+    pub(super) fn drive_lookups(&mut self, now: Timestamp) {
+        let (brokers, leaderless) = self.lookups.due(now, |tp| self.cluster.leader(tp).map(|l| l.broker));
+        if leaderless {
+            self.refresh.request(now);
+        }
+        for broker in brokers {
+            let target = Target::Broker(broker);
+            if !self.network.open(now, target, Role::Control) {
+                continue;
+            }
+            let (request, tag) =
+                self.lookups.prepare(now, broker, |tp| self.cluster.leader(tp).map(|l| (l.broker, l.epoch)));
+            let timeout = self.config.request_timeout;
+            let tag = Tag::ListOffsets(tag);
+            self.network.send(now, (target, Role::Control), &request, i16::MAX, tag, timeout);
+        }
+    }
+
+    /// The coordinator's control connection, when it can be used, and the version of a request on it.
+    fn coordinator_use<R: Request>(&self, max: i16) -> Option<(Target, i16)> {
+        let target = Target::Broker(self.coordinator.broker()?);
+        let versions = self.network.versions(target, Role::Control)?;
+        // A version that cannot be agreed on fails in `send`, with its reason.
+        let version =
+            versions.pick(R::API, R::MIN_VERSION, R::MAX_VERSION.min(max)).unwrap_or(R::MIN_VERSION);
+        Some((target, version))
+    }
+
+    pub(super) fn drive_committed(&mut self, now: Timestamp) {
+        if !self.committed.as_ref().is_some_and(|c| c.is_due(now)) {
+            return;
+        }
+        let Some((target, version)) = self.coordinator_use::<OffsetFetchRequest>(COMMITTED_MAX_VERSION)
+        else {
+            return;
+        };
+        if let Some(committed) = &mut self.committed {
+            let (request, tag) = committed.prepare(now, version);
+            let timeout = self.config.request_timeout;
+            let tag = Tag::OffsetFetch(tag);
+            self.network.send(now, (target, Role::Control), &request, COMMITTED_MAX_VERSION, tag, timeout);
+        }
+    }
+
+    /// A lookup ended: the partition begins there, or the query has its answer.
+    pub(super) fn looked_up(&mut self, now: Timestamp, answer: LookupAnswer) {
+        let LookupAnswer { asker, tp, found } = answer;
+        match asker {
+            Asker::Query(id) => self.query_answered(id, &tp, found.map(|f| f.map(|(offset, _)| offset))),
+            Asker::Position(epoch) => match found {
+                Ok(Some((offset, leader_epoch))) => {
+                    let mut delivery = self.delivery.lock();
+                    let reset = delivery.is_resetting(&tp, epoch);
+                    let cause = if reset { StartCause::Reset } else { StartCause::Explicit };
+                    let started = delivery.start(now, &tp, epoch, Start { offset, leader_epoch, cause });
+                    if reset && started {
+                        // An idle partition would be reset again after a restart and lose what came meanwhile.
+                        self.next_auto_commit = now;
+                    }
+                }
+                Ok(None) => {
+                    // The broker's log has no timestamps: its end is where nothing is older.
+                    self.lookups.begin(now, Asker::Position(epoch), tp, Place::Latest);
+                }
+                Err(error) => {
+                    self.delivery.lock().fail(&tp, epoch, error);
+                }
+            },
+        }
+    }
+
+    /// What the group committed is known.
+    pub(super) fn committed_told(&mut self, now: Timestamp, answer: CommittedAnswer) {
+        let CommittedAnswer { asker, tp, committed } = answer;
+        match (asker, committed) {
+            (Asker::Query(id), committed) => self.committed_answered(id, &tp, committed),
+            (Asker::Position(epoch), Ok(Some(CommittedOffset { offset, leader_epoch, metadata }))) => {
+                let cause = StartCause::Committed { metadata };
+                self.delivery.lock().start(now, &tp, epoch, Start { offset, leader_epoch, cause });
+            }
+            (Asker::Position(epoch), Ok(None)) => {
+                self.reset_position(now, tp, epoch, ResetCause::NoCommittedOffset);
+            }
+            (Asker::Position(epoch), Err(error)) => {
+                self.delivery.lock().fail(&tp, epoch, error);
+            }
+        }
+    }
+
+    /// Sends the next commit, and tells those whose commit is over. True if somebody has to be told more.
+    pub(super) fn drive_commits(&mut self, now: Timestamp) -> bool {
+        if self.commit_timeout().is_some_and(|at| now >= at) {
+            self.next_auto_commit = now + self.config.commit_interval();
+            self.commit_done(now, CommitOrigin::Auto);
+        }
+        if self.commits.is_empty() {
+            return false;
+        }
+        let done = {
+            let delivery = self.delivery.lock();
+            self.commits.settle(now, |tp| delivery.ownership(tp))
+        };
+        let mut moved = false;
+        for result in done {
+            moved = true;
+            self.commit_finished(now, result);
+        }
+        if self.commits.is_due(now)
+            && let Some(identity) = self.identity()
+            && let Some((target, version)) = self.coordinator_use::<OffsetCommitRequest>(COMMIT_MAX_VERSION)
+            && let Some(request) = self.commits.prepare(&identity, version)
+        {
+            let timeout = self.config.request_timeout;
+            let use_ = (target, Role::Control);
+            self.network.send(now, use_, &request, COMMIT_MAX_VERSION, Tag::OffsetCommit, timeout);
+        }
+        moved
+    }
+
+    /// What commits carry now; `None` while none can be sent.
+    fn identity(&self) -> Option<GroupIdentity> {
+        let group = self.group.as_ref()?;
+        if self.mode == Mode::Subscribed || group.identity().is_some() {
+            return group.identity().filter(|_| group.may_commit());
+        }
+        // Without group management only a group without members takes commits.
+        Some(GroupIdentity {
+            group_id: self.config.group.as_ref()?.group_id.clone(),
+            generation_id: -1,
+            member_id: String::new(),
+            group_instance_id: None,
+        })
+    }
+
+    pub(super) fn commit_finished(&mut self, now: Timestamp, result: JobResult) {
+        match result.origin {
+            CommitOrigin::User(id) => {
+                self.finish_command(id, Outcome::Commit(result.results));
+            }
+            CommitOrigin::Revocation(_) => self.end_revocation(now, &result),
+            CommitOrigin::Background => {
+                self.delivery.lock().background_committed(result.results);
+            }
+            CommitOrigin::Auto | CommitOrigin::Close => {
+                for (tp, result) in result.results {
+                    let Err(error) = result else { continue };
+                    match (&mut self.closing, error) {
+                        // Somebody else has it: that is no failure of ours.
+                        (_, CommitError::NotOwned) => {}
+                        (Closing::Committing(close) | Closing::Leaving(close), error) => {
+                            close.errors.push(error.into_error(&tp));
+                        }
+                        (_, error) => {
+                            tracing::warn!(partition = %tp, %error, "the offset was not committed, trying again later");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! What happened on the network, handed to the part that it concerns.
+
+use bytes::Bytes;
+use ottla_wire::View;
+use ottla_wire::messages::MetadataResponse;
+
+use super::{Client, Tag};
+use crate::connection::{NetEvent, Role, Target};
+use crate::fetch::Finding;
+use crate::{BrokerId, ConnectionId, Error, ErrorKind, Timestamp};
+
+/// An answer that arrived.
+struct Answer {
+    conn: ConnectionId,
+    target: Target,
+    version: i16,
+    payload: Bytes,
+    body_at: usize,
+}
+
+impl Answer {
+    fn body(&self) -> &[u8] {
+        self.payload.get(self.body_at..).unwrap_or_default()
+    }
+}
+
+impl Client {
+    pub(super) fn handle_network(&mut self, now: Timestamp, event: NetEvent<Tag>) {
+        match event {
+            NetEvent::Ready(target, role) => {
+                tracing::debug!(?target, ?role, "connected");
+                if let (Target::Broker(_), Role::Control) = (target, role) {
+                    self.leave_bootstrap();
+                }
+            }
+            NetEvent::Lost { target, role, error } => {
+                tracing::debug!(?target, ?role, %error, "connection lost");
+                if let Target::Broker(broker) = target {
+                    if self.coordinator.broker() == Some(broker) && role != Role::Fetch {
+                        self.coordinator_lost(now);
+                    }
+                    // The broker may be gone, and somebody else may lead what it led.
+                    self.refresh.request(now);
+                }
+            }
+            NetEvent::Failed { target, tag, error } => self.request_failed(now, target, tag, &error),
+            NetEvent::Response { conn, target, tag, version, payload, body_at } => {
+                let answer = Answer { conn, target, version, payload, body_at };
+                self.throttled(now, &tag, &answer);
+                if let Err(error) = self.answered(now, tag, &answer) {
+                    tracing::warn!(?target, %error, "the connection is closed: its answers make no sense");
+                    self.network.close(conn, error);
+                }
+            }
+        }
+    }
+
+    /// The addresses of the configuration were only a way in.
+    fn leave_bootstrap(&mut self) {
+        for i in 0..self.config.bootstrap.len() {
+            self.network.close_idle(Target::Bootstrap(i), Role::Control);
+        }
+    }
+
+    fn request_failed(&mut self, now: Timestamp, target: Target, tag: Tag, error: &Error) {
+        match tag {
+            Tag::Metadata(_) => self.refresh.failed(now, &mut self.rng),
+            Tag::FindCoordinator => self.coordinator_not_found(now),
+            Tag::Group(kind) => {
+                if let Some(group) = &mut self.group {
+                    group.handle_failure(now, kind, error.clone());
+                }
+            }
+            Tag::OffsetFetch(tag) => {
+                if let Some(committed) = &mut self.committed {
+                    committed.failed(now, tag);
+                }
+            }
+            Tag::OffsetCommit => self.commits.failed(now, error),
+            Tag::ListOffsets(tag) => {
+                self.lookups.failed(now, tag);
+                self.refresh.request(now);
+            }
+            Tag::Fetch => {
+                if let Target::Broker(broker) = target {
+                    self.fetcher.failed(now, broker);
+                }
+                self.refresh.request(now);
+            }
+        }
+        if !error.is_retriable() {
+            self.delivery.lock().report(error.clone().with_fatal(false));
+        }
+    }
+
+    /// KIP-219: the broker answers first and the client is silent afterwards. Every answer in use begins with the
+    /// throttle time from its first version that we speak, but for the few that are listed.
+    fn throttled(&mut self, now: Timestamp, tag: &Tag, answer: &Answer) {
+        let from_version = match tag {
+            Tag::Metadata(_) | Tag::OffsetFetch(_) | Tag::OffsetCommit => 3,
+            Tag::FindCoordinator => 1,
+            Tag::ListOffsets(_) => 2,
+            Tag::Fetch => 1,
+            // Silence towards the coordinator would cost the membership: the group's requests are rare.
+            Tag::Group(_) => return,
+        };
+        if answer.version < from_version {
+            return;
+        }
+        let millis = answer.body().first_chunk::<4>().map_or(0, |b| i32::from_be_bytes(*b));
+        if millis > 0 {
+            tracing::debug!(target = ?answer.target, millis, "throttled by the broker");
+            self.network.throttle(now, answer.conn, millis);
+        }
+    }
+
+    fn answered(&mut self, now: Timestamp, tag: Tag, answer: &Answer) -> Result<(), Error> {
+        let version = answer.version;
+        match tag {
+            Tag::Metadata(asked) => {
+                let read = MetadataResponse::decode(version, answer.body()).map_err(|e| {
+                    let text = "sent an answer to Metadata that cannot be read";
+                    Error::new(ErrorKind::BrokerMisbehaved, text).with_source(e)
+                });
+                let changes = read
+                    .and_then(|metadata| self.cluster.update(version, &metadata, &asked))
+                    .inspect_err(|_| {
+                        self.refresh.failed(now, &mut self.rng);
+                    })?;
+                let complete = !self.cluster.is_incomplete();
+                self.refresh.answered(now, complete, &mut self.rng);
+                if changes.brokers {
+                    self.tell_addresses();
+                }
+                if changes.topology || !self.leader_topics.is_empty() {
+                    self.tell_topology(now);
+                }
+                for topic in changes.recreated {
+                    tracing::warn!(%topic, "the topic was deleted and created anew");
+                }
+                self.metadata_told(now);
+            }
+            Tag::FindCoordinator => self.coordinator_answered(now, version, answer.body())?,
+            Tag::Group(kind) => {
+                if let Some(group) = &mut self.group {
+                    group.handle_response(now, kind, version, answer.body());
+                }
+            }
+            Tag::OffsetFetch(tag) => {
+                let Some(committed) = &mut self.committed else {
+                    return Ok(());
+                };
+                let findings = committed.answered(now, version, answer.body(), tag)?;
+                if findings.coordinator_lost {
+                    self.coordinator_lost(now);
+                }
+                if let Some(error) = findings.fatal {
+                    self.delivery.lock().fail_all(error);
+                }
+                for answer in findings.answers {
+                    self.committed_told(now, answer);
+                }
+            }
+            Tag::OffsetCommit => {
+                let generation = self.group.as_ref().and_then(|g| g.identity()).map(|i| i.generation_id);
+                let step = self.commits.answered(now, version, answer.body(), generation)?;
+                {
+                    let mut delivery = self.delivery.lock();
+                    for (tp, epoch, offset) in &step.acked {
+                        delivery.note_committed(tp, *epoch, *offset);
+                    }
+                }
+                if step.coordinator_lost {
+                    self.coordinator_lost(now);
+                }
+                if let (Some((code, generation)), Some(group)) = (step.refused, &mut self.group) {
+                    group.commit_refused(now, code, generation);
+                }
+            }
+            Tag::ListOffsets(tag) => {
+                let (answers, stale) = self.lookups.answered(now, version, answer.body(), tag)?;
+                if stale {
+                    self.refresh.request(now);
+                }
+                for answer in answers {
+                    self.looked_up(now, answer);
+                }
+            }
+            Tag::Fetch => {
+                if let Target::Broker(broker) = answer.target {
+                    self.fetched(now, broker, answer)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fetched(&mut self, now: Timestamp, broker: BrokerId, answer: &Answer) -> Result<(), Error> {
+        let findings = {
+            let mut delivery = self.delivery.lock();
+            let payload = (&answer.payload, answer.body_at);
+            self.fetcher.answered(now, broker, answer.version, payload, &mut delivery)?
+        };
+        for finding in findings {
+            match finding {
+                Finding::StaleMetadata => self.refresh.request(now),
+                Finding::LeaderHint { tp, leader, epoch } => {
+                    self.cluster.hint(&tp, leader, epoch);
+                    self.refresh.request(now);
+                }
+                Finding::OutOfRange { tp, epoch, offset } => {
+                    tracing::info!(partition = %tp, offset, %broker, "the offset is out of range");
+                    self.out_of_range(now, &tp, epoch, offset);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_addresses(&mut self) {
+        let gone: Vec<_> =
+            self.network.brokers().filter(|id| !self.cluster.brokers().contains_key(id)).collect();
+        for id in gone {
+            // The coordinator may be known before metadata names it.
+            if self.coordinator.broker() != Some(id) {
+                self.network.forget(Target::Broker(id));
+            }
+        }
+        for (id, broker) in self.cluster.brokers() {
+            self.network.set_address(Target::Broker(*id), &broker.host, broker.port);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! When metadata is asked for.
+
+use std::time::Duration;
+
+use crate::{Backoff, Rng, Timestamp};
+
+/// The schedule of metadata requests: at once when somebody needs it, with backoff while it does not help, and
+/// in any case when it is old.
+#[derive(Debug)]
+pub(crate) struct Refresh {
+    max_age: Duration,
+    backoff: Backoff,
+    due: Timestamp,
+    in_flight: bool,
+    /// Asked for while a request was in flight whose answer may be older than the reason.
+    again: bool,
+    not_before: Timestamp,
+}
+
+impl Refresh {
+    pub(crate) fn new(max_age: Duration, (initial, max): (Duration, Duration)) -> Self {
+        Self {
+            max_age,
+            backoff: Backoff::new(initial, max),
+            due: Timestamp::ZERO,
+            in_flight: false,
+            again: false,
+            not_before: Timestamp::ZERO,
+        }
+    }
+
+    /// Somebody needs newer metadata.
+    pub(crate) fn request(&mut self, now: Timestamp) {
+        if self.in_flight {
+            self.again = true;
+        }
+        self.due = self.due.min(now);
+    }
+
+    /// When a request may be sent; none while one is in flight.
+    pub(crate) fn next(&self) -> Option<Timestamp> {
+        (!self.in_flight).then(|| self.due.max(self.not_before))
+    }
+
+    pub(crate) fn sent(&mut self) {
+        self.in_flight = true;
+        self.again = false;
+    }
+
+    /// An answer came. `complete`: everything that is wanted was in it.
+    pub(crate) fn answered(&mut self, now: Timestamp, complete: bool, rng: &mut Rng) {
+        self.in_flight = false;
+        if complete && !self.again {
+            self.backoff.reset();
+            self.due = now + self.max_age;
+            self.not_before = now;
+        } else {
+            // Asked for again and again without help (a leader that lags behind, a topic that is not there):
+            // the pauses grow. The first time somebody had only come too late for the request under way.
+            let first = complete && self.backoff.failures() == 0;
+            let pause = self.backoff.next(rng);
+            self.not_before = if first { now } else { now + pause };
+            self.due = now;
+        }
+        self.again = false;
+    }
+
+    /// The request failed.
+    pub(crate) fn failed(&mut self, now: Timestamp, rng: &mut Rng) {
+        self.in_flight = false;
+        self.again = false;
+        self.due = now;
+        self.not_before = now + self.backoff.next(rng);
+    }
+}

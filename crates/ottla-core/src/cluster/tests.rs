@@ -1,0 +1,268 @@
+//! Metadata against answers written by hand.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use ottla_wire::View;
+use ottla_wire::messages::MetadataResponse;
+
+use super::{Changes, Cluster, Refresh};
+use crate::{BrokerId, Error, ErrorKind, LeaderEpoch, Rng, Timestamp, TopicId, TopicPartition};
+
+/// A topic in an answer: error, name, id, and per partition leader and epoch.
+struct Told<'a>(i16, &'a str, u8, &'a [(i32, i32)]);
+
+fn string(out: &mut BytesMut, text: &str) {
+    let length = text.len() + 1;
+    out.put_u8((length & 0x7f) as u8 | if length > 0x7f { 0x80 } else { 0 });
+    if length > 0x7f {
+        out.put_u8((length >> 7) as u8);
+    }
+    out.put_slice(text.as_bytes());
+}
+
+/// Metadata version 12.
+fn answer(brokers: &[BrokerTold<'_>], topics: &[Told<'_>]) -> BytesMut {
+    let mut out = BytesMut::new();
+    out.put_i32(0);
+    out.put_u8(brokers.len() as u8 + 1);
+    for (id, host, port, rack) in brokers {
+        out.put_i32(*id);
+        string(&mut out, host);
+        out.put_i32(*port);
+        match rack {
+            Some(rack) => string(&mut out, rack),
+            None => out.put_u8(0),
+        }
+        out.put_u8(0);
+    }
+    out.put_u8(0);
+    out.put_i32(-1);
+    out.put_u8(topics.len() as u8 + 1);
+    for Told(error, name, id, partitions) in topics {
+        out.put_i16(*error);
+        string(&mut out, name);
+        out.put_slice(&[*id; 16]);
+        out.put_u8(0);
+        out.put_u8(partitions.len() as u8 + 1);
+        for (index, (leader, epoch)) in partitions.iter().enumerate() {
+            out.put_i16(if *leader < 0 { 5 } else { 0 });
+            out.put_i32(index as i32);
+            out.put_i32(*leader);
+            out.put_i32(*epoch);
+            out.put_u8(2);
+            out.put_i32(1);
+            out.put_slice(&[1, 1, 0]);
+        }
+        out.put_i32(i32::MIN);
+        out.put_u8(0);
+    }
+    out.put_u8(0);
+    out
+}
+
+/// Id, host, port, rack.
+type BrokerTold<'a> = (i32, &'a str, i32, Option<&'a str>);
+
+const TWO: &[BrokerTold<'_>] = &[(1, "a", 9092, Some("r1")), (2, "b", 9092, None)];
+
+fn cluster(topics: &[&str]) -> Cluster {
+    let mut cluster = Cluster::default();
+    assert!(cluster.want(topics.iter().map(|t| Arc::from(*t)).collect()));
+    cluster
+}
+
+fn tell_at(cluster: &mut Cluster, version: i16, bytes: &[u8]) -> Result<Changes, Error> {
+    let asked: BTreeSet<Arc<str>> = cluster.wanted().clone();
+    let answer = MetadataResponse::decode(version, bytes).expect("well formed");
+    cluster.update(version, &answer, &asked)
+}
+
+fn tell(cluster: &mut Cluster, topics: &[Told<'_>]) -> Changes {
+    tell_at(cluster, 12, &answer(TWO, topics)).expect("a good answer")
+}
+
+fn leader(cluster: &Cluster) -> Option<(i32, Option<i32>)> {
+    cluster.leader(&TopicPartition::new("t", 0)).map(|l| (l.broker.0, l.epoch.map(|e| e.0)))
+}
+
+#[test]
+fn an_answer_gives_brokers_leaders_and_epochs() {
+    let mut cluster = cluster(&["t"]);
+    let changes = tell(&mut cluster, &[Told(0, "t", 7, &[(1, 3), (2, 4)])]);
+    assert!(changes.brokers && changes.topology && changes.leaders);
+    assert_eq!(leader(&cluster), Some((1, Some(3))));
+    assert_eq!(cluster.topic("t").and_then(|t| t.id), Some(TopicId([7; 16])));
+    assert_eq!(cluster.brokers()[&BrokerId(1)].rack.as_deref(), Some("r1"));
+    assert!(!cluster.is_incomplete());
+    let changes = tell(&mut cluster, &[Told(0, "t", 7, &[(1, 3), (2, 4)])]);
+    assert_eq!(changes, Changes::default(), "the same answer changes nothing");
+}
+
+#[test]
+fn only_what_was_asked_for_is_kept() {
+    let mut cluster = cluster(&["t"]);
+    tell(&mut cluster, &[Told(0, "t", 7, &[(1, 0)]), Told(0, "other", 8, &[(1, 0)])]);
+    assert!(cluster.topic("other").is_none());
+}
+
+#[test]
+fn hostile_brokers_are_refused() {
+    let long = "x".repeat(300);
+    let cases: [&[BrokerTold<'_>]; 5] = [
+        &[],
+        &[(1, "", 9092, None)],
+        &[(1, &long, 9092, None)],
+        &[(1, "a", 0, None)],
+        &[(-1, "a", 70_000, None)],
+    ];
+    for brokers in cases {
+        let error = tell_at(&mut cluster(&["t"]), 12, &answer(brokers, &[])).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::BrokerMisbehaved);
+    }
+}
+
+#[test]
+fn kip_320_a_lower_epoch_is_refused_until_five_answers_in_a_row_agree() {
+    let mut cluster = cluster(&["t"]);
+    tell(&mut cluster, &[Told(0, "t", 7, &[(1, 9)])]);
+    for _ in 0..4 {
+        tell(&mut cluster, &[Told(0, "t", 7, &[(2, 5)])]);
+        assert_eq!(leader(&cluster), Some((1, Some(9))));
+    }
+    tell(&mut cluster, &[Told(0, "t", 7, &[(2, 5)])]);
+    assert_eq!(leader(&cluster), Some((2, Some(5))));
+}
+
+#[test]
+fn flapping_lower_epochs_never_add_up() {
+    let mut cluster = cluster(&["t"]);
+    tell(&mut cluster, &[Told(0, "t", 7, &[(1, 9)])]);
+    for i in 0..20 {
+        tell(&mut cluster, &[Told(0, "t", 7, &[(2, 5 + i % 2)])]);
+    }
+    assert_eq!(leader(&cluster), Some((1, Some(9))));
+}
+
+#[test]
+fn an_answer_without_an_epoch_moves_the_leader_and_keeps_the_epoch() {
+    let mut cluster = cluster(&["t"]);
+    tell(&mut cluster, &[Told(0, "t", 7, &[(1, 9)])]);
+    tell(&mut cluster, &[Told(0, "t", 7, &[(2, -1)])]);
+    assert_eq!(leader(&cluster), Some((2, Some(9))));
+}
+
+#[test]
+fn kip_320_epochs_before_metadata_version_nine_are_not_trusted() {
+    let mut cluster = cluster(&["t"]);
+    // Version 8 in its own layout would be another message; what counts is the version that is told.
+    let bytes = answer(TWO, &[Told(0, "t", 7, &[(1, 9)])]);
+    let view = MetadataResponse::decode(12, &bytes).expect("well formed");
+    let asked = cluster.wanted().clone();
+    cluster.update(8, &view, &asked).expect("a good answer");
+    assert_eq!(leader(&cluster), Some((1, None)));
+}
+
+#[test]
+fn a_partition_without_a_leader_keeps_the_last_one_and_is_asked_for_again() {
+    let mut cluster = cluster(&["t"]);
+    tell(&mut cluster, &[Told(0, "t", 7, &[(1, 9)])]);
+    tell(&mut cluster, &[Told(0, "t", 7, &[(-1, 9)])]);
+    assert_eq!(leader(&cluster), Some((1, Some(9))));
+    assert!(cluster.is_incomplete());
+}
+
+#[test]
+fn a_leader_without_an_address_is_nobody_to_ask() {
+    let mut cluster = cluster(&["t"]);
+    tell(&mut cluster, &[Told(0, "t", 7, &[(5, 1)])]);
+    assert_eq!(leader(&cluster), None);
+}
+
+#[test]
+fn kip_516_another_id_is_another_topic_and_its_epochs_begin_anew() {
+    let mut cluster = cluster(&["t"]);
+    tell(&mut cluster, &[Told(0, "t", 7, &[(1, 9)])]);
+    let changes = tell(&mut cluster, &[Told(0, "t", 8, &[(1, 0)])]);
+    assert_eq!(changes.recreated, [Arc::from("t")]);
+    assert_eq!(leader(&cluster), Some((1, Some(0))));
+    tell(&mut cluster, &[Told(0, "t", 0, &[(1, 0)])]);
+    assert_eq!(cluster.topic("t").and_then(|t| t.id), Some(TopicId([8; 16])), "a missing id is ignored");
+}
+
+#[test]
+fn a_deleted_topic_loses_its_partitions_and_an_error_in_passing_does_not() {
+    let mut cluster = cluster(&["t"]);
+    tell(&mut cluster, &[Told(0, "t", 7, &[(1, 9)])]);
+    tell(&mut cluster, &[Told(5, "t", 7, &[])]);
+    assert_eq!(leader(&cluster), Some((1, Some(9))), "LEADER_NOT_AVAILABLE");
+    let changes = tell(&mut cluster, &[Told(3, "t", 7, &[])]);
+    assert!(changes.topology);
+    assert_eq!(leader(&cluster), None);
+}
+
+#[test]
+fn kip_951_a_hint_counts_only_with_a_newer_epoch_and_a_known_broker() {
+    let mut cluster = cluster(&["t"]);
+    tell(&mut cluster, &[Told(0, "t", 7, &[(1, 9)])]);
+    let tp = TopicPartition::new("t", 0);
+    assert!(!cluster.hint(&tp, 2, 9));
+    assert!(!cluster.hint(&tp, 2, -1));
+    assert!(!cluster.hint(&tp, 77, 10));
+    assert!(cluster.hint(&tp, 2, 10));
+    assert_eq!(cluster.leader(&tp).map(|l| (l.broker, l.epoch)), Some((BrokerId(2), Some(LeaderEpoch(10)))));
+}
+
+#[test]
+fn kip_881_assignors_see_partitions_and_racks_of_topics_that_exist() {
+    let mut cluster = cluster(&["t", "missing"]);
+    tell(&mut cluster, &[Told(0, "t", 7, &[(1, 0), (2, 0)]), Told(3, "missing", 0, &[])]);
+    let topics = cluster.topics_for_assignor(["t", "missing"].into_iter());
+    let t = topics.get("t").expect("it exists");
+    assert_eq!(t.partitions.iter().map(|p| p.racks.len()).collect::<Vec<_>>(), [1, 1]);
+    assert!(topics.get("missing").is_none());
+}
+
+#[test]
+fn metadata_is_asked_for_at_once_then_when_old_and_with_growing_pauses_in_between() {
+    let mut rng = Rng::new(1);
+    let age = Duration::from_secs(300);
+    let mut refresh = Refresh::new(age, (Duration::from_millis(100), Duration::from_secs(1)));
+    let t0 = Timestamp::from_millis(1000);
+    assert_eq!(refresh.next(), Some(Timestamp::ZERO));
+    refresh.sent();
+    assert_eq!(refresh.next(), None);
+    refresh.answered(t0, true, &mut rng);
+    assert_eq!(refresh.next(), Some(t0 + age));
+    refresh.request(t0);
+    assert_eq!(refresh.next(), Some(t0));
+    let mut last = Duration::ZERO;
+    for _ in 0..3 {
+        refresh.sent();
+        refresh.answered(t0, false, &mut rng);
+        let pause = refresh.next().expect("due").since(t0);
+        assert!(pause > last, "{pause:?} after {last:?}");
+        last = pause;
+    }
+    refresh.sent();
+    refresh.failed(t0, &mut rng);
+    assert!(refresh.next().expect("due") > t0);
+}
+
+#[test]
+fn a_reason_that_comes_while_a_request_is_under_way_is_not_lost_and_does_not_loop() {
+    let mut rng = Rng::new(1);
+    let mut refresh =
+        Refresh::new(Duration::from_secs(300), (Duration::from_millis(100), Duration::from_secs(1)));
+    let now = Timestamp::from_millis(1000);
+    refresh.sent();
+    refresh.request(now);
+    refresh.answered(now, true, &mut rng);
+    assert_eq!(refresh.next(), Some(now), "the answer may be older than the reason");
+    refresh.sent();
+    refresh.request(now);
+    refresh.answered(now, true, &mut rng);
+    assert!(refresh.next().expect("due") > now, "again and again is not at once");
+}

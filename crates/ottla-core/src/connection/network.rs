@@ -1,0 +1,364 @@
+//! All connections: at most three per broker, opened lazily, with backoff per address.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use ottla_wire::Request;
+
+use super::{Connection, Peer, Received, Versions};
+use crate::client::Action;
+use crate::config::Config;
+use crate::{Backoff, BrokerId, ConnectionId, Error, Rng, Timestamp};
+
+/// Who to connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Target {
+    /// An address of the configuration.
+    Bootstrap(usize),
+    /// A broker that metadata named.
+    Broker(BrokerId),
+}
+
+/// What a connection is for. A broker answers a connection strictly in order, so what may wait long gets its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    /// Long polls.
+    Fetch,
+    /// JoinGroup, SyncGroup, Heartbeat: a join may be parked for minutes.
+    Group,
+    /// Everything that is answered at once.
+    Control,
+}
+
+/// What happened on the network, drained by the client.
+#[derive(Debug)]
+pub(crate) enum NetEvent<T> {
+    /// A connection can be used.
+    Ready(Target, Role),
+    /// A request was answered.
+    Response { conn: ConnectionId, target: Target, tag: T, version: i16, payload: Bytes, body_at: usize },
+    /// A request will not be answered.
+    Failed { target: Target, tag: T, error: Error },
+    /// A connection is gone, after what was in flight on it was failed.
+    Lost { target: Target, role: Role, error: Error },
+}
+
+struct Slot<T> {
+    connection: Connection<T>,
+    target: Target,
+    role: Role,
+}
+
+struct Address {
+    host: Arc<str>,
+    port: u16,
+    backoff: Backoff,
+    /// Not before then.
+    retry_at: Timestamp,
+    last_error: Option<Error>,
+}
+
+/// The connections of one client.
+pub(crate) struct Network<T> {
+    client_id: Arc<str>,
+    max_frame_bytes: usize,
+    setup_timeout: Duration,
+    reconnect_backoff: (Duration, Duration),
+    addresses: BTreeMap<Target, Address>,
+    slots: BTreeMap<ConnectionId, Slot<T>>,
+    by_use: BTreeMap<(Target, Role), ConnectionId>,
+    next_id: u64,
+    rng: Rng,
+    actions: VecDeque<Action>,
+    events: VecDeque<NetEvent<T>>,
+    /// The earliest moment at which somebody who was refused by a backoff could be served.
+    wanted_at: Option<Timestamp>,
+}
+
+impl<T> Network<T> {
+    pub(crate) fn new(config: &Config, rng: Rng) -> Self {
+        let mut network = Self {
+            client_id: Arc::from(config.client_id.as_str()),
+            max_frame_bytes: config.max_frame_bytes,
+            setup_timeout: config.connection_setup_timeout,
+            reconnect_backoff: config.reconnect_backoff,
+            addresses: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            by_use: BTreeMap::new(),
+            next_id: 0,
+            rng,
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+            wanted_at: None,
+        };
+        for (i, (host, port)) in config.bootstrap.iter().enumerate() {
+            network.set_address(Target::Bootstrap(i), host, *port);
+        }
+        network
+    }
+
+    /// Tells where `target` is. Connections to another address that it had are closed.
+    pub(crate) fn set_address(&mut self, target: Target, host: &str, port: u16) {
+        match self.addresses.get(&target) {
+            Some(address) if &*address.host == host && address.port == port => return,
+            Some(_) => self.forget(target),
+            None => {}
+        }
+        let (initial, max) = self.reconnect_backoff;
+        self.addresses.insert(
+            target,
+            Address {
+                host: Arc::from(host),
+                port,
+                backoff: Backoff::new(initial, max),
+                retry_at: Timestamp::ZERO,
+                last_error: None,
+            },
+        );
+    }
+
+    /// Closes all connections to `target` and forgets where it is.
+    pub(crate) fn forget(&mut self, target: Target) {
+        self.addresses.remove(&target);
+        let ids: Vec<_> =
+            self.by_use.range((target, Role::Fetch)..=(target, Role::Control)).map(|(_, id)| *id).collect();
+        for id in ids {
+            let error = Error::new(crate::ErrorKind::Transport, "the broker moved to another address");
+            self.close(id, error);
+        }
+    }
+
+    /// The brokers whose address is known.
+    pub(crate) fn brokers(&self) -> impl Iterator<Item = BrokerId> {
+        self.addresses.keys().filter_map(|t| match t {
+            Target::Broker(id) => Some(*id),
+            Target::Bootstrap(_) => None,
+        })
+    }
+
+    /// Whether a connection can be used now.
+    pub(crate) fn is_ready(&self, target: Target, role: Role) -> bool {
+        self.by_use
+            .get(&(target, role))
+            .and_then(|id| self.slots.get(id))
+            .is_some_and(|slot| slot.connection.is_ready())
+    }
+
+    /// Whether `target` is in a backoff, or has just failed.
+    pub(crate) fn is_failing(&self, target: Target) -> bool {
+        self.addresses.get(&target).is_none_or(|a| a.backoff.failures() > 0)
+    }
+
+    /// Failures in a row.
+    pub(crate) fn failures(&self, target: Target) -> u32 {
+        self.addresses.get(&target).map_or(0, |a| a.backoff.failures())
+    }
+
+    /// Why the last connection to `target` failed.
+    pub(crate) fn last_error(&self, target: Target) -> Option<&Error> {
+        self.addresses.get(&target)?.last_error.as_ref()
+    }
+
+    /// What the broker offers on a connection that can be used.
+    pub(crate) fn versions(&self, target: Target, role: Role) -> Option<&Versions> {
+        self.slots.get(self.by_use.get(&(target, role))?)?.connection.versions()
+    }
+
+    /// A connection that can be used now; otherwise one is opened as soon as the backoff allows, and
+    /// [`NetEvent::Ready`] or [`NetEvent::Lost`] follows.
+    pub(crate) fn open(&mut self, now: Timestamp, target: Target, role: Role) -> bool {
+        if let Some(slot) = self.by_use.get(&(target, role)).and_then(|id| self.slots.get(id)) {
+            return slot.connection.is_ready();
+        }
+        let Some(address) = self.addresses.get_mut(&target) else {
+            return false;
+        };
+        if now < address.retry_at {
+            let at = address.retry_at;
+            self.wanted_at = Some(self.wanted_at.map_or(at, |w| w.min(at)));
+            return false;
+        }
+        let id = ConnectionId(self.next_id);
+        self.next_id = self.next_id.wrapping_add(1);
+        let broker = match target {
+            Target::Broker(broker) => Some(broker),
+            Target::Bootstrap(_) => None,
+        };
+        let peer = Peer { broker, host: Arc::clone(&address.host), port: address.port };
+        let (host, port) = (address.host.to_string(), address.port);
+        let connection = Connection::new(
+            peer,
+            Arc::clone(&self.client_id),
+            self.max_frame_bytes,
+            now + self.setup_timeout,
+        );
+        self.slots.insert(id, Slot { connection, target, role });
+        self.by_use.insert((target, role), id);
+        self.actions.push_back(Action::Connect { conn: id, host, port });
+        false
+    }
+
+    /// Sends over a connection that [`is_ready`](Self::is_ready); the tag comes back as a failure otherwise.
+    pub(crate) fn send<R: Request>(
+        &mut self,
+        now: Timestamp,
+        (target, role): (Target, Role),
+        request: &R,
+        max_version: i16,
+        tag: T,
+        timeout: Duration,
+    ) -> Option<i16> {
+        let slot = self.by_use.get(&(target, role)).and_then(|id| self.slots.get_mut(id));
+        let (tag, error) = match slot {
+            Some(slot) => match slot.connection.send(now, request, max_version, tag, timeout) {
+                Ok(version) => return Some(version),
+                Err(failed) => failed,
+            },
+            None => (tag, Error::new(crate::ErrorKind::Transport, "not connected")),
+        };
+        self.events.push_back(NetEvent::Failed { target, tag, error });
+        None
+    }
+
+    /// The broker asked for silence on this connection.
+    pub(crate) fn throttle(&mut self, now: Timestamp, conn: ConnectionId, millis: i32) {
+        if let Some(slot) = self.slots.get_mut(&conn) {
+            slot.connection.throttle(now, millis);
+        }
+    }
+
+    pub(crate) fn handle_connected(&mut self, now: Timestamp, conn: ConnectionId) {
+        if let Some(slot) = self.slots.get_mut(&conn)
+            && let Err(error) = slot.connection.connected()
+        {
+            self.fail(now, conn, error, true);
+        }
+    }
+
+    pub(crate) fn read_hint(&self, conn: ConnectionId) -> usize {
+        self.slots.get(&conn).map_or(1, |slot| slot.connection.read_hint())
+    }
+
+    pub(crate) fn handle_bytes(&mut self, now: Timestamp, conn: ConnectionId, buf: &mut BytesMut) {
+        while let Some(slot) = self.slots.get_mut(&conn) {
+            let frame = match slot.connection.next_frame(buf) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return,
+                Err(error) => return self.fail(now, conn, error, true),
+            };
+            match slot.connection.handle_frame(frame) {
+                Ok(Received::Nothing) => {}
+                Ok(Received::Ready) => {
+                    let (target, role) = (slot.target, slot.role);
+                    if let Some(address) = self.addresses.get_mut(&target) {
+                        address.backoff.reset();
+                        address.last_error = None;
+                    }
+                    self.events.push_back(NetEvent::Ready(target, role));
+                }
+                Ok(Received::Response(r)) => {
+                    let target = slot.target;
+                    self.events.push_back(NetEvent::Response {
+                        conn,
+                        target,
+                        tag: r.tag,
+                        version: r.version,
+                        payload: r.payload,
+                        body_at: r.body_at,
+                    });
+                }
+                Err(error) => return self.fail(now, conn, error, true),
+            }
+        }
+    }
+
+    pub(crate) fn handle_closed(&mut self, now: Timestamp, conn: ConnectionId, error: Error) {
+        self.fail(now, conn, error, false);
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
+        if self.wanted_at.is_some_and(|at| now >= at) {
+            self.wanted_at = None;
+        }
+        let overdue: Vec<_> =
+            self.slots.iter().filter_map(|(id, slot)| Some((*id, slot.connection.overdue(now)?))).collect();
+        for (id, error) in overdue {
+            self.fail(now, id, error, true);
+        }
+    }
+
+    /// A connection's end that nobody wished for: the address waits before it is tried again.
+    fn fail(&mut self, now: Timestamp, conn: ConnectionId, error: Error, close: bool) {
+        let Some(slot) = self.slots.get(&conn) else {
+            return;
+        };
+        // The wait grows with failures in a row only: a connection that worked has reset it.
+        if let Some(address) = self.addresses.get_mut(&slot.target) {
+            let wait = address.backoff.next(&mut self.rng);
+            address.retry_at = now + wait;
+            address.last_error = Some(error.clone());
+        }
+        self.end(conn, error, close);
+    }
+
+    /// Closes a connection that is not wanted any more.
+    pub(crate) fn close(&mut self, conn: ConnectionId, error: Error) {
+        self.end(conn, error, true);
+    }
+
+    fn end(&mut self, conn: ConnectionId, error: Error, close: bool) {
+        let Some(Slot { connection, target, role }) = self.slots.remove(&conn) else {
+            return;
+        };
+        self.by_use.remove(&(target, role));
+        if close {
+            self.actions.push_back(Action::Close { conn });
+        }
+        for tag in connection.into_unanswered() {
+            self.events.push_back(NetEvent::Failed { target, tag, error: error.clone() });
+        }
+        self.events.push_back(NetEvent::Lost { target, role, error });
+    }
+
+    /// Closes the connection in this use if nothing is in flight on it.
+    pub(crate) fn close_idle(&mut self, target: Target, role: Role) {
+        let idle = |id: &ConnectionId| self.slots.get(id).is_some_and(|s| s.connection.in_flight() == 0);
+        if let Some(id) = self.by_use.get(&(target, role)).copied().filter(idle) {
+            self.close(id, Error::new(crate::ErrorKind::Transport, "the connection is not needed any more"));
+        }
+    }
+
+    /// Closes everything, silently: nobody is told what was in flight.
+    pub(crate) fn close_all(&mut self) {
+        for id in std::mem::take(&mut self.slots).into_keys() {
+            self.actions.push_back(Action::Close { conn: id });
+        }
+        self.by_use.clear();
+        self.events.clear();
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<NetEvent<T>> {
+        self.events.pop_front()
+    }
+
+    pub(crate) fn poll_action(&mut self, now: Timestamp) -> Option<Action> {
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        self.slots.iter_mut().find_map(|(id, slot)| {
+            slot.connection.poll_send(now).map(|bytes| Action::Send { conn: *id, bytes })
+        })
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Timestamp> {
+        self.slots.values().filter_map(|slot| slot.connection.next_timeout()).chain(self.wanted_at).min()
+    }
+}
+
+impl<T> std::fmt::Debug for Network<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Network").field("connections", &self.by_use.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,225 @@
+//! Taking in an answer: every partition of it moves its position, reports an error, or waits.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ottla_wire::messages::FetchResponse;
+use ottla_wire::messages::fetch_response::PartitionData;
+use ottla_wire::{ErrorCode, View};
+
+use super::{Asked, Fetcher, MAX_PARTITION_BYTES, partition_error};
+use crate::delivery::{Delivery, Fetched, Pushed};
+use crate::{BrokerId, Error, ErrorKind, OwnershipEpoch, Timestamp, TopicPartition};
+
+/// What the client has to do about an answer.
+#[derive(Debug)]
+pub(crate) enum Finding {
+    /// The broker is not (any more) the one to ask: metadata is needed.
+    StaleMetadata,
+    /// The broker named the leader (KIP-951).
+    LeaderHint { tp: TopicPartition, leader: i32, epoch: i32 },
+    /// The leader says that the offset does not exist: the reset policy decides.
+    OutOfRange { tp: TopicPartition, epoch: OwnershipEpoch, offset: i64 },
+}
+
+impl Fetcher {
+    /// Takes in the answer of `broker`; what belongs to partitions goes straight to `delivery`.
+    ///
+    /// An error means that the answer cannot be read: the connection is not to be trusted any more.
+    pub(crate) fn answered(
+        &mut self,
+        now: Timestamp,
+        broker: BrokerId,
+        version: i16,
+        (payload, body_at): (&Bytes, usize),
+        delivery: &mut Delivery,
+    ) -> Result<Vec<Finding>, Error> {
+        let mut findings = Vec::new();
+        let Some(state) = self.brokers.get_mut(&broker) else {
+            return Ok(findings);
+        };
+        let Some(flight) = state.in_flight.take() else {
+            return Ok(findings);
+        };
+        let answer = match FetchResponse::decode(version, payload.get(body_at..).unwrap_or_default()) {
+            Ok(answer) => answer,
+            Err(e) => {
+                state.session.replace();
+                let text = "sent an answer to Fetch that cannot be read";
+                return Err(Error::new(ErrorKind::BrokerMisbehaved, text).with_broker(broker).with_source(e));
+            }
+        };
+        let error = ErrorCode::from_i16(answer.error_code);
+        state.session.answered(error, answer.session_id);
+        if error != ErrorCode::None {
+            let known = matches!(
+                error,
+                ErrorCode::FetchSessionIdNotFound
+                    | ErrorCode::InvalidFetchSessionEpoch
+                    | ErrorCode::FetchSessionTopicIdError
+                    | ErrorCode::UnknownTopicId
+                    | ErrorCode::InconsistentTopicId
+            );
+            if !known {
+                // Nothing we know how to mend; a pause keeps it from being asked for hotly.
+                tracing::warn!(%broker, %error, "fetch failed as a whole");
+                state.not_before = now + self.retry_backoff.1;
+            }
+            if !matches!(error, ErrorCode::FetchSessionIdNotFound) {
+                findings.push(Finding::StaleMetadata);
+                state.not_before = state.not_before.max(now + self.rng.jitter(self.retry_backoff.0));
+            }
+            return Ok(findings);
+        }
+
+        let charge = Arc::new(delivery.charge(payload.len()));
+        let mut seen = BTreeSet::new();
+        let mut progress = false;
+        let mut trouble = false;
+        for topic in answer.responses.iter() {
+            let name = if version >= 13 { flight.names.get(&topic.topic_id).cloned() } else { None };
+            for data in topic.partitions.iter() {
+                let tp = match &name {
+                    Some(name) => TopicPartition::new(Arc::clone(name), data.partition_index),
+                    None => TopicPartition::new(topic.topic, data.partition_index),
+                };
+                let asked = flight.asked.get(&tp).filter(|_| seen.insert(tp.clone()));
+                let Some(asked) = asked else {
+                    // Not asked for, or told twice: the broker's session is not what we think it is.
+                    trouble = true;
+                    continue;
+                };
+                if !data.records.unwrap_or_default().is_empty() || data.error_code != 0 {
+                    progress = true;
+                }
+                let push = Push { now, broker, payload, charge: &charge, tp: &tp, asked };
+                self.partition(push, &data, delivery, &mut findings);
+            }
+        }
+        let state = self.brokers.entry(broker).or_default();
+        if trouble {
+            state.session.replace();
+        }
+        // An empty answer is normal when the wait is over. One that comes at once, again and again, is not.
+        let hasty = !progress && now.since(flight.sent_at) < flight.max_wait / 4;
+        state.hasty = if hasty { state.hasty.saturating_add(1) } else { 0 };
+        if state.hasty > 3 {
+            state.not_before = state.not_before.max(now + self.retry_backoff.0);
+        }
+        Ok(findings)
+    }
+
+    fn partition(
+        &mut self,
+        push: Push<'_>,
+        data: &PartitionData<'_>,
+        delivery: &mut Delivery,
+        findings: &mut Vec<Finding>,
+    ) {
+        let Push { now, broker, tp, asked, .. } = push;
+        let error = ErrorCode::from_i16(data.error_code);
+        let leader = data.current_leader;
+        if leader.leader_id >= 0 {
+            findings.push(Finding::LeaderHint {
+                tp: tp.clone(),
+                leader: leader.leader_id,
+                epoch: leader.leader_epoch,
+            });
+        }
+        match error {
+            ErrorCode::None => self.records(push, data, delivery),
+            ErrorCode::OffsetOutOfRange => {
+                if delivery.is_provisional(tp) {
+                    // The offset came from a header that nobody has verified: it proves nothing.
+                    delivery.drop_prefetch(tp, asked.epoch);
+                    self.hold_back(now, tp);
+                } else if delivery
+                    .fetch_position(tp)
+                    .is_some_and(|p| (p.epoch, p.offset) == (asked.epoch, asked.offset))
+                {
+                    findings.push(Finding::OutOfRange {
+                        tp: tp.clone(),
+                        epoch: asked.epoch,
+                        offset: asked.offset,
+                    });
+                }
+            }
+            ErrorCode::TopicAuthorizationFailed => {
+                let text = "reading the topic is not allowed: grant READ on it to this client's principal";
+                let error = Error::new(ErrorKind::Authorization, text).with_code(error);
+                delivery.fail(tp, asked.epoch, partition_error(error, tp, broker));
+            }
+            ErrorCode::CorruptMessage => {
+                let text = format!("the broker finds its own records at offset {} corrupt", asked.offset);
+                let error = Error::new(ErrorKind::Corrupt, text).with_code(error).with_retriable(false);
+                delivery.fail(tp, asked.epoch, partition_error(error, tp, broker));
+            }
+            ErrorCode::UnsupportedCompressionType => {
+                let text = "the broker cannot convert the records for this version of Fetch";
+                let error = Error::new(ErrorKind::Unsupported, text).with_code(error);
+                delivery.fail(tp, asked.epoch, partition_error(error, tp, broker));
+            }
+            error => {
+                if error.is_invalid_metadata() {
+                    findings.push(Finding::StaleMetadata);
+                } else if !error.is_retriable() {
+                    tracing::warn!(%broker, partition = %tp, %error, "fetch failed, trying again");
+                }
+                self.hold_back(now, tp);
+            }
+        }
+    }
+
+    fn records(&mut self, push: Push<'_>, data: &PartitionData<'_>, delivery: &mut Delivery) {
+        let Push { now, payload, charge, tp, asked, .. } = push;
+        let records = data.records.unwrap_or_default();
+        let aborted = data.aborted_transactions.iter().flatten().map(|a| (a.producer_id, a.first_offset));
+        let pushed = delivery.push(
+            now,
+            Fetched {
+                tp: tp.clone(),
+                epoch: asked.epoch,
+                fetch_offset: asked.offset,
+                records: if records.is_empty() { Bytes::new() } else { payload.slice_ref(records) },
+                high_watermark: data.high_watermark,
+                last_stable_offset: data.last_stable_offset,
+                log_start_offset: data.log_start_offset,
+                aborted: aborted.collect(),
+                charge: Some(Arc::clone(charge)),
+            },
+        );
+        match pushed {
+            Pushed::Accepted { .. } => {
+                self.troubles.remove(tp);
+            }
+            // Less than one batch: the next time this partition comes first, or asks for more.
+            Pushed::Incomplete => {
+                let bytes = self.troubles.get(tp).and_then(|t| t.max_bytes);
+                let bytes = bytes.unwrap_or(self.max_partition_bytes).saturating_mul(2);
+                self.hold_back(now, tp);
+                if let Some(trouble) = self.troubles.get_mut(tp) {
+                    trouble.max_bytes = Some(bytes.min(MAX_PARTITION_BYTES));
+                }
+            }
+            // The error that made it wait is over.
+            Pushed::Empty if self.troubles.get(tp).is_some_and(|t| t.max_bytes.is_none()) => {
+                self.troubles.remove(tp);
+            }
+            // The same again, after a pause.
+            Pushed::Suspect => self.hold_back(now, tp),
+            // Of another time, or told to the reader already.
+            _ => {}
+        }
+    }
+}
+
+/// What belongs to one partition of an answer.
+struct Push<'a> {
+    now: Timestamp,
+    broker: BrokerId,
+    payload: &'a Bytes,
+    charge: &'a Arc<crate::delivery::FrameCharge>,
+    tp: &'a TopicPartition,
+    asked: &'a Asked,
+}

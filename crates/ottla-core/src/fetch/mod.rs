@@ -1,0 +1,148 @@
+//! Fetching: which broker is asked for which partitions, from where, and for how many bytes.
+//!
+//! At most one request is in flight per broker (it answers a connection strictly in order anyway); the next goes
+//! out as soon as the last was taken in, while the reader is still busy with its data. What is asked for never
+//! exceeds what the ledger has room for; a partition with enough buffered drops out of the request.
+
+mod answer;
+mod request;
+mod session;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Config, IsolationLevel};
+use crate::{Backoff, BrokerId, Error, OwnershipEpoch, Rng, Timestamp, TopicId, TopicPartition};
+
+pub(crate) use answer::Finding;
+pub(crate) use request::Candidate;
+use session::Session;
+
+/// A request for less than this is not worth its round trip.
+pub(crate) const MIN_GRANT: usize = 64 << 10;
+/// Larger responses are slower: their buffers are cold and page-faulted (see `docs` of the ledger).
+const MAX_GRANT: usize = 4 << 20;
+/// While partitions are left out because enough of them is buffered, a long poll for the others must not hold
+/// them up once they are drained.
+const SHORT_WAIT: Duration = Duration::from_millis(20);
+/// The largest partition limit that is tried for a batch that does not come whole.
+const MAX_PARTITION_BYTES: i32 = 1 << 30;
+
+/// What was asked of one partition.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    epoch: OwnershipEpoch,
+    offset: i64,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    /// Everything that the session holds, so that an answer is checked against what was asked at that time.
+    asked: BTreeMap<TopicPartition, Asked>,
+    names: BTreeMap<TopicId, Arc<str>>,
+    reserved: usize,
+    sent_at: Timestamp,
+    max_wait: Duration,
+}
+
+#[derive(Debug, Default)]
+struct BrokerFetch {
+    session: Session,
+    in_flight: Option<InFlight>,
+    /// The partition that comes first in the next request.
+    first: Option<TopicPartition>,
+    /// Answers in a row that came at once and had nothing: a broker that does not wait must not be polled hotly.
+    hasty: u32,
+    not_before: Timestamp,
+}
+
+/// A partition that waits before it is asked for again, or asks for more than the others.
+#[derive(Debug)]
+struct Trouble {
+    backoff: Backoff,
+    not_before: Timestamp,
+    max_bytes: Option<i32>,
+}
+
+/// The fetch requests of one client.
+#[derive(Debug)]
+pub(crate) struct Fetcher {
+    brokers: BTreeMap<BrokerId, BrokerFetch>,
+    troubles: BTreeMap<TopicPartition, Trouble>,
+    isolation_level: IsolationLevel,
+    min_bytes: i32,
+    max_wait: Duration,
+    max_bytes: usize,
+    max_partition_bytes: i32,
+    retry_backoff: (Duration, Duration),
+    rng: Rng,
+}
+
+impl Fetcher {
+    pub(crate) fn new(config: &Config, rng: Rng) -> Self {
+        Self {
+            brokers: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            isolation_level: config.isolation_level,
+            min_bytes: config.fetch_min_bytes,
+            max_wait: config.fetch_max_wait,
+            max_bytes: usize::try_from(config.fetch_max_bytes).unwrap_or(0),
+            max_partition_bytes: config.max_partition_fetch_bytes,
+            retry_backoff: config.retry_backoff,
+            rng,
+        }
+    }
+
+    /// Bytes that are asked for and have not come.
+    pub(crate) fn reserved(&self) -> usize {
+        self.brokers.values().filter_map(|b| b.in_flight.as_ref()).map(|f| f.reserved).sum()
+    }
+
+    /// Whether a request to `broker` is under way.
+    pub(crate) fn is_busy(&self, broker: BrokerId) -> bool {
+        self.brokers.get(&broker).is_some_and(|b| b.in_flight.is_some())
+    }
+
+    /// How many requests are under way.
+    pub(crate) fn busy(&self) -> usize {
+        self.brokers.values().filter(|b| b.in_flight.is_some()).count()
+    }
+
+    /// The request to `broker` will not be answered, or could not be sent: its session is in doubt.
+    pub(crate) fn failed(&mut self, now: Timestamp, broker: BrokerId) {
+        if let Some(b) = self.brokers.get_mut(&broker) {
+            b.in_flight = None;
+            b.session.replace();
+            b.not_before = now + self.rng.jitter(self.retry_backoff.0);
+        }
+    }
+
+    /// Forgets what is only about partitions that `keep` does not want.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&TopicPartition) -> bool) {
+        self.troubles.retain(|tp, _| keep(tp));
+    }
+
+    /// A partition's error: it waits, the longer the more often in a row.
+    fn hold_back(&mut self, now: Timestamp, tp: &TopicPartition) {
+        let (initial, max) = self.retry_backoff;
+        let trouble = self.troubles.entry(tp.clone()).or_insert_with(|| Trouble {
+            backoff: Backoff::new(initial, max),
+            not_before: now,
+            max_bytes: None,
+        });
+        trouble.not_before = now + trouble.backoff.next(&mut self.rng);
+    }
+
+    /// When something that waits may be asked for.
+    pub(crate) fn next_timeout(&self, now: Timestamp) -> Option<Timestamp> {
+        let partitions = self.troubles.values().map(|t| t.not_before);
+        let brokers = self.brokers.values().filter(|b| b.in_flight.is_none()).map(|b| b.not_before);
+        partitions.chain(brokers).filter(|at| *at > now).min()
+    }
+}
+
+/// What an error of one partition means for the client around the fetcher.
+pub(crate) fn partition_error(error: Error, tp: &TopicPartition, broker: BrokerId) -> Error {
+    error.with_partition(tp.clone()).with_broker(broker)
+}

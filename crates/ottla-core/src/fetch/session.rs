@@ -1,0 +1,208 @@
+//! Incremental fetch sessions (KIP-227): what the broker remembers of our last request to it.
+
+use std::collections::BTreeMap;
+
+use ottla_wire::ErrorCode;
+
+use crate::{LeaderEpoch, TopicId, TopicPartition};
+
+/// What a session holds for one partition: only a difference is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) topic_id: Option<TopicId>,
+    pub(super) offset: i64,
+    pub(super) leader_epoch: Option<LeaderEpoch>,
+    pub(super) max_bytes: i32,
+}
+
+/// The session with one broker.
+///
+/// | state       | request sent as     | answer with id ≠ 0 | id 0        | error 70    | 71, 106, other error | disconnect |
+/// |-------------|---------------------|--------------------|-------------|-------------|----------------------|------------|
+/// | none        | (0, 0), everything  | open at epoch 1    | none        | none        | none                 | none       |
+/// | open (i, e) | (i, e), differences | epoch + 1          | none        | none        | replace (i, 0)       | replace    |
+/// | replace i   | (i, 0), everything  | open at epoch 1    | none        | none        | replace              | replace    |
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    id: i32,
+    epoch: i32,
+    /// What the broker holds, as of the last request that it answered or is answering.
+    held: BTreeMap<TopicPartition, Wanted>,
+    /// Whether requests name topics by id; a session may not mix.
+    by_id: bool,
+}
+
+/// One request's view of the session.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) session_id: i32,
+    pub(super) session_epoch: i32,
+    /// What to send, in the order of `wanted`.
+    pub(super) send: Vec<(TopicPartition, Wanted)>,
+    pub(super) forget: Vec<(TopicPartition, Option<TopicId>)>,
+}
+
+impl Session {
+    /// What to send so that the broker holds `wanted`.
+    pub(super) fn plan(&mut self, wanted: Vec<(TopicPartition, Wanted)>) -> Plan {
+        let by_id = wanted.iter().all(|(_, w)| w.topic_id.is_some());
+        if by_id != self.by_id {
+            self.replace();
+            self.by_id = by_id;
+        }
+        if self.epoch == 0 {
+            self.held = wanted.iter().cloned().collect();
+            return Plan { session_id: self.id, session_epoch: 0, send: wanted, forget: Vec::new() };
+        }
+        let mut before = std::mem::take(&mut self.held);
+        let mut send = Vec::new();
+        let mut forget = Vec::new();
+        for (tp, want) in wanted {
+            match before.remove(&tp) {
+                Some(held) if held == want => {}
+                Some(held) if held.topic_id != want.topic_id => {
+                    // Made anew under the same name: the broker knows it by the old id.
+                    forget.push((tp.clone(), held.topic_id));
+                    send.push((tp.clone(), want));
+                }
+                _ => send.push((tp.clone(), want)),
+            }
+            self.held.insert(tp, want);
+        }
+        forget.extend(before.into_iter().map(|(tp, held)| (tp, held.topic_id)));
+        Plan { session_id: self.id, session_epoch: self.epoch, send, forget }
+    }
+
+    /// Whether topics go by id.
+    pub(super) fn by_id(&self) -> bool {
+        self.by_id
+    }
+
+    /// The request was answered.
+    pub(super) fn answered(&mut self, error: ErrorCode, session_id: i32) {
+        match error {
+            ErrorCode::None if session_id == 0 => self.forget(),
+            ErrorCode::None if self.epoch == 0 => {
+                self.id = session_id;
+                self.epoch = 1;
+            }
+            ErrorCode::None if session_id == self.id => {
+                self.epoch = if self.epoch == i32::MAX { 1 } else { self.epoch + 1 };
+            }
+            ErrorCode::FetchSessionIdNotFound => self.forget(),
+            // The broker and we disagree: what it holds is not what we think.
+            _ => self.replace(),
+        }
+    }
+
+    /// Begin anew, and have the broker close what it still holds.
+    pub(super) fn replace(&mut self) {
+        self.epoch = 0;
+        self.held.clear();
+    }
+
+    fn forget(&mut self) {
+        self.id = 0;
+        self.epoch = 0;
+        self.held.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tp(p: i32) -> TopicPartition {
+        TopicPartition::new("t", p)
+    }
+
+    fn at(p: i32, offset: i64) -> (TopicPartition, Wanted) {
+        let topic_id = Some(TopicId::ZERO);
+        (tp(p), Wanted { topic_id, offset, leader_epoch: None, max_bytes: 1 })
+    }
+
+    fn open() -> Session {
+        let mut session = Session::default();
+        session.plan(vec![at(0, 0), at(1, 0), at(2, 0)]);
+        session.answered(ErrorCode::None, 7);
+        session
+    }
+
+    #[test]
+    fn kip_227_the_first_request_is_full_and_asks_for_a_session() {
+        let plan = Session::default().plan(vec![at(0, 5)]);
+        assert_eq!(plan, Plan { session_id: 0, session_epoch: 0, send: vec![at(0, 5)], forget: vec![] });
+    }
+
+    #[test]
+    fn kip_227_an_incremental_request_carries_only_what_changed_and_what_is_gone() {
+        let mut session = open();
+        let plan = session.plan(vec![at(0, 0), at(1, 9), at(3, 0)]);
+        assert_eq!((plan.session_id, plan.session_epoch), (7, 1));
+        assert_eq!(plan.send, vec![at(1, 9), at(3, 0)]);
+        assert_eq!(plan.forget, vec![(tp(2), Some(TopicId::ZERO))]);
+        session.answered(ErrorCode::None, 7);
+        let plan = session.plan(vec![at(0, 0), at(1, 9), at(3, 0)]);
+        assert_eq!((plan.session_epoch, plan.send.len(), plan.forget.len()), (2, 0, 0));
+    }
+
+    #[test]
+    fn kip_227_an_unknown_session_is_begun_anew_and_a_wrong_epoch_replaces_it() {
+        let mut session = open();
+        session.answered(ErrorCode::FetchSessionIdNotFound, 0);
+        let plan = session.plan(vec![at(0, 0)]);
+        assert_eq!((plan.session_id, plan.session_epoch, plan.send.len()), (0, 0, 1));
+
+        let mut session = open();
+        session.answered(ErrorCode::InvalidFetchSessionEpoch, 0);
+        let plan = session.plan(vec![at(0, 0)]);
+        assert_eq!((plan.session_id, plan.session_epoch, plan.send.len()), (7, 0, 1));
+    }
+
+    #[test]
+    fn kip_227_a_broker_without_room_for_a_session_gets_full_requests() {
+        let mut session = Session::default();
+        session.plan(vec![at(0, 0)]);
+        session.answered(ErrorCode::None, 0);
+        let plan = session.plan(vec![at(0, 0)]);
+        assert_eq!((plan.session_id, plan.session_epoch, plan.send.len()), (0, 0, 1));
+    }
+
+    #[test]
+    fn kip_227_an_answer_with_another_session_id_is_not_believed() {
+        let mut session = open();
+        session.plan(vec![at(0, 0)]);
+        session.answered(ErrorCode::None, 8);
+        let plan = session.plan(vec![at(0, 0)]);
+        assert_eq!((plan.session_id, plan.session_epoch, plan.send.len()), (7, 0, 1));
+    }
+
+    #[test]
+    fn kip_227_the_epoch_wraps_to_one() {
+        let mut session = open();
+        session.epoch = i32::MAX;
+        session.answered(ErrorCode::None, 7);
+        assert_eq!(session.epoch, 1);
+    }
+
+    #[test]
+    fn kip_516_a_topic_made_anew_is_forgotten_under_its_old_id() {
+        let mut session = open();
+        let new = TopicId([9; 16]);
+        let mut want = at(0, 0);
+        want.1.topic_id = Some(new);
+        let plan = session.plan(vec![want.clone(), at(1, 0), at(2, 0)]);
+        assert_eq!(plan.forget, vec![(tp(0), Some(TopicId::ZERO))]);
+        assert_eq!(plan.send, vec![want]);
+    }
+
+    #[test]
+    fn kip_516_a_partition_without_id_moves_the_whole_session_to_names() {
+        let mut session = open();
+        let mut want = at(0, 0);
+        want.1.topic_id = None;
+        let plan = session.plan(vec![want, at(1, 0)]);
+        assert_eq!((plan.session_id, plan.session_epoch, plan.send.len()), (7, 0, 2));
+        assert!(!session.by_id());
+    }
+}

@@ -1,0 +1,324 @@
+//! OffsetCommit: one at a time, in order, never cancelled.
+//!
+//! | code                                            | what it means for the entry                                  |
+//! |-------------------------------------------------|--------------------------------------------------------------|
+//! | NONE                                            | committed                                                    |
+//! | COORDINATOR_LOAD_IN_PROGRESS, UNKNOWN_TOPIC_…   | again after a backoff                                        |
+//! | NOT_COORDINATOR, …_NOT_AVAILABLE, REQUEST_TIMED_OUT | again at the new coordinator                             |
+//! | REBALANCE_IN_PROGRESS                           | again when the rebalance is over; the group is told          |
+//! | ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID           | again with a newer generation if there is one, else fenced   |
+//! | FENCED_INSTANCE_ID                              | fenced                                                       |
+//! | everything else                                 | again if the code is retriable, else failed                  |
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use ottla_wire::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use ottla_wire::messages::{OffsetCommitRequest, OffsetCommitResponse};
+use ottla_wire::{ErrorCode, View};
+
+use crate::client::CommitResults;
+use crate::delivery::{CommitEntry, RevocationId};
+use crate::group::GroupIdentity;
+use crate::{
+    Backoff, CommandId, CommitError, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, Rng, Timestamp,
+    TopicPartition,
+};
+
+/// The last version that names topics; ids come with the issue about topic ids.
+pub(crate) const MAX_VERSION: i16 = 9;
+
+/// Who asked for a commit, and so who is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CommitOrigin {
+    User(CommandId),
+    Background,
+    Auto,
+    Revocation(RevocationId),
+    Close,
+}
+
+/// Offsets that are committed together.
+#[derive(Debug)]
+pub(crate) struct CommitJob {
+    pub(crate) origin: CommitOrigin,
+    pub(crate) entries: Vec<CommitEntry>,
+    /// What is decided already.
+    pub(crate) results: CommitResults,
+    pub(crate) deadline: Timestamp,
+}
+
+/// A job that is over.
+#[derive(Debug)]
+pub(crate) struct JobResult {
+    pub(crate) origin: CommitOrigin,
+    pub(crate) results: CommitResults,
+}
+
+/// What an answer, or its absence, means for the client around the queue.
+#[derive(Debug, Default)]
+pub(crate) struct CommitStep {
+    pub(crate) acked: Vec<(TopicPartition, OwnershipEpoch, i64)>,
+    pub(crate) coordinator_lost: bool,
+    /// The group refused the generation that was sent.
+    pub(crate) refused: Option<(ErrorCode, i32)>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    generation_id: i32,
+}
+
+/// The commits of one client.
+#[derive(Debug)]
+pub(crate) struct CommitQueue {
+    jobs: VecDeque<CommitJob>,
+    /// Of the first job.
+    in_flight: Option<Sent>,
+    backoff: Backoff,
+    not_before: Timestamp,
+    rng: Rng,
+}
+
+impl CommitQueue {
+    pub(crate) fn new((initial, max): (Duration, Duration), rng: Rng) -> Self {
+        Self {
+            jobs: VecDeque::new(),
+            in_flight: None,
+            backoff: Backoff::new(initial, max),
+            not_before: Timestamp::ZERO,
+            rng,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Whether a job of this origin is under way or waits.
+    pub(crate) fn holds(&self, origin: CommitOrigin) -> bool {
+        self.jobs.iter().any(|j| j.origin == origin)
+    }
+
+    /// Queues a job. In the background the latest per partition replaces what waits.
+    pub(crate) fn push(&mut self, job: CommitJob) {
+        let busy = usize::from(self.in_flight.is_some());
+        if job.origin == CommitOrigin::Background
+            && let Some(waiting) = self.jobs.iter_mut().skip(busy).find(|j| j.origin == job.origin)
+        {
+            for entry in job.entries {
+                waiting.entries.retain(|e| e.tp != entry.tp);
+                waiting.entries.push(entry);
+            }
+            waiting.results.extend(job.results);
+            waiting.deadline = waiting.deadline.max(job.deadline);
+            return;
+        }
+        self.jobs.push_back(job);
+    }
+
+    /// Whether something can be sent now.
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        self.in_flight.is_none() && !self.jobs.is_empty() && now >= self.not_before
+    }
+
+    /// Decides what needs no broker (ownership that is over, time that is over) and gives the jobs that are done
+    /// with. `owned` tells the present ownership of a partition.
+    pub(crate) fn settle(
+        &mut self,
+        now: Timestamp,
+        owned: impl Fn(&TopicPartition) -> Option<OwnershipEpoch>,
+    ) -> Vec<JobResult> {
+        let mut done = Vec::new();
+        let mut index = usize::from(self.in_flight.is_some());
+        while let Some(job) = self.jobs.get_mut(index) {
+            let late = now >= job.deadline;
+            let results = &mut job.results;
+            job.entries.retain(|e| {
+                if owned(&e.tp) != Some(e.epoch) {
+                    results.push((e.tp.clone(), Err(CommitError::NotOwned)));
+                    return false;
+                }
+                if late {
+                    let text = "the offset was not committed in time: the coordinator did not answer";
+                    let error = Error::new(ErrorKind::Transport, text).with_partition(e.tp.clone());
+                    results.push((e.tp.clone(), Err(CommitError::Retriable(error))));
+                }
+                !late
+            });
+            if job.entries.is_empty() {
+                if let Some(job) = self.jobs.remove(index) {
+                    done.push(JobResult { origin: job.origin, results: job.results });
+                }
+            } else {
+                index += 1;
+            }
+        }
+        done
+    }
+
+    /// The request for the first job. It counts as sent.
+    pub(crate) fn prepare(&mut self, identity: &GroupIdentity, version: i16) -> Option<OffsetCommitRequest> {
+        let job = self.jobs.front()?;
+        let mut topics: BTreeMap<&str, BTreeMap<i32, OffsetCommitRequestPartition>> = BTreeMap::new();
+        for entry in &job.entries {
+            let partition = OffsetCommitRequestPartition {
+                partition_index: entry.tp.partition(),
+                committed_offset: entry.offset,
+                // Unknown is committed as unknown: leaving the entry out would lose it.
+                committed_leader_epoch: LeaderEpoch::to_wire(entry.leader_epoch),
+                committed_metadata: Some(entry.metadata.clone().unwrap_or_default()),
+                ..OffsetCommitRequestPartition::default()
+            };
+            topics.entry(entry.tp.topic()).or_default().insert(entry.tp.partition(), partition);
+        }
+        let topics = topics.into_iter().map(|(name, partitions)| OffsetCommitRequestTopic {
+            name: name.to_owned(),
+            partitions: partitions.into_values().collect(),
+            ..OffsetCommitRequestTopic::default()
+        });
+        self.in_flight = Some(Sent { generation_id: identity.generation_id });
+        Some(OffsetCommitRequest {
+            group_id: identity.group_id.clone(),
+            generation_id_or_member_epoch: identity.generation_id,
+            member_id: identity.member_id.clone(),
+            group_instance_id: identity.group_instance_id.clone().filter(|_| version >= 7),
+            topics: topics.collect(),
+            ..OffsetCommitRequest::default()
+        })
+    }
+
+    /// The request will not be answered. Whether it was carried out is not known: it is sent again.
+    pub(crate) fn failed(&mut self, now: Timestamp, error: &Error) {
+        if self.in_flight.take().is_none() {
+            return;
+        }
+        if error.is_retriable() {
+            self.not_before = now + self.backoff.next(&mut self.rng);
+        } else if let Some(job) = self.jobs.front_mut() {
+            for entry in std::mem::take(&mut job.entries) {
+                job.results.push((entry.tp, Err(CommitError::Fatal(error.clone()))));
+            }
+        }
+    }
+
+    /// Takes in an answer. `generation_id` is the present one.
+    pub(crate) fn answered(
+        &mut self,
+        now: Timestamp,
+        version: i16,
+        body: &[u8],
+        generation_id: Option<i32>,
+    ) -> Result<CommitStep, Error> {
+        let mut step = CommitStep::default();
+        let Some(sent) = self.in_flight.take() else {
+            return Ok(step);
+        };
+        let answer = match OffsetCommitResponse::decode(version, body) {
+            Ok(answer) => answer,
+            Err(e) => {
+                self.not_before = now + self.backoff.next(&mut self.rng);
+                let text = "sent an answer to OffsetCommit that cannot be read";
+                return Err(Error::new(ErrorKind::BrokerMisbehaved, text).with_source(e));
+            }
+        };
+        let mut told = BTreeMap::new();
+        for topic in answer.topics.iter() {
+            for p in topic.partitions.iter() {
+                told.entry((topic.name, p.partition_index)).or_insert(p.error_code);
+            }
+        }
+        let Some(job) = self.jobs.front_mut() else {
+            return Ok(step);
+        };
+        let mut again = Vec::new();
+        for entry in std::mem::take(&mut job.entries) {
+            let code = told.get(&(entry.tp.topic(), entry.tp.partition()));
+            // A partition that the answer leaves out is sent again: silence is no success.
+            let code = code.map_or(ErrorCode::RequestTimedOut, |c| ErrorCode::from_i16(*c));
+            match judge(code, sent.generation_id, generation_id) {
+                Verdict::Committed => {
+                    step.acked.push((entry.tp.clone(), entry.epoch, entry.offset));
+                    job.results.push((entry.tp, Ok(())));
+                }
+                Verdict::Again { coordinator_lost, refused } => {
+                    step.coordinator_lost |= coordinator_lost;
+                    if refused {
+                        step.refused = Some((code, sent.generation_id));
+                    }
+                    again.push(entry);
+                }
+                Verdict::Fenced => {
+                    step.refused = Some((code, sent.generation_id));
+                    let text = "the group does not know this member any more; its partitions are lost";
+                    let error = Error::new(ErrorKind::Fenced, text).with_code(code).with_fatal(false);
+                    job.results.push((entry.tp, Err(CommitError::Fenced(error))));
+                }
+                Verdict::Failed(error) => {
+                    let error = error.with_partition(entry.tp.clone());
+                    job.results.push((entry.tp, Err(CommitError::Fatal(error))));
+                }
+            }
+        }
+        if again.is_empty() {
+            self.backoff.reset();
+            self.not_before = now;
+        } else {
+            self.not_before = now + self.backoff.next(&mut self.rng);
+            job.entries = again;
+        }
+        Ok(step)
+    }
+
+    /// When the queue wants to be looked at again.
+    pub(crate) fn next_timeout(&self) -> Option<Timestamp> {
+        let waiting = self.jobs.iter().skip(usize::from(self.in_flight.is_some()));
+        let deadline = waiting.map(|j| j.deadline).min();
+        let retry = (self.in_flight.is_none() && !self.jobs.is_empty()).then_some(self.not_before);
+        deadline.into_iter().chain(retry).min()
+    }
+}
+
+enum Verdict {
+    Committed,
+    Again { coordinator_lost: bool, refused: bool },
+    Fenced,
+    Failed(Error),
+}
+
+fn judge(code: ErrorCode, sent: i32, present: Option<i32>) -> Verdict {
+    let again = Verdict::Again { coordinator_lost: false, refused: false };
+    match code {
+        ErrorCode::None => Verdict::Committed,
+        ErrorCode::CoordinatorLoadInProgress | ErrorCode::UnknownTopicOrPartition => again,
+        ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable | ErrorCode::RequestTimedOut => {
+            Verdict::Again { coordinator_lost: true, refused: false }
+        }
+        ErrorCode::RebalanceInProgress => Verdict::Again { coordinator_lost: false, refused: true },
+        ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId if present.is_some_and(|p| p != sent) => {
+            again
+        }
+        ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId | ErrorCode::FencedInstanceId => {
+            Verdict::Fenced
+        }
+        ErrorCode::GroupAuthorizationFailed => Verdict::Failed(
+            Error::new(ErrorKind::Authorization, "committing is not allowed: grant READ on the group")
+                .with_code(code),
+        ),
+        ErrorCode::TopicAuthorizationFailed => Verdict::Failed(
+            Error::new(ErrorKind::Authorization, "committing is not allowed: grant READ on the topic")
+                .with_code(code),
+        ),
+        ErrorCode::OffsetMetadataTooLarge => Verdict::Failed(
+            Error::new(
+                ErrorKind::Limit,
+                "the metadata is longer than the broker's offset.metadata.max.bytes (4096 by default)",
+            )
+            .with_code(code),
+        ),
+        code if code.is_retriable() => again,
+        code => {
+            Verdict::Failed(Error::new(ErrorKind::BrokerMisbehaved, "the offset was refused").with_code(code))
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! ListOffsets: where is the beginning, the end, or the first record of a time?
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ottla_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use ottla_wire::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use ottla_wire::{ErrorCode, View};
+
+use super::Asker;
+use crate::client::Offset;
+use crate::config::IsolationLevel;
+use crate::{Backoff, BrokerId, Error, ErrorKind, LeaderEpoch, Rng, Timestamp, TopicPartition};
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+
+/// A place that has to be looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Earliest,
+    Latest,
+    /// So many before the end.
+    FromEnd(u64),
+    /// The first record that is not older; `or_end`: the end if there is none.
+    Timestamp {
+        millis: i64,
+        or_end: bool,
+    },
+}
+
+impl Place {
+    /// The place that `offset` names, if it has to be looked up with ListOffsets.
+    pub(crate) fn of(offset: Offset, or_end: bool) -> Option<Self> {
+        match offset {
+            Offset::Earliest => Some(Self::Earliest),
+            Offset::Latest => Some(Self::Latest),
+            Offset::FromEnd(n) => Some(Self::FromEnd(n)),
+            Offset::Timestamp(millis) => Some(Self::Timestamp { millis: millis.max(0), or_end }),
+            Offset::At(_) | Offset::Committed => None,
+        }
+    }
+
+    fn timestamp(self) -> i64 {
+        match self {
+            Self::Earliest => EARLIEST,
+            Self::Latest | Self::FromEnd(_) => LATEST,
+            Self::Timestamp { millis, .. } => millis,
+        }
+    }
+}
+
+/// An offset and the epoch of the leader that told it; `None`: no record is that young.
+pub(crate) type Found = Option<(i64, Option<LeaderEpoch>)>;
+
+/// The end of one lookup.
+#[derive(Debug)]
+pub(crate) struct LookupAnswer {
+    pub(crate) asker: Asker,
+    pub(crate) tp: TopicPartition,
+    pub(crate) found: Result<Found, Error>,
+}
+
+type Key = (Asker, TopicPartition);
+
+#[derive(Debug)]
+struct Lookup {
+    place: Place,
+    /// `FromEnd`: the end is known, the beginning is asked for.
+    end: Option<i64>,
+    backoff: Backoff,
+    not_before: Timestamp,
+    in_flight: bool,
+}
+
+impl Lookup {
+    fn timestamp(&self) -> i64 {
+        if self.end.is_some() { EARLIEST } else { self.place.timestamp() }
+    }
+}
+
+/// What one request to one broker asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct LookupTag(Vec<(Key, i64)>);
+
+/// All lookups that are under way.
+#[derive(Debug)]
+pub(crate) struct Lookups {
+    pending: BTreeMap<Key, Lookup>,
+    isolation_level: IsolationLevel,
+    retry_backoff: (Duration, Duration),
+    rng: Rng,
+}
+
+impl Lookups {
+    pub(crate) fn new(
+        isolation_level: IsolationLevel,
+        retry_backoff: (Duration, Duration),
+        rng: Rng,
+    ) -> Self {
+        Self { pending: BTreeMap::new(), isolation_level, retry_backoff, rng }
+    }
+
+    /// Begins a lookup; one that the same asker has for the partition is replaced.
+    pub(crate) fn begin(&mut self, now: Timestamp, asker: Asker, tp: TopicPartition, place: Place) {
+        let (initial, max) = self.retry_backoff;
+        let backoff = Backoff::new(initial, max);
+        let lookup = Lookup { place, end: None, backoff, not_before: now, in_flight: false };
+        self.pending.insert((asker, tp), lookup);
+    }
+
+    /// Drops the lookups that `keep` does not want; their answers are ignored when they come.
+    pub(crate) fn retain(&mut self, keep: impl Fn(Asker, &TopicPartition) -> bool) {
+        self.pending.retain(|(asker, tp), _| keep(*asker, tp));
+    }
+
+    /// The partitions that something is asked for.
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.pending.keys().map(|(_, tp)| tp)
+    }
+
+    /// What can be asked now, by leader. Partitions without a known leader are in the second part.
+    pub(crate) fn due(
+        &self,
+        now: Timestamp,
+        leader: impl Fn(&TopicPartition) -> Option<BrokerId>,
+    ) -> (Vec<BrokerId>, bool) {
+        let mut brokers = Vec::new();
+        let mut leaderless = false;
+        for ((_, tp), lookup) in &self.pending {
+            if lookup.in_flight || now < lookup.not_before {
+                continue;
+            }
+            match leader(tp) {
+                Some(broker) if !brokers.contains(&broker) => brokers.push(broker),
+                Some(_) => {}
+                None => leaderless = true,
+            }
+        }
+        (brokers, leaderless)
+    }
+
+    /// The request for everything that `broker` can be asked now. It counts as sent.
+    pub(crate) fn prepare(
+        &mut self,
+        now: Timestamp,
+        broker: BrokerId,
+        leader: impl Fn(&TopicPartition) -> Option<(BrokerId, Option<LeaderEpoch>)>,
+    ) -> (ListOffsetsRequest, LookupTag) {
+        let mut topics: BTreeMap<String, Vec<ListOffsetsPartition>> = BTreeMap::new();
+        let mut tag = Vec::new();
+        // A request may name a partition once: another question about it waits for the next request.
+        let mut named: std::collections::BTreeSet<TopicPartition> = std::collections::BTreeSet::new();
+        for (key, lookup) in &mut self.pending {
+            let tp = &key.1;
+            if lookup.in_flight || now < lookup.not_before {
+                continue;
+            }
+            let Some((_, epoch)) = leader(tp).filter(|(b, _)| *b == broker) else {
+                continue;
+            };
+            if !named.insert(tp.clone()) {
+                continue;
+            }
+            lookup.in_flight = true;
+            topics.entry(tp.topic().to_owned()).or_default().push(ListOffsetsPartition {
+                partition_index: tp.partition(),
+                current_leader_epoch: LeaderEpoch::to_wire(epoch),
+                timestamp: lookup.timestamp(),
+                ..ListOffsetsPartition::default()
+            });
+            tag.push((key.clone(), lookup.timestamp()));
+        }
+        let topics = topics
+            .into_iter()
+            .map(|(name, partitions)| ListOffsetsTopic { name, partitions, ..ListOffsetsTopic::default() })
+            .collect();
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            isolation_level: match self.isolation_level {
+                IsolationLevel::ReadUncommitted => 0,
+                IsolationLevel::ReadCommitted => 1,
+            },
+            topics,
+            ..ListOffsetsRequest::default()
+        };
+        (request, LookupTag(tag))
+    }
+
+    /// The request will not be answered: everything in it is asked again later.
+    pub(crate) fn failed(&mut self, now: Timestamp, tag: LookupTag) {
+        for (key, _) in tag.0 {
+            self.again(now, &key);
+        }
+    }
+
+    fn again(&mut self, now: Timestamp, key: &Key) {
+        if let Some(lookup) = self.pending.get_mut(key) {
+            lookup.in_flight = false;
+            lookup.not_before = now + lookup.backoff.next(&mut self.rng);
+        }
+    }
+
+    /// Takes in an answer. The second part of the result: metadata is stale.
+    pub(crate) fn answered(
+        &mut self,
+        now: Timestamp,
+        version: i16,
+        body: &[u8],
+        tag: LookupTag,
+    ) -> Result<(Vec<LookupAnswer>, bool), Error> {
+        let answer = match ListOffsetsResponse::decode(version, body) {
+            Ok(answer) => answer,
+            Err(e) => {
+                self.failed(now, tag);
+                let text = "sent an answer to ListOffsets that cannot be read";
+                return Err(Error::new(ErrorKind::BrokerMisbehaved, text).with_source(e));
+            }
+        };
+        let mut told = BTreeMap::new();
+        for topic in answer.topics.iter() {
+            for p in topic.partitions.iter() {
+                told.entry((topic.name, p.partition_index)).or_insert(p);
+            }
+        }
+        let mut answers = Vec::new();
+        let mut stale = false;
+        for (key, timestamp) in tag.0 {
+            // Replaced or dropped meanwhile: a late answer loses against a newer question.
+            let Some(lookup) = self.pending.get_mut(&key) else {
+                continue;
+            };
+            if !lookup.in_flight || lookup.timestamp() != timestamp {
+                continue;
+            }
+            let tp = &key.1;
+            let Some(p) = told.get(&(tp.topic(), tp.partition())) else {
+                self.again(now, &key);
+                continue;
+            };
+            let found = match ErrorCode::from_i16(p.error_code) {
+                ErrorCode::None => match lookup.take_in(p.offset, LeaderEpoch::from_wire(p.leader_epoch)) {
+                    Step::Found(found) => Ok(found),
+                    Step::AskOn => {
+                        lookup.in_flight = false;
+                        continue;
+                    }
+                    Step::Nonsense => {
+                        tracing::warn!(partition = %tp, offset = p.offset, "ListOffsets told no offset");
+                        self.again(now, &key);
+                        continue;
+                    }
+                },
+                ErrorCode::UnsupportedForMessageFormat => Ok(None),
+                code @ ErrorCode::TopicAuthorizationFailed => {
+                    let text = "asking for offsets is not allowed: grant DESCRIBE on the topic";
+                    Err(Error::new(ErrorKind::Authorization, text).with_code(code).with_partition(tp.clone()))
+                }
+                _ => {
+                    stale = true;
+                    self.again(now, &key);
+                    continue;
+                }
+            };
+            self.pending.remove(&key);
+            answers.push(LookupAnswer { asker: key.0, tp: key.1, found });
+        }
+        Ok((answers, stale))
+    }
+
+    /// When the next lookup that waits may be asked.
+    pub(crate) fn next_timeout(&self, now: Timestamp) -> Option<Timestamp> {
+        self.pending.values().filter(|l| !l.in_flight && l.not_before > now).map(|l| l.not_before).min()
+    }
+}
+
+enum Step {
+    Found(Found),
+    AskOn,
+    /// Negative where an offset is due: never a position.
+    Nonsense,
+}
+
+impl Lookup {
+    fn take_in(&mut self, offset: i64, epoch: Option<LeaderEpoch>) -> Step {
+        match self.place {
+            Place::Timestamp { or_end: false, .. } if offset == -1 => Step::Found(None),
+            Place::Timestamp { or_end: true, .. } if offset == -1 => {
+                self.place = Place::Latest;
+                Step::AskOn
+            }
+            _ if offset < 0 => Step::Nonsense,
+            Place::FromEnd(n) => match self.end {
+                None => {
+                    self.end = Some(offset);
+                    Step::AskOn
+                }
+                Some(end) => {
+                    let back = i64::try_from(n).unwrap_or(i64::MAX);
+                    Step::Found(Some((end.saturating_sub(back).max(offset), None)))
+                }
+            },
+            Place::Earliest | Place::Latest | Place::Timestamp { .. } => Step::Found(Some((offset, epoch))),
+        }
+    }
+}
