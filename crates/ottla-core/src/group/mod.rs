@@ -127,8 +127,9 @@ impl GroupRequestKind {
 /// What a group machine wants done, drained by the client after every input.
 #[derive(Debug)]
 pub enum GroupAction {
-    /// Find the coordinator (again). Stands, retries included, until `coordinator_known` is called; the
-    /// connection to the former coordinator may be closed, what is in flight on it is of no interest any more.
+    /// Find the coordinator (again). Stands, retries included, until `coordinator_known` is called. The group
+    /// connection is closed first, which fails what is in flight on it: a JoinGroup that is still parked there
+    /// would hold up the next one.
     FindCoordinator,
     /// Send this to the coordinator; exactly one `handle_response` or `handle_failure` follows, in the order of
     /// sending among requests of the same kind.

@@ -79,6 +79,9 @@ const PROTOCOL_TYPE: &str = "consumer";
 /// (the member id first), a cooperative rebalance two more.
 const FREE_ROUNDS: u32 = 10;
 
+/// As in Java: a parked request is given up this long after the coordinator would have given it up.
+const PARKED_REQUEST_SLACK: Duration = Duration::from_secs(5);
+
 /// A member of a classic group.
 #[derive(Debug)]
 pub struct ClassicGroup {
@@ -353,6 +356,21 @@ impl ClassicGroup {
             next = next.min(self.clock.due);
         }
         (next != Timestamp::NEVER).then_some(next)
+    }
+
+    /// How long a request may take before it has failed. `request_timeout` is that of other requests.
+    ///
+    /// JoinGroup is parked for as long as the members have to join, and SyncGroup for as long as the leader
+    /// computes; five seconds more are for the way. An answer to a heartbeat that is older than the session is
+    /// of no use.
+    pub fn request_timeout(&self, kind: Kind, request_timeout: Duration) -> Duration {
+        match kind {
+            Kind::Join | Kind::Sync => {
+                request_timeout.max(self.config.rebalance_timeout.saturating_add(PARKED_REQUEST_SLACK))
+            }
+            Kind::Heartbeat | Kind::Probe => request_timeout.min(self.config.session_timeout),
+            Kind::Leave => request_timeout,
+        }
     }
 
     /// What commits carry; `None` without a generation.

@@ -199,3 +199,25 @@ fn an_expired_member_closes_without_waiting_once_its_leave_is_answered() {
     assert_eq!(rig.input(|g, now| g.leave(now, "closed")), [""; 0]);
     assert_eq!(rig.reply(Kind::Leave, Reply::Leave), ["left"]);
 }
+
+/// Historic bug 16: the answer to a heartbeat that comes during the leave must not revive the member.
+#[test]
+fn a_late_heartbeat_answer_during_the_leave_changes_nothing() {
+    for code in [ErrorCode::None, ErrorCode::RebalanceInProgress, ErrorCode::UnknownMemberId] {
+        let mut rig = Rig::cooperative().stable(&[("a", 0)]);
+        rig.wait(1000);
+        rig.input(|g, now| g.leave(now, "closed"));
+        assert_eq!(rig.beat(code), [""; 0], "{code}");
+        assert_eq!((rig.state(), rig.group.identity()), (GroupState::Leaving, None));
+    }
+}
+
+#[test]
+fn parked_requests_may_take_as_long_as_the_rebalance() {
+    let rig = Rig::cooperative();
+    let limit = |kind, seconds| rig.group.request_timeout(kind, Duration::from_secs(seconds)).as_secs();
+    assert_eq!((limit(Kind::Join, 30), limit(Kind::Join, 90)), (65, 90));
+    assert_eq!(limit(Kind::Sync, 30), 65);
+    assert_eq!((limit(Kind::Heartbeat, 30), limit(Kind::Probe, 5)), (10, 5));
+    assert_eq!(limit(Kind::Leave, 30), 30);
+}

@@ -134,6 +134,42 @@ fn refused(rig: &mut Rig, code: ErrorCode) -> Vec<String> {
     rig.input(|g, now| g.commit_refused(now, code, generation))
 }
 
+/// Any event may follow any other: the promises that [`Rig`] checks hold on every way through the states.
+#[test]
+fn random_sequences_of_events_break_no_promise() {
+    let events = events();
+    let mut seen = BTreeSet::new();
+    for seed in 0..400 {
+        let mut rng = Rng::new(seed);
+        let mut rig = match seed % 3 {
+            0 => Rig::cooperative(),
+            1 => Rig::eager(),
+            _ => Rig::fixed(),
+        };
+        for _ in 0..120 {
+            let (name, apply) = events[rng.below(events.len() as u64) as usize];
+            // Fatal ends would be all that most sequences see.
+            let fatal = name.contains("FENCED") || name.contains("INCONSISTENT");
+            if fatal && rng.below(20) > 0 {
+                continue;
+            }
+            apply(&mut rig);
+            seen.insert(rig.state());
+            if rng.below(4) == 0 {
+                rig.wait(rng.below(3000));
+            }
+        }
+        let end = rig.input(|g, now| g.leave(now, "closed"));
+        let mut left = end.contains(&"left".to_owned());
+        for kind in [Kind::Join, Kind::Join, Kind::Join, Kind::Leave, Kind::Leave, Kind::Leave] {
+            left |= rig.broken(kind).contains(&"left".to_owned());
+        }
+        assert!(left, "seed {seed}: {:?}", rig.state());
+        assert_eq!(rig.state(), GroupState::Unsubscribed, "seed {seed}");
+    }
+    assert_eq!(seen.len(), 9, "every state was reached: {seen:?}");
+}
+
 fn matrix() -> String {
     let mut text = String::new();
     let count = states().len();

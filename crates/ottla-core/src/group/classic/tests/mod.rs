@@ -34,8 +34,10 @@ const OLDEST: GroupVersions = GroupVersions { join: 3, sync: 2, heartbeat: 2, le
 
 const COOPERATIVE: &str = "cooperative-sticky";
 
-/// A member under test and its clock. After every input the actions come back as text, in order, and two
-/// promises are checked: a spurious timeout does nothing, and no timeout is asked for that is due already.
+/// A member under test and its clock. After every input the actions come back as text, in order, and promises
+/// are checked: a spurious timeout does nothing; no timeout is asked for that is due already; what is owned is
+/// what the actions said; nothing is assigned twice, lost or revoked without being owned; nobody joins while
+/// a revocation is open.
 struct Rig {
     group: ClassicGroup,
     now: Timestamp,
@@ -45,6 +47,9 @@ struct Rig {
     error: Option<Error>,
     /// The last request sent.
     request: Option<GroupRequest>,
+    /// What the actions so far say is owned, and which part of it is being revoked.
+    told: BTreeSet<TopicPartition>,
+    revoking: BTreeSet<TopicPartition>,
 }
 
 fn config() -> GroupConfig {
@@ -121,7 +126,15 @@ impl Rig {
     fn new(config: GroupConfig) -> Self {
         let backoff = (Duration::from_millis(100), Duration::from_millis(1000));
         let group = ClassicGroup::new(config, None, backoff, Rng::new(1));
-        Self { group, now: Timestamp::from_millis(1_000_000), job: None, error: None, request: None }
+        Self {
+            group,
+            now: Timestamp::from_millis(1_000_000),
+            job: None,
+            error: None,
+            request: None,
+            told: BTreeSet::new(),
+            revoking: BTreeSet::new(),
+        }
     }
 
     /// A cooperative member.
@@ -145,6 +158,12 @@ impl Rig {
         assert_eq!(self.drain(), [""; 0], "a spurious timeout does nothing, after {actions:?}");
         let next = self.group.next_timeout();
         assert!(next.is_none_or(|t| t > self.now), "{next:?} is due at {:?}, after {actions:?}", self.now);
+        if matches!(self.state(), GroupState::Leaving | GroupState::Unsubscribed) {
+            // The client has revoked everything before it left.
+            self.told.clear();
+            self.revoking.clear();
+        }
+        assert_eq!(*self.group.owned(), self.told, "after {actions:?}");
         actions
     }
 
@@ -152,6 +171,7 @@ impl Rig {
         let mut shown = Vec::new();
         while let Some(action) = self.group.poll_action() {
             shown.push(self.show(&action));
+            self.note(&action);
             match action {
                 GroupAction::Compute(job) => self.job = Some(job),
                 GroupAction::Send(request) => self.request = Some(request),
@@ -160,6 +180,35 @@ impl Rig {
             }
         }
         shown
+    }
+
+    fn note(&mut self, action: &GroupAction) {
+        match action {
+            GroupAction::Assign(partitions) => {
+                assert!(!partitions.is_empty());
+                for tp in partitions {
+                    assert!(self.told.insert(tp.clone()), "{tp} assigned twice");
+                }
+            }
+            GroupAction::Lost(partitions) => {
+                assert!(!partitions.is_empty());
+                for tp in partitions {
+                    assert!(self.told.remove(tp), "{tp} lost and not owned");
+                    self.revoking.remove(tp);
+                }
+            }
+            GroupAction::Revoke { partitions, deadline } => {
+                assert!(!partitions.is_empty() && *deadline > self.now && self.revoking.is_empty());
+                for tp in partitions {
+                    assert!(self.told.contains(tp), "{tp} revoked and not owned");
+                    self.revoking.insert(tp.clone());
+                }
+            }
+            GroupAction::Send(GroupRequest::Join(_)) => {
+                assert!(self.revoking.is_empty(), "no JoinGroup while a revocation is open");
+            }
+            _ => {}
+        }
     }
 
     fn show(&self, action: &GroupAction) -> String {
@@ -258,7 +307,11 @@ impl Rig {
     }
 
     fn given_back(&mut self, partitions: &[(&str, i32)]) -> Vec<String> {
-        self.input(|g, now| g.revocation_finished(now, &tps(partitions)))
+        let partitions = tps(partitions);
+        for tp in partitions.iter().filter(|tp| self.revoking.remove(tp)) {
+            self.told.remove(tp);
+        }
+        self.input(|g, now| g.revocation_finished(now, &partitions))
     }
 
     /// Time passes; timeouts come when they were asked for.

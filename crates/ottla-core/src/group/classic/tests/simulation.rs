@@ -379,7 +379,7 @@ impl World {
 
     fn disturb(&mut self) {
         let index = self.rng.below(self.clients.len() as u64) as usize;
-        match self.rng.below(9) {
+        match self.rng.below(10) {
             0 | 1 => self.cut(index),
             2 => self.clients[index].blackhole = self.within(8000),
             3 => self.clients[index].blackhole = self.within(40_000),
@@ -387,6 +387,13 @@ impl World {
                 self.input(index, ClassicGroup::poll_expired);
             }
             5 => self.input(index, ClassicGroup::polled),
+            8 => {
+                let away = Duration::from_millis(self.rng.below(6000));
+                self.coordinator.fail_over(self.now, away);
+                for index in 0..self.clients.len() {
+                    self.cut(index);
+                }
+            }
             6 | 7 => {
                 let subscribe = !self.clients[index].subscribed;
                 self.clients[index].subscribed = subscribe;

@@ -10,7 +10,7 @@ use super::*;
 /// Who waits for an answer: a request of a client.
 pub(super) type Waiter = u64;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     metadata: Bytes,
     session: Duration,
@@ -40,6 +40,10 @@ pub(super) struct Coordinator {
     leader: String,
     protocol: String,
     next_id: u32,
+    /// What was written to disk with the last assignment: generation, leader, members.
+    saved: (i32, String, BTreeMap<String, Known>),
+    /// Until then another broker is asked in vain.
+    away: Timestamp,
     /// Answers on their way out.
     pub(super) answers: Vec<(Waiter, Reply)>,
 }
@@ -54,6 +58,8 @@ impl Coordinator {
             leader: String::new(),
             protocol: String::new(),
             next_id: 0,
+            saved: (0, String::new(), BTreeMap::new()),
+            away: Timestamp::ZERO,
             answers: Vec::new(),
         }
     }
@@ -62,7 +68,29 @@ impl Coordinator {
         self.members.contains_key(member_id)
     }
 
+    /// Another broker takes over: it knows what the last assignment knew, gives everybody a new session, and
+    /// until it has loaded that it is not the coordinator.
+    pub(super) fn fail_over(&mut self, now: Timestamp, away: Duration) {
+        self.away = now + away;
+        self.pending.clear();
+        (self.generation, self.leader, self.members) = self.saved.clone();
+        self.phase = if self.members.is_empty() { Phase::Empty } else { Phase::Stable };
+        for known in self.members.values_mut() {
+            known.expires = self.away + known.session;
+        }
+    }
+
     pub(super) fn request(&mut self, now: Timestamp, from: Waiter, request: &GroupRequest) {
+        if now < self.away {
+            let code = ErrorCode::NotCoordinator;
+            let reply = match request {
+                GroupRequest::Join(_) => Reply::Join(join_error(code, "")),
+                GroupRequest::Sync(_) => Reply::Sync(sync_error(code)),
+                GroupRequest::Heartbeat(_) | GroupRequest::Probe(_) => Reply::Heartbeat(code),
+                GroupRequest::Leave(_) => Reply::Leave,
+            };
+            return self.answers.push((from, reply));
+        }
         match request {
             GroupRequest::Join(r) => self.join(now, from, r),
             GroupRequest::Sync(r) => self.sync(now, from, r),
@@ -217,6 +245,8 @@ impl Coordinator {
                 for (waiter, assignment) in waiting {
                     self.answer_sync(waiter, assignment);
                 }
+                self.saved = (self.generation, self.leader.clone(), self.members.clone());
+                self.saved.2.values_mut().for_each(|known| known.syncing = None);
             }
         }
     }
