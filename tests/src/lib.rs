@@ -4,4 +4,5 @@ pub use ottla_kafka as kafka;
 
 pub mod generated;
 pub mod json;
+pub mod sim;
 pub mod vectors;

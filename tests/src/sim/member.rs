@@ -1,0 +1,204 @@
+//! One client: core, delivery, and a reader that writes down everything that it is given.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use ottla_core::assignor::GroupAssignment;
+use ottla_core::client::{Action, Client, Command, Outcome};
+use ottla_core::config::Config;
+use ottla_core::delivery::{Batch, DeliveryConfig, Event, Filter, Shared, Taken};
+use ottla_core::group::JobId;
+use ottla_core::{CommandId, ConnectionId, Error, Timestamp, TopicPartition};
+use ottla_wire::records::BatchDecoder;
+
+/// What a reader was given.
+#[derive(Debug)]
+pub enum Seen {
+    /// Records: partition, first and last offset, how many.
+    Records(TopicPartition, i64, i64, usize),
+    /// Partitions were assigned.
+    Assigned(Vec<TopicPartition>),
+    /// Partitions are taken back.
+    Revoking(Vec<TopicPartition>),
+    /// Partitions are lost.
+    Lost(Vec<TopicPartition>),
+    /// The reset policy decided.
+    Reset(TopicPartition, i64),
+    /// The end of a partition.
+    Eof(TopicPartition, i64),
+    /// Something else happened.
+    Other(String),
+    /// An error.
+    Error(Error),
+    /// The end.
+    End,
+}
+
+/// A client with its reader.
+pub struct Member {
+    client: Client,
+    /// What client and reader share.
+    pub delivery: Arc<Shared>,
+    decoder: BatchDecoder,
+    /// Everything that the reader was given, in order, with the time.
+    pub seen: Vec<(Timestamp, Seen)>,
+    /// Values by partition and offset, in the order in which they were handed out.
+    pub values: BTreeMap<TopicPartition, Vec<(i64, Vec<u8>)>>,
+    /// Outcomes of commands, in order.
+    pub outcomes: Vec<Outcome>,
+    /// Whether events are asked for.
+    pub events: bool,
+    /// Whether the world reads for it.
+    pub auto_read: bool,
+    /// The batch in hand, kept until the next read.
+    pub hand: Option<Batch>,
+    next_command: u64,
+    alive: bool,
+}
+
+impl Member {
+    pub(super) fn new(config: Config, seed: u64, now: Timestamp) -> Self {
+        let delivery = Shared::new(DeliveryConfig::from(&config));
+        let client = Client::new(config, Arc::clone(&delivery), seed, now, 1_700_000_000_000);
+        Self {
+            client,
+            delivery,
+            decoder: BatchDecoder::new(),
+            seen: Vec::new(),
+            values: BTreeMap::new(),
+            outcomes: Vec::new(),
+            events: true,
+            auto_read: true,
+            hand: None,
+            next_command: 0,
+            alive: true,
+        }
+    }
+
+    pub(super) fn reads_by_itself(&self) -> bool {
+        self.alive && self.auto_read && !self.client.is_closed()
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.alive = false;
+        self.hand = None;
+    }
+
+    pub(super) fn read(&mut self, now: Timestamp) -> bool {
+        if !self.alive || matches!(self.seen.last(), Some((_, Seen::End))) {
+            return false;
+        }
+        self.hand = None;
+        let filter = if self.events { Filter::EVENTS } else { Filter::BATCHES };
+        let taken = self.delivery.take(now, &mut self.decoder, filter, None);
+        let seen = match taken {
+            Taken::Pending => return false,
+            Taken::End => Seen::End,
+            Taken::Error(error) => {
+                // A fatal error is given for ever.
+                let again =
+                    error.is_fatal() && matches!(self.seen.last(), Some((_, Seen::Error(e))) if e.is_fatal());
+                if again {
+                    return false;
+                }
+                Seen::Error(error)
+            }
+            Taken::Batch(batch) => {
+                let tp = batch.topic_partition().clone();
+                let values = self.values.entry(tp.clone()).or_default();
+                for record in &batch {
+                    values.push((record.offset(), record.value().unwrap_or_default().to_vec()));
+                }
+                let seen = Seen::Records(tp, batch.first_offset(), batch.last_offset(), batch.len());
+                self.hand = Some(batch);
+                seen
+            }
+            Taken::Event(event) => match event {
+                Event::Assigned(tps) => Seen::Assigned(tps),
+                Event::Revoking(revocation) => Seen::Revoking(revocation.partitions().to_vec()),
+                Event::Lost(tps) => Seen::Lost(tps),
+                Event::OffsetReset { topic_partition, offset, .. } => Seen::Reset(topic_partition, offset),
+                Event::PartitionEof { topic_partition, offset } => Seen::Eof(topic_partition, offset),
+                other => Seen::Other(format!("{other:?}")),
+            },
+        };
+        self.seen.push((now, seen));
+        true
+    }
+
+    pub(super) fn command(&mut self, now: Timestamp, command: Command) {
+        self.next_command += 1;
+        self.client.command(now, CommandId(self.next_command), command);
+        self.collect();
+    }
+
+    fn collect(&mut self) {
+        while let Some((_, outcome)) = self.client.poll_outcome() {
+            self.outcomes.push(outcome);
+        }
+    }
+
+    pub(super) fn handle_delivery(&mut self, now: Timestamp) {
+        if self.alive && self.delivery.take_driver_dirty() {
+            self.client.handle_delivery(now);
+        }
+    }
+
+    pub(super) fn handle_connected(&mut self, now: Timestamp, conn: ConnectionId) {
+        if self.alive {
+            self.client.handle_connected(now, conn);
+        }
+    }
+
+    pub(super) fn handle_bytes(&mut self, now: Timestamp, conn: ConnectionId, buf: &mut BytesMut) {
+        if self.alive {
+            self.client.handle_bytes(now, conn, buf);
+        }
+    }
+
+    pub(super) fn handle_closed(&mut self, now: Timestamp, conn: ConnectionId, error: Error) {
+        if self.alive {
+            self.client.handle_closed(now, conn, error);
+        }
+    }
+
+    pub(super) fn handle_computed(&mut self, now: Timestamp, job: JobId, assignment: &GroupAssignment) {
+        if self.alive {
+            self.client.handle_computed(now, job, assignment);
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Timestamp) {
+        if self.alive && self.next_timeout().is_some_and(|at| at <= now) {
+            self.client.handle_timeout(now);
+        }
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Timestamp> {
+        if self.alive { self.client.poll_timeout().map(|(at, _)| at) } else { None }
+    }
+
+    pub(super) fn poll_action(&mut self) -> Option<Action> {
+        self.collect();
+        if self.alive { self.client.poll_action() } else { None }
+    }
+
+    /// Whether the client is at its end.
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// What the delivery says is owned.
+    pub fn owned(&self) -> Vec<TopicPartition> {
+        if !self.alive {
+            return Vec::new();
+        }
+        self.delivery.lock().owned().into_iter().map(|(tp, _)| tp).collect()
+    }
+
+    /// How many records were handed out.
+    pub fn count(&self) -> usize {
+        self.values.values().map(Vec::len).sum()
+    }
+}
