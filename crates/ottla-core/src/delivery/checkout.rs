@@ -132,6 +132,17 @@ impl Checkout {
         }
     }
 
+    /// The batch in front is dealt with.
+    fn advance(&mut self, size: usize) {
+        self.verified = true;
+        if let Some(Segment::Raw(raw)) = self.segments.front_mut() {
+            raw.advance(size);
+            if raw.rest.is_empty() {
+                self.segments.pop_front();
+            }
+        }
+    }
+
     /// The position moves past offsets without a record: they belong to the batch before them.
     fn pass(&mut self, next: i64, epoch: i32) {
         self.position = self.position.max(next);
@@ -170,10 +181,7 @@ impl Checkout {
         {
             return self.fail(error, header.next_offset());
         }
-        if let Some(raw) = self.raw() {
-            raw.advance(header.size);
-        }
-        self.verified = true;
+        self.advance(header.size);
         self.pass(header.next_offset(), header.partition_leader_epoch);
         true
     }
@@ -199,8 +207,7 @@ impl Checkout {
             {
                 return self.fail(error, header.next_offset());
             }
-            raw.advance(header.size);
-            self.verified = true;
+            self.advance(header.size);
             self.pass(header.next_offset(), header.partition_leader_epoch);
             return true;
         }
@@ -217,10 +224,7 @@ impl Checkout {
             let size = batch.data().len();
             Queued::new(Arc::new(FrameCharge::new(&self.shared.signals, size)), size)
         });
-        if let Some(raw) = self.raw() {
-            raw.advance(header.size);
-        }
-        self.verified = true;
+        self.advance(header.size);
         match rest_of(batch, self.position, queued) {
             Some(rest) => self.take_rest(rest),
             None => {

@@ -5,11 +5,9 @@
 //! counters are atomics because a handle may be dropped anywhere, also by a thread that holds the lock.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
-
-use crate::Timestamp;
 
 /// What is touched without the lock: the two counters and the way to the driver.
 ///
@@ -26,8 +24,6 @@ pub(super) struct Signals {
     watch_handles: AtomicBool,
     driver_dirty: AtomicBool,
     driver_waker: Mutex<Option<Waker>>,
-    /// When the reader last asked for a record of a batch that it holds, in nanoseconds.
-    last_read: AtomicU64,
 }
 
 impl Signals {
@@ -98,14 +94,6 @@ impl Signals {
 
     pub(super) fn take_driver_dirty(&self) -> bool {
         self.driver_dirty.swap(false, Ordering::SeqCst)
-    }
-
-    pub(super) fn reader_seen(&self, now: Timestamp) {
-        self.last_read.fetch_max(now.as_nanos(), Ordering::Relaxed);
-    }
-
-    pub(super) fn last_read(&self) -> Timestamp {
-        Timestamp::from_nanos(self.last_read.load(Ordering::Relaxed))
     }
 }
 

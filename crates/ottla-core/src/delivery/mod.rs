@@ -59,3 +59,6 @@ pub use token::CommitToken;
 /// One assignment of one partition: numbers never come twice, and a seek keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Key(u64);
+
+#[cfg(test)]
+mod tests;

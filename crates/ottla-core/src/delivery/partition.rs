@@ -49,6 +49,8 @@ pub(super) enum Phase {
 pub(super) struct Partition {
     pub(super) ownership: Arc<Ownership>,
     pub(super) phase: Phase,
+    /// It has a position.
+    pub(super) started: bool,
     pub(super) revoking: Option<RevocationId>,
     /// When it was paused, as a running number.
     pub(super) paused: Option<u64>,
@@ -116,6 +118,7 @@ impl Partition {
         Self {
             ownership,
             phase: Phase::AwaitingPosition,
+            started: false,
             revoking: None,
             paused: None,
             claimed: false,
@@ -169,7 +172,7 @@ impl Partition {
 
     /// Where it is read from. `committed` says that the group has this offset, `reset` that it should.
     pub(super) fn start(&mut self, offset: i64, epoch: Option<LeaderEpoch>, committed: bool, reset: bool) {
-        self.phase = Phase::Active;
+        (self.phase, self.started) = (Phase::Active, true);
         (self.fetch_offset, self.fetch_epoch) = (offset, epoch);
         (self.position, self.position_epoch) = (offset, epoch);
         self.delivered_end = offset;
@@ -180,7 +183,7 @@ impl Partition {
     }
 
     pub(super) fn has_position(&self) -> bool {
-        self.phase != Phase::AwaitingPosition
+        self.started
     }
 
     /// The offset that a read can reach.

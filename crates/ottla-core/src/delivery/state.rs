@@ -1,5 +1,6 @@
 //! The state as a whole, and what every part of it needs.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -63,6 +64,8 @@ pub struct Delivery {
     /// Partitions of which the reader was given something since it last came.
     pub(super) in_hand: Vec<Key>,
     pub(super) clock: PollClock,
+    /// The driver was told a deadline, and has not been told since that there is none.
+    clock_known: Cell<bool>,
     /// The reader came since the driver last asked.
     pub(super) polled: bool,
     pub(super) reader_gone: bool,
@@ -105,6 +108,7 @@ impl Delivery {
             holding: false,
             in_hand: Vec::new(),
             clock: PollClock::Standing,
+            clock_known: Cell::new(false),
             polled: false,
             reader_gone: false,
             shutdown: false,
@@ -320,7 +324,7 @@ impl Delivery {
                 || !self.errors.is_empty()
                 || self.next_ready().is_some());
         if self.clock.update(run, now) {
-            self.signals.wake_driver();
+            self.clock_started(now.is_none());
         }
         if self.watching || !self.revocations.is_empty() {
             self.check_revocations();
@@ -342,6 +346,14 @@ impl Delivery {
             }
         }
         if started {
+            self.clock_started(now.is_none());
+        }
+    }
+
+    /// A deadline that began later is no news: the driver comes at the earlier one and is told. One without a
+    /// time is to be given one.
+    fn clock_started(&mut self, due: bool) {
+        if self.config.max_poll_interval.is_some() && (!self.clock_known.replace(true) || due) {
             self.signals.wake_driver();
         }
     }
@@ -352,14 +364,12 @@ impl Delivery {
         let interval = self.config.max_poll_interval?;
         let first = self.clocks.first().map(|(since, _)| *since);
         let deadline = |since: Option<Timestamp>| match since {
-            Some(since) => self.poll_deadline_from(since, interval),
+            Some(since) => since + interval,
             None => Timestamp::ZERO,
         };
-        [self.clock.running(), first].into_iter().flatten().map(deadline).min()
-    }
-
-    fn poll_deadline_from(&self, since: Timestamp, interval: Duration) -> Timestamp {
-        since.max(self.signals.last_read()) + interval
+        let deadline = [self.clock.running(), first].into_iter().flatten().map(deadline).min();
+        self.clock_known.set(deadline.is_some());
+        deadline
     }
 
     /// Whether the reader stayed away for too long: the partitions to lose. Told once, until the reader comes
@@ -377,14 +387,14 @@ impl Delivery {
         }
         let Some(interval) = self.config.max_poll_interval else { return Vec::new() };
         if let PollClock::Running(since) = self.clock
-            && self.poll_deadline_from(since, interval) <= now
+            && since + interval <= now
         {
             self.clock = PollClock::Expired;
             return self.index.keys().cloned().collect();
         }
         let mut stuck = Vec::new();
         while let Some(&(Some(since), key)) = self.clocks.first() {
-            if self.poll_deadline_from(since, interval) > now {
+            if since + interval > now {
                 break;
             }
             self.clocks.pop_first();

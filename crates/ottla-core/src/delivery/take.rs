@@ -91,7 +91,6 @@ impl Delivery {
         came_back: bool,
     ) -> Begun {
         self.saw(now);
-        self.signals.reader_seen(now);
         if let Some(tp) = filter.partition {
             return self.begin_partition(shared, now, filter, tp, waker, came_back);
         }
@@ -211,7 +210,12 @@ impl Delivery {
     }
 
     /// Takes segments out of a partition's queue to be decoded.
-    fn check_out(&mut self, shared: &Arc<Shared>, key: Key, max_records: usize) -> Option<Checkout> {
+    pub(super) fn check_out(
+        &mut self,
+        shared: &Arc<Shared>,
+        key: Key,
+        max_records: usize,
+    ) -> Option<Checkout> {
         let number = self.number();
         let mut scratch = std::mem::take(&mut self.scratch);
         let p = self.partitions.get_mut(&key)?;
@@ -233,7 +237,7 @@ impl Delivery {
     }
 
     /// Ends a checkout. `None`: nothing came of it, look again.
-    fn finish_take(&mut self, now: Timestamp, checkout: &mut Checkout) -> Option<Taken> {
+    pub(super) fn finish_take(&mut self, now: Timestamp, checkout: &mut Checkout) -> Option<Taken> {
         checkout.finished = true;
         let key = checkout.ownership.key;
         let auto = self.config.is_auto();

@@ -1,0 +1,14 @@
+//! One test per rule of the design that this module decides.
+
+mod commits;
+mod done;
+mod errors;
+mod fetching;
+mod liveness;
+mod marks;
+mod memory;
+mod model;
+mod partitioned;
+mod reading;
+mod rebalance;
+mod support;
