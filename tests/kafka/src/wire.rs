@@ -11,9 +11,10 @@ use crate::{Error, Result};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// No answer asked for here is larger.
-const MAX_ANSWER: usize = 16 << 20;
+const MAX_ANSWER: usize = 64 << 20;
 
 const PRODUCE: i16 = 0;
+const FETCH: i16 = 1;
 const METADATA: i16 = 3;
 const API_VERSIONS: i16 = 18;
 
@@ -85,16 +86,7 @@ pub fn metadata(address: SocketAddr, topics: &[&str]) -> Result<Metadata> {
 /// # Errors
 /// When there is no leader or the broker refuses the batches.
 pub fn produce(bootstrap: SocketAddr, topic: &str, partition: i32, records: &[u8]) -> Result<i64> {
-    let known = metadata(bootstrap, &[topic])?;
-    let leader =
-        known.leaders.iter().find(|(t, p, _)| t == topic && *p == partition).map(|(_, _, leader)| *leader);
-    let address = known
-        .brokers
-        .iter()
-        .find(|(id, _)| Some(*id) == leader)
-        .ok_or_else(|| Error::new(format!("{topic}-{partition} has no leader")))?;
-    let address: SocketAddr =
-        address.1.parse().context(|| format!("the broker calls itself {}", address.1))?;
+    let address = leader(bootstrap, topic, partition)?;
     let mut body = Vec::new();
     body.extend((-1i16).to_be_bytes()); // no transaction
     body.extend((-1i16).to_be_bytes()); // acks from all in sync
@@ -105,7 +97,8 @@ pub fn produce(bootstrap: SocketAddr, topic: &str, partition: i32, records: &[u8
     body.extend(partition.to_be_bytes());
     put_length(&mut body, records.len())?;
     body.extend(records);
-    let answer = call(address, PRODUCE, 3, &body)?;
+    // 7 is the first version in which a broker takes zstd; nothing else has changed since 3.
+    let answer = call(address, PRODUCE, 7, &body)?;
     let mut reader = Reader(&answer);
     reader.i32()?;
     reader.string()?;
@@ -117,6 +110,66 @@ pub fn produce(bootstrap: SocketAddr, topic: &str, partition: i32, records: &[u8
             "{address} refuses the batches for {topic}-{partition} with error {code}"
         ))),
     }
+}
+
+/// What the leader of a partition stores from `offset` on: whole record batches and perhaps the beginning of one more.
+///
+/// # Errors
+/// When there is no leader or the broker answers with an error.
+pub fn fetch(
+    bootstrap: SocketAddr,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+    max_bytes: i32,
+) -> Result<Vec<u8>> {
+    let address = leader(bootstrap, topic, partition)?;
+    let mut body = Vec::new();
+    body.extend((-1i32).to_be_bytes()); // a consumer
+    body.extend(0i32.to_be_bytes()); // no waiting
+    body.extend(0i32.to_be_bytes());
+    body.extend(max_bytes.to_be_bytes());
+    body.push(0); // read uncommitted
+    put_length(&mut body, 1)?;
+    put_string(&mut body, topic)?;
+    put_length(&mut body, 1)?;
+    body.extend(partition.to_be_bytes());
+    body.extend(offset.to_be_bytes());
+    body.extend(max_bytes.to_be_bytes());
+    let answer = call(address, FETCH, 4, &body)?;
+    let mut reader = Reader(&answer);
+    let _throttle = reader.i32()?;
+    let _topics = reader.i32()?;
+    reader.string()?;
+    let _partitions = reader.i32()?;
+    reader.i32()?;
+    let code = reader.i16()?;
+    if code != 0 {
+        return Err(Error::new(format!(
+            "{address} answers the fetch of {topic}-{partition} with error {code}"
+        )));
+    }
+    let _high_watermark = reader.i64()?;
+    let _last_stable = reader.i64()?;
+    for _ in 0..reader.i32()? {
+        let _producer = reader.i64()?;
+        let _first = reader.i64()?;
+    }
+    let size = reader.i32()?;
+    Ok(reader.take(usize::try_from(size).unwrap_or(0))?.to_vec())
+}
+
+/// Where the leader of a partition listens.
+fn leader(bootstrap: SocketAddr, topic: &str, partition: i32) -> Result<SocketAddr> {
+    let known = metadata(bootstrap, &[topic])?;
+    let leader =
+        known.leaders.iter().find(|(t, p, _)| t == topic && *p == partition).map(|(_, _, leader)| *leader);
+    let address = known
+        .brokers
+        .iter()
+        .find(|(id, _)| Some(*id) == leader)
+        .ok_or_else(|| Error::new(format!("{topic}-{partition} has no leader")))?;
+    address.1.parse().context(|| format!("the broker calls itself {}", address.1))
 }
 
 fn call(address: SocketAddr, key: i16, version: i16, body: &[u8]) -> Result<Vec<u8>> {

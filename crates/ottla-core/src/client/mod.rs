@@ -1,6 +1,6 @@
 //! The client: connections, metadata, group, positions, fetches and commits under one owner.
 //!
-//! Every input ends in [`Client::advance`], which hands events to the part that they concern and lets each part
+//! Every input ends in `Client::advance`, which hands events to the part that they concern and lets each part
 //! send what it has to send, until nothing moves any more. What comes out is drained by the driver.
 
 mod advance;
