@@ -10,6 +10,7 @@ use super::close::Closing;
 use super::{Client, Mode, Tag, TimerReason};
 use crate::connection::{Role, Target};
 use crate::fetch::{Candidate, MIN_GRANT};
+use crate::group::ClassicGroup;
 use crate::{BrokerId, Timestamp};
 
 impl Client {
@@ -31,6 +32,7 @@ impl Client {
                 moved = true;
             }
             moved |= self.drive(now);
+            moved |= self.group.as_ref().is_some_and(ClassicGroup::has_actions) || self.network.has_events();
             if !moved {
                 break;
             }

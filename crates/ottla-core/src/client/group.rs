@@ -19,6 +19,9 @@ impl Client {
         match action {
             GroupAction::FindCoordinator => {
                 self.coordinator.wanted = true;
+                // A JoinGroup that is still parked would hold up the next one, and answers of the former
+                // coordinator must not be taken for those of the next.
+                self.network.close_role(Role::Group, "the group's coordinator is looked for again");
                 self.coordinator_lost(now);
             }
             GroupAction::Send(request) => self.send_group(now, request),

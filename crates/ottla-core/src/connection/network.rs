@@ -322,6 +322,15 @@ impl<T> Network<T> {
         self.events.push_back(NetEvent::Lost { target, role, error });
     }
 
+    /// Closes all connections in this use, to whichever broker. What is in flight on them fails.
+    pub(crate) fn close_role(&mut self, role: Role, why: &str) {
+        let ids: Vec<_> =
+            self.slots.iter().filter(|(_, slot)| slot.role == role).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.close(id, Error::new(crate::ErrorKind::Transport, why));
+        }
+    }
+
     /// Closes the connection in this use if nothing is in flight on it.
     pub(crate) fn close_idle(&mut self, target: Target, role: Role) {
         let idle = |id: &ConnectionId| self.slots.get(id).is_some_and(|s| s.connection.in_flight() == 0);
@@ -337,6 +346,10 @@ impl<T> Network<T> {
         }
         self.by_use.clear();
         self.events.clear();
+    }
+
+    pub(crate) fn has_events(&self) -> bool {
+        !self.events.is_empty()
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<NetEvent<T>> {

@@ -340,6 +340,11 @@ impl ClassicGroup {
         self.actions.pop_front()
     }
 
+    /// Whether [`Self::poll_action`] has something to give.
+    pub fn has_actions(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
     /// When [`Self::handle_timeout`] is to be called.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let mut next = Timestamp::NEVER;
