@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use ottla_core::TopicPartition;
+use ottla_core::assignor::Assignor;
 use ottla_core::client::{Command, Offset, Outcome};
-use ottla_core::config::GroupConfig;
+use ottla_core::config::{GroupConfig, OffsetReset};
+use ottla_core::{ErrorKind, Timestamp, TopicPartition};
 use ottla_tests::sim::{MemberId, Seen, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -88,4 +89,332 @@ fn three_members_share_the_partitions_and_none_is_ever_owned_twice() {
         let errors = world.member(m).seen.iter().filter(|(_, s)| matches!(s, Seen::Error(_))).count();
         assert_eq!(errors, 0);
     }
+}
+
+fn close(world: &mut World, id: MemberId) {
+    world.command(id, Command::Close { timeout: Duration::from_secs(10) });
+    world.run_until(MINUTE, |w| w.member(id).is_closed());
+}
+
+/// Every value of every partition was given to somebody.
+fn assert_nothing_lost(world: &mut World, members: &[MemberId], partitions: i32, each: usize) {
+    for p in 0..partitions {
+        let tp = TopicPartition::new("t", p);
+        let mut seen = vec![false; each];
+        for m in members {
+            for (offset, value) in world.member(*m).values.get(&tp).into_iter().flatten() {
+                assert_eq!(value, format!("{p}/{offset}").as_bytes());
+                seen[*offset as usize] = true;
+            }
+        }
+        let missing: Vec<usize> = (0..each).filter(|i| !seen[*i]).collect();
+        assert!(missing.is_empty(), "partition {p} lacks {missing:?}");
+    }
+}
+
+/// When the first records came: resets before that are those of a group that has committed nothing.
+fn world_start(seen: &[(Timestamp, Seen)]) -> Timestamp {
+    seen.iter().find(|(_, s)| matches!(s, Seen::Records(..))).map_or(Timestamp::NEVER, |(at, _)| *at)
+}
+
+fn requests(world: &World, api: &str) -> usize {
+    world.cluster.requests().filter(|r| format!("{:?}", r.api) == api).count()
+}
+
+#[test]
+fn members_come_and_go_and_nothing_is_lost() {
+    for assignor in [Assignor::CooperativeSticky, Assignor::Range] {
+        let mut world = world(3, 6);
+        let mut members = Vec::new();
+        let mut filled = 0;
+        let add = |world: &mut World, members: &mut Vec<MemberId>| {
+            let mut config = world.config();
+            let mut group = GroupConfig::new("g");
+            group.assignors = vec![assignor];
+            config.group = Some(group);
+            let id = world.join(config);
+            world.command(id, Command::Subscribe(vec!["t".to_owned()]));
+            members.push(id);
+        };
+        let mut produce = |world: &mut World| {
+            let now = world.broker_now();
+            for p in 0..6 {
+                let values: Vec<String> = (filled..filled + 50).map(|i| format!("{p}/{i}")).collect();
+                world.cluster.produce(now, "t", p, values.iter().map(String::as_str)).expect("produced");
+            }
+            filled += 50;
+            filled
+        };
+        add(&mut world, &mut members);
+        produce(&mut world);
+        world.run_until(MINUTE, |w| w.member(members[0]).count() == 300);
+        add(&mut world, &mut members);
+        add(&mut world, &mut members);
+        produce(&mut world);
+        world.run_until(MINUTE, |w| members.iter().all(|m| w.member(*m).owned().len() == 2));
+        let each = produce(&mut world);
+        close(&mut world, members[0]);
+        world.run_until(MINUTE, |w| members[1..].iter().all(|m| w.member(*m).owned().len() == 3));
+        close(&mut world, members[1]);
+        world.run_until(MINUTE, |w| w.member(members[2]).owned().len() == 6);
+        let last = members[2];
+        world.run_until(MINUTE, |w| {
+            (0..6).all(|p| {
+                w.member(last).delivery.lock().position(&TopicPartition::new("t", p)) == Some(each as i64)
+            })
+        });
+        assert_nothing_lost(&mut world, &members, 6, each);
+        // Everybody left in order: nothing had to be read twice.
+        let total: usize = members.iter().map(|m| world.member(*m).count()).sum();
+        assert_eq!(total, 6 * each, "{assignor:?}");
+    }
+}
+
+#[test]
+fn cooperative_members_keep_reading_while_others_join_and_look_up_no_offset_again() {
+    let mut world = world(3, 6);
+    fill(&mut world, 6, 10);
+    let first = subscriber(&mut world);
+    world.run_until(MINUTE, |w| w.member(first).count() == 60);
+    let second = subscriber(&mut world);
+    world.run_until(MINUTE, |w| w.member(second).owned().len() == 3);
+    let kept = world.member(first).owned();
+    assert_eq!(kept.len(), 3);
+    let lost = world.member(first).seen.iter().filter(|(_, s)| matches!(s, Seen::Lost(_))).count();
+    assert_eq!(lost, 0);
+    for tp in &kept {
+        let asked = world
+            .cluster
+            .requests()
+            .filter(|r| format!("{:?}", r.api) == "OffsetFetch" && r.names("t", tp.partition()))
+            .count();
+        assert_eq!(asked, 1, "{tp} was kept: its committed offset is asked for once");
+    }
+}
+
+#[test]
+fn a_killed_member_is_replaced_after_its_session_and_only_the_uncommitted_is_read_again() {
+    let mut world = world(3, 6);
+    fill(&mut world, 6, 100);
+    let victim = subscriber(&mut world);
+    world.run_until(MINUTE, |w| w.member(victim).count() == 600);
+    // The commit interval passes, then more is read that is not committed.
+    world.run_for(Duration::from_secs(6));
+    assert!((0..6).all(|p| world.cluster.committed("g", "t", p).is_some_and(|c| c.offset == 100)));
+    let now = world.broker_now();
+    for p in 0..6 {
+        let values: Vec<String> = (100..110).map(|i| format!("{p}/{i}")).collect();
+        world.cluster.produce(now, "t", p, values.iter().map(String::as_str)).expect("produced");
+    }
+    world.run_until(MINUTE, |w| w.member(victim).count() == 660);
+    world.kill(victim);
+    let heir = subscriber(&mut world);
+    let before = world.now();
+    world.run_until(2 * MINUTE, |w| w.member(heir).count() == 60);
+    assert!(world.now().since(before) <= Duration::from_secs(60), "session timeout and a rebalance");
+    for values in world.member(heir).values.values() {
+        assert_eq!(values.first().map(|v| v.0), Some(100), "it begins at the committed offset");
+    }
+}
+
+#[test]
+fn a_broker_that_bounces_within_the_session_causes_no_rebalance_and_no_loss() {
+    let mut world = world(3, 6);
+    fill(&mut world, 6, 100);
+    let members: Vec<MemberId> = (0..2).map(|_| subscriber(&mut world)).collect();
+    world.run_until(MINUTE, |w| members.iter().all(|m| w.member(*m).owned().len() == 3));
+    world.run_until(MINUTE, |w| members.iter().map(|m| w.member(*m).count()).sum::<usize>() == 600);
+    let joins = requests(&world, "JoinGroup");
+    let mut each = 100;
+    for node in 1..=3 {
+        let now = world.broker_now();
+        world.cluster.stop_node(now, node).expect("stopped");
+        world.run_for(Duration::from_secs(5));
+        let now = world.broker_now();
+        world.cluster.start_node(now, node).expect("started");
+        world.run_for(Duration::from_secs(2));
+        let now = world.broker_now();
+        for p in 0..6 {
+            let values: Vec<String> = (each..each + 10).map(|i| format!("{p}/{i}")).collect();
+            world.cluster.produce(now, "t", p, values.iter().map(String::as_str)).expect("produced");
+        }
+        each += 10;
+        world.run_until(MINUTE, |w| members.iter().map(|m| w.member(*m).count()).sum::<usize>() == 6 * each);
+    }
+    assert_eq!(requests(&world, "JoinGroup"), joins, "no rebalance");
+    assert_nothing_lost(&mut world, &members, 6, each);
+    for m in members {
+        let seen = &world.member(m).seen;
+        let begun = world_start(seen);
+        let later = seen.iter().filter(|(at, _)| *at > begun);
+        assert!(!later.clone().any(|(_, s)| matches!(s, Seen::Reset(..) | Seen::Lost(_))), "{seen:?}");
+    }
+}
+
+#[test]
+fn a_leader_and_a_coordinator_that_move_lose_nothing() {
+    let mut world = world(3, 6);
+    fill(&mut world, 6, 100);
+    let id = subscriber(&mut world);
+    world.run_until(MINUTE, |w| w.member(id).count() == 600);
+    let mut each = 100;
+    for node in [1, 2, 3, 1] {
+        let now = world.broker_now();
+        for p in 0..6 {
+            world.cluster.move_leader(now, "t", p, node).expect("moved");
+        }
+        world.cluster.move_coordinator(now, "g", 4 - node).expect("moved");
+        for p in 0..6 {
+            let values: Vec<String> = (each..each + 10).map(|i| format!("{p}/{i}")).collect();
+            world.cluster.produce(now, "t", p, values.iter().map(String::as_str)).expect("produced");
+        }
+        each += 10;
+        world.run_until(MINUTE, |w| w.member(id).count() == 6 * each);
+    }
+    assert_all_in_order(&mut world, id, 6, each);
+    close(&mut world, id);
+    assert!((0..6).all(|p| world.cluster.committed("g", "t", p).is_some_and(|c| c.offset == each as i64)));
+}
+
+#[test]
+fn an_idle_consumer_is_quiet() {
+    let mut world = world(3, 6);
+    let id = subscriber(&mut world);
+    world.run_until(MINUTE, |w| w.member(id).owned().len() == 6);
+    let before = world.cluster.requests().count();
+    world.run_for(10 * MINUTE);
+    let per_minute = (world.cluster.requests().count() - before) / 10;
+    // Three brokers, two long polls a second each, and twenty heartbeats.
+    assert!(per_minute <= 3 * 125 + 25, "{per_minute} requests a minute");
+}
+
+#[test]
+fn a_topic_that_comes_later_is_found_and_read_from_its_beginning() {
+    let mut world = World::new(7, 3);
+    let id = subscriber(&mut world);
+    world.run_for(Duration::from_secs(20));
+    world.cluster.create_topic("t", 2).expect("a topic");
+    fill(&mut world, 2, 10);
+    world.run_until(MINUTE, |w| w.member(id).count() == 20);
+}
+
+#[test]
+fn a_deleted_topic_is_given_up_and_its_successor_is_read() {
+    let mut world = world(3, 2);
+    fill(&mut world, 2, 10);
+    let id = subscriber(&mut world);
+    world.run_until(MINUTE, |w| w.member(id).count() == 20);
+    let now = world.broker_now();
+    world.cluster.delete_topic(now, "t").expect("deleted");
+    world.run_until(2 * MINUTE, |w| w.member(id).owned().is_empty());
+}
+
+#[test]
+fn seek_pause_and_resume_move_the_position_and_lose_nothing() {
+    let mut world = world(1, 1);
+    fill(&mut world, 1, 1000);
+    let config = world.config();
+    let id = world.join(config);
+    let tp = TopicPartition::new("t", 0);
+    world.command(id, Command::Assign(vec![(tp.clone(), Offset::At(500))]));
+    world.run_until(MINUTE, |w| w.member(id).count() == 500);
+    assert_eq!(world.member(id).values[&tp][0].0, 500);
+    for (offset, first, count) in
+        [(Offset::Earliest, 0, 1000), (Offset::FromEnd(10), 990, 10), (Offset::At(999), 999, 1)]
+    {
+        world.member(id).values.clear();
+        world.command(id, Command::Seek(tp.clone(), offset));
+        world.run_until(MINUTE, |w| w.member(id).count() == count);
+        assert_eq!(world.member(id).values[&tp][0].0, first);
+    }
+    world.member(id).values.clear();
+    world.command(id, Command::Pause(vec![tp.clone()]));
+    world.command(id, Command::Seek(tp.clone(), Offset::At(0)));
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.member(id).count(), 0);
+    world.command(id, Command::Resume(vec![tp.clone()]));
+    world.run_until(MINUTE, |w| w.member(id).count() == 1000);
+}
+
+#[test]
+fn out_of_range_resets_by_policy_and_says_so() {
+    for (policy, first) in [(OffsetReset::Earliest, Some(40)), (OffsetReset::Latest, None)] {
+        let mut world = world(1, 1);
+        fill(&mut world, 1, 100);
+        let now = world.broker_now();
+        world.cluster.delete_records(now, "t", 0, 40).expect("deleted");
+        let mut config = world.config();
+        config.auto_offset_reset = policy;
+        let id = world.join(config);
+        let tp = TopicPartition::new("t", 0);
+        world.command(id, Command::Assign(vec![(tp.clone(), Offset::At(10))]));
+        world.run_until(MINUTE, |w| {
+            w.member(id)
+                .seen
+                .iter()
+                .any(|(_, s)| matches!(s, Seen::Reset(_, at) if *at == first.unwrap_or(100)))
+        });
+        if let Some(first) = first {
+            world.run_until(MINUTE, |w| w.member(id).count() == 60);
+            assert_eq!(world.member(id).values[&tp][0].0, first);
+        }
+    }
+    let mut world = world(1, 1);
+    fill(&mut world, 1, 100);
+    let mut config = world.config();
+    config.auto_offset_reset = OffsetReset::Error;
+    let id = world.join(config);
+    let tp = TopicPartition::new("t", 0);
+    world.command(id, Command::Assign(vec![(tp.clone(), Offset::At(1000))]));
+    world.run_until(MINUTE, |w| {
+        w.member(id).seen.iter().any(|(_, s)| matches!(s, Seen::Error(e) if e.kind() == ErrorKind::NoOffset))
+    });
+    world.run_for(MINUTE);
+    let errors = world.member(id).seen.iter().filter(|(_, s)| matches!(s, Seen::Error(_))).count();
+    assert_eq!(errors, 1, "told once");
+    world.command(id, Command::Seek(tp, Offset::At(0)));
+    world.run_until(MINUTE, |w| w.member(id).count() == 100);
+}
+
+#[test]
+fn close_is_bounded_with_the_coordinator_gone_and_with_all_brokers_gone() {
+    for gone in [1, 3] {
+        let mut world = world(3, 6);
+        fill(&mut world, 6, 100);
+        let id = subscriber(&mut world);
+        world.run_until(MINUTE, |w| w.member(id).count() == 600);
+        let coordinator = world.cluster.coordinator("g").expect("a coordinator");
+        let now = world.broker_now();
+        let others = (1..=3).filter(|n| gone == 3 || *n == coordinator).collect::<Vec<_>>();
+        for node in others {
+            world.cluster.stop_node(now, node).expect("stopped");
+        }
+        let before = world.now();
+        world.command(id, Command::Close { timeout: Duration::from_secs(10) });
+        world.run_until(MINUTE, |w| w.member(id).is_closed());
+        assert!(world.now().since(before) <= Duration::from_secs(10));
+    }
+}
+
+#[test]
+fn a_reader_that_stays_away_loses_its_partitions_and_joins_again_when_it_comes_back() {
+    let mut world = world(3, 6);
+    fill(&mut world, 6, 100);
+    let mut config = world.config();
+    let mut group = GroupConfig::new("g");
+    group.max_poll_interval = Some(Duration::from_secs(30));
+    config.group = Some(group);
+    let slow = world.join(config);
+    world.command(slow, Command::Subscribe(vec!["t".to_owned()]));
+    world.run_until(MINUTE, |w| w.member(slow).count() > 0);
+    world.member(slow).auto_read = false;
+    let other = subscriber(&mut world);
+    world.run_until(3 * MINUTE, |w| w.member(other).owned().len() == 6);
+    world.member(slow).auto_read = true;
+    world.run_until(3 * MINUTE, |w| w.member(slow).owned().len() == 3);
+    let seen = &world.member(slow).seen;
+    assert!(seen.iter().any(|(_, s)| matches!(s, Seen::Lost(t) if t.len() == 6)), "{seen:?}");
+    assert!(
+        seen.iter().any(|(_, s)| matches!(s, Seen::Error(e) if e.to_string().contains("max_poll_interval")))
+    );
 }
