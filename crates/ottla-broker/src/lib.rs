@@ -19,7 +19,7 @@ pub use broker::{Broker, FaultHandle};
 pub use builder::Builder;
 pub use core::admin::{GroupInfo, GroupMember};
 pub use core::group::{Commit, Committed, GroupState};
-pub use core::records::TestRecord;
+pub use core::records::{BatchBuilder, Codec, TestRecord};
 pub use error::{BrokerError, Result};
 pub use error_code::ErrorCode;
 pub use fault::{Corruption, Fault};

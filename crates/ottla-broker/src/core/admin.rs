@@ -105,7 +105,7 @@ impl Cluster {
         if records.is_empty() {
             return Ok(end);
         }
-        let batch = build(&records, self.wall_ms(now));
+        let batch = build(records, self.wall_ms(now));
         self.produce_batch(now, topic, partition, &batch)
     }
 

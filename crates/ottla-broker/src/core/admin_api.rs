@@ -42,7 +42,8 @@ impl Cluster {
     ) -> ResponseKind {
         let mut response = CreateTopicsResponse::default();
         for topic in &request.topics {
-            let mut result = CreatableTopicResult::default().with_name(topic.name.clone());
+            let mut result =
+                CreatableTopicResult::default().with_name(topic.name.clone()).with_error_message(None);
             // -1 asks for the broker's default since version 4 (KIP-464).
             let partitions = Some(topic.num_partitions).filter(|n| *n != -1);
             let replication = Some(topic.replication_factor).filter(|n| *n != -1);
@@ -97,7 +98,8 @@ impl Cluster {
     ) -> ResponseKind {
         let mut response = CreatePartitionsResponse::default();
         for topic in &request.topics {
-            let mut result = CreatePartitionsTopicResult::default().with_name(topic.name.clone());
+            let mut result =
+                CreatePartitionsTopicResult::default().with_name(topic.name.clone()).with_error_message(None);
             let present = self.topics.get(&topic.name).map(|t| t.partitions.len() as i32);
             let error = match (forced.topic(&topic.name), present) {
                 (Some(code), _) => Some(code),

@@ -120,20 +120,6 @@ pub(crate) fn is_abort_marker(batch: &[u8]) -> bool {
     walk() == Some(0)
 }
 
-/// One record of an uncompressed batch: offset delta and timestamp delta.
-pub(crate) fn deltas(batch: &[u8]) -> impl Iterator<Item = (i64, i64)> {
-    let mut rest = &batch[HEADER.min(batch.len())..];
-    std::iter::from_fn(move || {
-        let length = usize::try_from(varint(&mut rest)?).ok()?;
-        let (mut record, tail) = rest.split_at_checked(length)?;
-        rest = tail;
-        record = record.get(1..)?;
-        let timestamp = varint(&mut record)?;
-        let offset = varint(&mut record)?;
-        Some((offset, timestamp))
-    })
-}
-
 /// A zig-zag varint of up to ten bytes.
 fn varint(rest: &mut &[u8]) -> Option<i64> {
     let mut value = 0_u64;

@@ -109,8 +109,11 @@ impl Cluster {
                 }
                 _ => Err(ErrorCode::INVALID_REQUEST),
             };
-            let mut coordinator =
-                Coordinator::default().with_key(key).with_node_id(BrokerId(-1)).with_port(-1);
+            let mut coordinator = Coordinator::default()
+                .with_key(key)
+                .with_node_id(BrokerId(-1))
+                .with_port(-1)
+                .with_error_message(None);
             match found.map(|id| (id, self.nodes.get(&id))) {
                 Ok((id, Some(node))) => {
                     coordinator.node_id = BrokerId(id);

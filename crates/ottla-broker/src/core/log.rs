@@ -310,7 +310,7 @@ impl PartitionLog {
         self.offset_for_time(max, self.log_end)
     }
 
-    /// Offset and timestamp of each record; for compressed batches only what the header tells.
+    /// Offset and timestamp of each record.
     fn times(&self, entry: &Entry) -> Vec<(i64, i64)> {
         let h = &entry.header;
         if h.is_log_append_time() {
@@ -319,8 +319,7 @@ impl PartitionLog {
         let Some(segment) = self.segments.get((entry.segment - self.first_segment) as usize) else {
             return Vec::new();
         };
-        let bytes = segment.slice(entry.position, entry.position + h.length);
-        super::records::times(&bytes, h)
+        super::records::times(segment.slice(entry.position, entry.position + h.length))
     }
 
     /// DeleteRecords: moves the log start; batches wholly below it go.

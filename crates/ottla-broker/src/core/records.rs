@@ -1,8 +1,7 @@
 //! Building batches for tests, and reading timestamps back. The only place that looks inside a batch.
 
-use bytes::{BufMut, Bytes, BytesMut};
-
-use super::batch::{self, BatchHeader};
+use bytes::Bytes;
+use ottla_wire::records::{BatchDecoder, BatchWriter, Batches, Compression, ControlRecord, DecodeOptions};
 
 /// A record for the embedded broker to append.
 ///
@@ -91,74 +90,145 @@ impl From<(String, String)> for TestRecord {
     }
 }
 
-/// Offset and timestamp of each record of a batch.
-pub(crate) fn times(bytes: &Bytes, header: &BatchHeader) -> Vec<(i64, i64)> {
-    if header.codec() == 0 {
-        return batch::deltas(bytes)
-            .map(|(offset, time)| (header.base_offset + offset, header.base_timestamp + time))
-            .collect();
+/// A compression codec of record batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Codec {
+    /// No compression.
+    #[default]
+    None,
+    /// gzip.
+    Gzip,
+    /// Snappy in the framing of Java clients (xerial).
+    Snappy,
+    /// LZ4 frames.
+    Lz4,
+    /// Zstandard: only Fetch 10 and newer may see it.
+    Zstd,
+}
+
+/// Makes one record batch for [`Broker::produce_batch`](crate::Broker::produce_batch): what `produce` does not do.
+///
+/// ```
+/// use ottla_broker::{BatchBuilder, Codec};
+///
+/// let data = BatchBuilder::new(["a", "b"]).codec(Codec::Zstd).transactional(7, 0, 0).finish();
+/// let abort = BatchBuilder::abort_marker(7, 0);
+/// # assert!(!data.is_empty() && !abort.is_empty());
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "finish() gives the bytes"]
+pub struct BatchBuilder {
+    writer: BatchWriter,
+    records: Vec<TestRecord>,
+    now_ms: i64,
+}
+
+impl BatchBuilder {
+    /// A batch of these records.
+    pub fn new(records: impl IntoIterator<Item = impl Into<TestRecord>>) -> Self {
+        Self { writer: BatchWriter::new(), records: records.into_iter().map(Into::into).collect(), now_ms: 0 }
     }
-    vec![(header.base_offset, header.max_timestamp)]
+
+    /// Compresses the records.
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.writer = self.writer.compression(match codec {
+            Codec::None => Compression::None,
+            Codec::Gzip => Compression::Gzip,
+            Codec::Snappy => Compression::Snappy,
+            Codec::Lz4 => Compression::Lz4,
+            Codec::Zstd => Compression::Zstd,
+        });
+        self
+    }
+
+    /// The timestamp of records that have none, in milliseconds since 1970 (default 0).
+    pub fn timestamp(mut self, millis: i64) -> Self {
+        self.now_ms = millis;
+        self
+    }
+
+    /// Makes it a batch of an idempotent producer (KIP-98).
+    pub fn producer(mut self, id: i64, epoch: i16, base_sequence: i32) -> Self {
+        self.writer = self.writer.producer(id, epoch, base_sequence);
+        self
+    }
+
+    /// Makes it part of a producer's transaction (KIP-98), to be ended by a marker.
+    pub fn transactional(mut self, id: i64, epoch: i16, base_sequence: i32) -> Self {
+        self.writer = self.writer.producer(id, epoch, base_sequence).transactional(true);
+        self
+    }
+
+    /// The batch's own offset, for [`Broker::produce_batch_at`](crate::Broker::produce_batch_at).
+    pub fn base_offset(mut self, offset: i64) -> Self {
+        self.writer = self.writer.base_offset(offset);
+        self
+    }
+
+    /// The last offset the batch stands for, relative to the first: larger than the records need when compaction
+    /// removed the last ones.
+    pub fn last_offset_delta(mut self, delta: i32) -> Self {
+        self.writer = self.writer.last_offset_delta(delta);
+        self
+    }
+
+    /// All records have this timestamp, given by the broker (`LogAppendTime`).
+    pub fn log_append_time(mut self, millis: i64) -> Self {
+        self.writer = self.writer.log_append_time(millis);
+        self
+    }
+
+    /// The bytes of the batch.
+    ///
+    /// # Panics
+    /// The records are more than a batch can hold (1 GiB).
+    pub fn finish(self) -> Bytes {
+        let mut writer = self.writer;
+        for record in &self.records {
+            let headers: Vec<(&[u8], Option<&[u8]>)> =
+                record.headers.iter().map(|(name, value)| (&name[..], value.as_deref())).collect();
+            let timestamp = record.timestamp.unwrap_or(self.now_ms);
+            let (key, value) = (record.key.as_deref(), record.value.as_deref());
+            if let Err(error) = writer.append(timestamp, key, value, &headers) {
+                panic!("the records do not fit into one batch: {error}");
+            }
+        }
+        writer.finish()
+    }
+
+    /// The marker that ends a producer's transaction by aborting it.
+    pub fn abort_marker(producer_id: i64, producer_epoch: i16) -> Bytes {
+        marker(ControlRecord::Abort, producer_id, producer_epoch)
+    }
+
+    /// The marker that ends a producer's transaction by committing it.
+    pub fn commit_marker(producer_id: i64, producer_epoch: i16) -> Bytes {
+        marker(ControlRecord::Commit, producer_id, producer_epoch)
+    }
+}
+
+fn marker(kind: ControlRecord, producer_id: i64, producer_epoch: i16) -> Bytes {
+    // Value: version 0, coordinator epoch 0.
+    let record = TestRecord::new(vec![0; 6]).key(kind.key().to_vec());
+    let mut batch = BatchBuilder::new([record]);
+    batch.writer = batch.writer.producer(producer_id, producer_epoch, -1).transactional(true).control(true);
+    batch.finish()
+}
+
+/// Offset and timestamp of each record of a batch.
+pub(crate) fn times(batch: Bytes) -> Vec<(i64, i64)> {
+    let Some(Ok(raw)) = Batches::new(batch).next() else { return Vec::new() };
+    match raw.decode(&mut BatchDecoder::new(), DecodeOptions::default()) {
+        Ok(batch) => batch.iter().map(|record| (record.offset(), record.timestamp())).collect(),
+        Err(error) => {
+            tracing::warn!(%error, "a stored batch cannot be read: no offsets by time from it");
+            Vec::new()
+        }
+    }
 }
 
 /// One uncompressed batch of all records; `now_ms` for those without a timestamp.
-pub(crate) fn build(records: &[TestRecord], now_ms: i64) -> Bytes {
-    let time = |record: &TestRecord| record.timestamp.unwrap_or(now_ms);
-    let base_timestamp = records.first().map_or(now_ms, time);
-    let max_timestamp = records.iter().map(time).max().unwrap_or(now_ms);
-    let count = i32::try_from(records.len()).unwrap_or(i32::MAX);
-    let mut body = BytesMut::new();
-    body.put_i16(0);
-    body.put_i32(count - 1);
-    body.put_i64(base_timestamp);
-    body.put_i64(max_timestamp);
-    body.put_i64(-1);
-    body.put_i16(-1);
-    body.put_i32(-1);
-    body.put_i32(count);
-    let mut scratch = Vec::new();
-    for (index, record) in records.iter().enumerate() {
-        scratch.clear();
-        scratch.push(0);
-        put_varint(&mut scratch, time(record) - base_timestamp);
-        put_varint(&mut scratch, index as i64);
-        put_bytes(&mut scratch, record.key.as_deref());
-        put_bytes(&mut scratch, record.value.as_deref());
-        put_varint(&mut scratch, record.headers.len() as i64);
-        for (name, value) in &record.headers {
-            put_bytes(&mut scratch, Some(name));
-            put_bytes(&mut scratch, value.as_deref());
-        }
-        let mut length = Vec::with_capacity(5);
-        put_varint(&mut length, scratch.len() as i64);
-        body.put_slice(&length);
-        body.put_slice(&scratch);
-    }
-    let mut batch = BytesMut::with_capacity(body.len() + 21);
-    batch.put_i64(0);
-    batch.put_i32(i32::try_from(body.len() + 9).unwrap_or(i32::MAX));
-    batch.put_i32(-1);
-    batch.put_i8(2);
-    batch.put_u32(crc32c::crc32c(&body));
-    batch.put_slice(&body);
-    batch.freeze()
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
-    match bytes {
-        Some(bytes) => {
-            put_varint(out, bytes.len() as i64);
-            out.extend_from_slice(bytes);
-        }
-        None => put_varint(out, -1),
-    }
-}
-
-fn put_varint(out: &mut Vec<u8>, value: i64) {
-    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
+pub(crate) fn build(records: Vec<TestRecord>, now_ms: i64) -> Bytes {
+    BatchBuilder { writer: BatchWriter::new(), records, now_ms }.finish()
 }

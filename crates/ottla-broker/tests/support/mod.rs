@@ -1,6 +1,8 @@
 //! A raw client on kafka-protocol's client side, against the sans-IO cluster (virtual time) or a stream.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod member;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::time::Duration;

@@ -13,8 +13,6 @@ mod join;
 mod member;
 mod offsets;
 mod rebalance;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
