@@ -241,6 +241,8 @@ pub enum CommitError {
         /// What is committed.
         committed: i64,
     },
+    /// Of several partitions these failed; the others are committed.
+    Partial(Vec<(TopicPartition, Self)>),
     /// The group does not know this member any more: the partitions are lost.
     Fenced(Error),
     /// The time or the tries for it are over; the same commit may work later.
@@ -254,7 +256,7 @@ impl CommitError {
     pub(crate) fn into_error(self, topic_partition: &TopicPartition) -> Error {
         let tp = topic_partition.clone();
         match self {
-            Self::NotOwned | Self::WouldRewind { .. } => {
+            Self::NotOwned | Self::WouldRewind { .. } | Self::Partial(_) => {
                 Error::new(ErrorKind::Fenced, self.to_string()).with_fatal(false).with_partition(tp)
             }
             Self::Fenced(e) | Self::Retriable(e) | Self::Fatal(e) => e.with_partition(tp),
@@ -269,6 +271,13 @@ impl fmt::Display for CommitError {
             Self::WouldRewind { committed } => {
                 write!(f, "not committed: {committed} is committed already; use rewind() to go back")
             }
+            Self::Partial(failed) => {
+                f.write_str("not committed of several partitions:")?;
+                for (at, (topic_partition, error)) in failed.iter().enumerate() {
+                    write!(f, "{} {topic_partition}: {error}", if at > 0 { ";" } else { "" })?;
+                }
+                Ok(())
+            }
             Self::Fenced(e) | Self::Retriable(e) | Self::Fatal(e) => write!(f, "not committed: {e}"),
         }
     }
@@ -277,7 +286,7 @@ impl fmt::Display for CommitError {
 impl StdError for CommitError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            Self::NotOwned | Self::WouldRewind { .. } => None,
+            Self::NotOwned | Self::WouldRewind { .. } | Self::Partial(_) => None,
             Self::Fenced(e) | Self::Retriable(e) | Self::Fatal(e) => Some(e),
         }
     }

@@ -1,0 +1,118 @@
+//! The settings of a group's member.
+
+use std::time::Duration;
+
+use ottla_core::assignor::Assignor;
+
+use super::Builder;
+
+impl Builder {
+    /// Joins the group `group_id`: its members share the partitions of what they subscribe to.
+    ///
+    /// Default: none. Without a group, read with [`Consumer::assign`](crate::Consumer::assign). With a group and
+    /// `assign`, the group only keeps committed offsets.
+    #[doc(alias = "group.id")]
+    pub fn group(mut self, group_id: impl Into<String>) -> Self {
+        self.group_id = Some(group_id.into());
+        self
+    }
+
+    /// Subscribes to these topics at the start; needs a [`group`](Self::group).
+    ///
+    /// Replaces what an earlier call said. A topic that does not exist is waited for. Partitions that appear
+    /// later begin at their oldest record.
+    pub fn subscribe<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
+        self.subscription = topics.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Makes this a static member (KIP-345): restarted within the session timeout it takes up its partitions
+    /// again, without a rebalance.
+    ///
+    /// Default: none. Each member needs an id of its own; a second one with the same id fences the first.
+    /// It costs detection: a static member that is gone for good holds its partitions for a whole session.
+    #[doc(alias = "group.instance.id")]
+    pub fn group_instance_id(mut self, id: impl Into<String>) -> Self {
+        self.group_settings.push("group_instance_id");
+        self.group.group_instance_id = Some(id.into());
+        self
+    }
+
+    /// Without a heartbeat for this long the coordinator takes the member for dead.
+    ///
+    /// Default: 45 seconds. Must lie within what brokers allow (6 seconds to 30 minutes, unless changed there).
+    /// Shorter finds a dead process sooner, and a pause of a live one (a stopped virtual machine) costs a
+    /// rebalance. A handler that blocks needs no longer one: heartbeats come from the driver's thread.
+    #[doc(alias = "session.timeout.ms")]
+    pub fn session_timeout(mut self, timeout: Duration) -> Self {
+        self.group_settings.push("session_timeout");
+        self.group.session_timeout = timeout;
+        self
+    }
+
+    /// How often a heartbeat is sent, and with it how soon a rebalance is noticed.
+    ///
+    /// Default: 3 seconds. At most a third of the session timeout, so that two may be lost. Costs one small
+    /// request each.
+    #[doc(alias = "heartbeat.interval.ms")]
+    pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.group_settings.push("heartbeat_interval");
+        self.group.heartbeat_interval = interval;
+        self
+    }
+
+    /// How long the group waits for each member to rejoin once a rebalance began.
+    ///
+    /// Default: the [`max_poll_interval`](Self::max_poll_interval), or 5 minutes without one. It bounds how long
+    /// a revocation may wait for work in hand, and how long one slow member holds up the group.
+    #[doc(alias = "rebalance.timeout.ms")]
+    pub fn rebalance_timeout(mut self, timeout: Duration) -> Self {
+        self.group_settings.push("rebalance_timeout");
+        self.rebalance_timeout = Some(timeout);
+        self
+    }
+
+    /// How long the reader may stay away while something is there for it; `None` for ever.
+    ///
+    /// Default: 5 minutes, as in Java. After that the partitions are lost and the member leaves, so that others
+    /// go on. The clock runs while data or an event is available and not taken, or something is handed out and
+    /// the reader has not come back; it stands while nothing is available.
+    #[doc(alias = "max.poll.interval.ms")]
+    pub fn max_poll_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.group_settings.push("max_poll_interval");
+        self.group.max_poll_interval = interval.into();
+        self
+    }
+
+    /// How long a revocation waits for work in hand.
+    ///
+    /// Default: 60 seconds, and never longer than the rebalance timeout allows. Past it the partitions are lost:
+    /// what was in hand is handed out again by their next owner.
+    pub fn revoke_timeout(mut self, timeout: Duration) -> Self {
+        self.group_settings.push("revoke_timeout");
+        self.group.revoke_timeout = timeout;
+        self
+    }
+
+    /// How the group shares partitions, in order of preference.
+    ///
+    /// Default: cooperative-sticky alone: during a rebalance the partitions that stay go on being read. All
+    /// members need one in common. A list that holds an eager one makes the member eager, as in Java.
+    #[doc(alias = "partition.assignment.strategy")]
+    pub fn assignors(mut self, assignors: impl IntoIterator<Item = Assignor>) -> Self {
+        self.group_settings.push("assignors");
+        self.group.assignors = assignors.into_iter().collect();
+        self
+    }
+
+    /// Whether a static member leaves the group on close too.
+    ///
+    /// Default: `false`: it is expected back within the session timeout. Members without a
+    /// [`group_instance_id`](Self::group_instance_id) always leave.
+    #[doc(alias = "internal.leave.group.on.close")]
+    pub fn leave_on_close(mut self, leave: bool) -> Self {
+        self.group_settings.push("leave_on_close");
+        self.group.leave_on_close = leave;
+        self
+    }
+}

@@ -1,0 +1,228 @@
+//! The configuration of a consumer, and its start.
+
+mod address;
+mod check;
+mod error;
+mod fetch;
+mod group;
+mod network;
+mod start;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_core::config::{CommitMode, Config, GroupConfig, IsolationLevel, OffsetReset};
+
+use crate::driver::Transport;
+
+pub(crate) use check::topic_problem;
+pub use error::{ConfigError, ConfigProblem};
+
+/// Configures a [`Consumer`](crate::Consumer) and starts it.
+///
+/// Only the bootstrap addresses are mandatory. Every setter says what it means, its default, why it is that and
+/// what a change costs; searching the documentation for a Java or librdkafka property name finds the setter.
+/// Values are checked together when the consumer is started, or by [`validate`](Self::validate).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use ottla::{Commit, Consumer, OffsetReset};
+///
+/// let builder = Consumer::builder("localhost:9092")
+///     .group("billing")
+///     .subscribe(["orders"])
+///     .auto_offset_reset(OffsetReset::Latest)
+///     .commit(Commit::Auto { interval: Duration::from_secs(1) });
+/// builder.validate()?;
+/// # Ok::<(), ottla::ConfigError>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "a builder does nothing until it is connected"]
+pub struct Builder {
+    /// Addresses as they were given, parsed when they are checked.
+    bootstrap: Vec<String>,
+    /// Its `bootstrap` and `group` are filled in when the consumer is started.
+    config: Config,
+    group_id: Option<String>,
+    /// Its `group_id` and `rebalance_timeout` are filled in when the consumer is started.
+    group: GroupConfig,
+    rebalance_timeout: Option<Duration>,
+    /// Names of setters that make no sense without a group, in the order they were called.
+    group_settings: Vec<&'static str>,
+    subscription: Vec<String>,
+    close_timeout: Duration,
+    on_current_runtime: bool,
+    transport: Arc<dyn Transport>,
+    seed: Option<u64>,
+}
+
+impl Builder {
+    pub(crate) fn new(bootstrap: impl Into<String>) -> Self {
+        Self {
+            bootstrap: vec![bootstrap.into()],
+            config: Config::default(),
+            group_id: None,
+            group: GroupConfig::new(String::new()),
+            rebalance_timeout: None,
+            group_settings: Vec::new(),
+            subscription: Vec::new(),
+            close_timeout: Duration::from_secs(30),
+            on_current_runtime: false,
+            transport: Arc::new(crate::driver::Tcp),
+            seed: None,
+        }
+    }
+
+    /// Adds a bootstrap address, `host:port`, or several with commas between them.
+    ///
+    /// Any broker of the cluster will do: the others are learned from it. Name at least two, so that one that is
+    /// down does not keep the consumer from starting. They are asked again when every known broker is gone.
+    #[doc(alias = "bootstrap.servers")]
+    #[doc(alias = "metadata.broker.list")]
+    pub fn bootstrap(mut self, address: impl Into<String>) -> Self {
+        self.bootstrap.push(address.into());
+        self
+    }
+
+    /// The name brokers write into their logs and quotas for this client.
+    ///
+    /// Default: `ottla`. Costs nothing; one name per application makes quotas and broker logs useful.
+    #[doc(alias = "client.id")]
+    pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
+        self.config.client_id = client_id.into();
+        self
+    }
+
+    /// Where to begin when no offset is known: none was committed, or the offset is confirmed to be out of range.
+    ///
+    /// Default: [`OffsetReset::Earliest`], because no default may lose a record. `Latest` skips what was written
+    /// before, `Error` stops the partition with an error instead of choosing.
+    /// Each choice is told by [`Event::OffsetReset`](crate::Event::OffsetReset).
+    #[doc(alias = "auto.offset.reset")]
+    pub fn auto_offset_reset(mut self, reset: OffsetReset) -> Self {
+        self.config.auto_offset_reset = reset;
+        self
+    }
+
+    /// How offsets are committed.
+    ///
+    /// Default: [`Commit::Auto`](crate::Commit::Auto) every 5 seconds, on revocation and on close. Auto commits
+    /// only what is *done*: the reader has come back for more, and nothing that was handed out is held any more.
+    /// With [`Commit::Manual`](crate::Commit::Manual) only what the application commits or marks is committed.
+    /// A shorter interval means fewer repeated records after a crash, and more requests to the coordinator.
+    /// Without a group nothing is committed.
+    #[doc(alias = "enable.auto.commit")]
+    #[doc(alias = "auto.commit.interval.ms")]
+    #[doc(alias = "enable.auto.offset.store")]
+    pub fn commit(mut self, commit: CommitMode) -> Self {
+        self.config.commit = commit;
+        self
+    }
+
+    /// Whether records of transactions that are open or aborted are handed out (KIP-98).
+    ///
+    /// Default: [`IsolationLevel::ReadUncommitted`], as in Java (librdkafka: committed). `ReadCommitted` waits
+    /// for the end of each transaction, so that a hanging one holds its partitions up.
+    #[doc(alias = "isolation.level")]
+    pub fn isolation_level(mut self, level: IsolationLevel) -> Self {
+        self.config.isolation_level = level;
+        self
+    }
+
+    /// Whether an unknown topic is created by the broker when it is asked for, if the broker is configured so.
+    ///
+    /// Default: `false`: a misspelt name should be an error and not a topic.
+    #[doc(alias = "allow.auto.create.topics")]
+    pub fn allow_auto_create_topics(mut self, allow: bool) -> Self {
+        self.config.allow_auto_create_topics = allow;
+        self
+    }
+
+    /// Whether [`Event::PartitionEof`](crate::Event::PartitionEof) tells that a partition was read to its end.
+    ///
+    /// Default: `false`. The event comes after the last record below the high watermark (with `ReadCommitted`
+    /// below the last stable offset) was handed out, once until there is new data.
+    #[doc(alias = "enable.partition.eof")]
+    pub fn partition_eof(mut self, eof: bool) -> Self {
+        self.config.partition_eof = eof;
+        self
+    }
+
+    /// Most records in one [`Batch`](crate::Batch).
+    ///
+    /// Default: 10,000. A batch never waits to become full. Smaller ones are done, and committed, in smaller
+    /// steps; each costs a visit to the buffers.
+    #[doc(alias = "max.poll.records")]
+    pub fn max_batch_records(mut self, records: usize) -> Self {
+        self.config.max_batch_records = records;
+        self
+    }
+
+    /// With marks ([`CommitToken::mark`](crate::CommitToken::mark)): how far delivery of a partition may run
+    /// ahead of its oldest record that is not marked.
+    ///
+    /// Default: 100,000 records. One record that is never marked holds back the committed offset; this bound
+    /// makes that visible, and keeps the number of repeated records after a crash finite.
+    pub fn max_unmarked(mut self, records: usize) -> Self {
+        self.config.max_unmarked = records;
+        self
+    }
+
+    /// Bound of [`Consumer::close`](crate::Consumer::close).
+    ///
+    /// Default: 30 seconds, as in Java. A healthy cluster needs milliseconds; the bound is for one that is not.
+    #[doc(alias = "default.close.timeout.ms")]
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.close_timeout = timeout;
+        self
+    }
+
+    /// Runs the driver as a task of the tokio runtime that the consumer is started on, instead of on a thread
+    /// of its own.
+    ///
+    /// Default: a thread of its own. On your runtime, code that blocks stops heartbeats: a handler that blocks a
+    /// current-thread runtime, or all workers of another, for longer than the session timeout loses its
+    /// partitions to other members. What you gain is one thread less, and tests on paused time.
+    /// The runtime needs its I/O and time drivers enabled.
+    pub fn on_current_runtime(mut self) -> Self {
+        self.on_current_runtime = true;
+        self
+    }
+
+    /// For this project's tests: connects through `connect` instead of over TCP.
+    #[doc(hidden)]
+    pub fn __connect_with<F, R, S>(mut self, connect: F) -> Self
+    where
+        F: Fn(String, u16) -> R + Send + Sync + 'static,
+        R: Future<Output = std::io::Result<S>> + Send + 'static,
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        self.transport = Arc::new(crate::driver::Plugged(connect));
+        self
+    }
+
+    /// For this project's tests: the same seed makes the same jitter and member ids. Two members of a group
+    /// with one seed fence each other.
+    #[doc(hidden)]
+    pub fn __seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("bootstrap", &self.bootstrap)
+            .field("group_id", &self.group_id)
+            .field("subscription", &self.subscription)
+            .field("config", &self.config)
+            .field("group", &self.group)
+            .field("rebalance_timeout", &self.rebalance_timeout)
+            .field("close_timeout", &self.close_timeout)
+            .field("on_current_runtime", &self.on_current_runtime)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,147 @@
+//! The reads: faces of the one primitive, `take`.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
+use ottla_core::Error;
+use ottla_core::delivery::{Batch, Event, Filter, Record, Taken};
+
+use super::Consumer;
+
+impl Consumer {
+    /// Waits for the next batch of records, all of one partition.
+    ///
+    /// Coming back for more says that the batch before is worked through: with
+    /// [`Commit::Auto`](crate::Commit::Auto) it is *done*, once nothing of it is held any more. Partitions that
+    /// have something take turns. Revocations are handled by the configured defaults; see
+    /// [`next_event`](Self::next_event).
+    ///
+    /// `None` after [`shutdown`](crate::ConsumerHandle::shutdown).
+    ///
+    /// # Errors
+    ///
+    /// An error of one partition (a batch that cannot be decoded, a topic that may not be read) is returned
+    /// once and stops that partition only; call again for the others, and
+    /// [`seek`](Self::seek) to [`resume_at`](Error::resume_at) to skip what is bad. An error that
+    /// [is fatal](Error::is_fatal) is returned by every call from then on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is taken from the buffers before the poll that returns it.
+    pub async fn next_batch(&mut self) -> Result<Option<Batch>, Error> {
+        let max_records = self.max_batch_records;
+        poll_fn(|cx| self.poll_batch(cx, max_records)).await
+    }
+
+    /// Waits for the next record.
+    ///
+    /// The record shares the buffer it was fetched into and holds it until it is dropped. Coming back for more
+    /// says that the one before is worked through. `None` after
+    /// [`shutdown`](crate::ConsumerHandle::shutdown). [`next_batch`](Self::next_batch) costs less per record.
+    ///
+    /// # Errors
+    ///
+    /// As [`next_batch`](Self::next_batch).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is taken from the buffers before the poll that returns it.
+    pub async fn next_record(&mut self) -> Result<Option<Record>, Error> {
+        poll_fn(|cx| self.poll_record(cx)).await
+    }
+
+    /// Waits for the next thing that happens: a batch, or a change of the assignment, or something else of
+    /// [`Event`].
+    ///
+    /// Reading on after [`Event::Revoking`] equals [`finish`](crate::Revocation::finish). `None` after
+    /// [`shutdown`](crate::ConsumerHandle::shutdown).
+    ///
+    /// # Errors
+    ///
+    /// As [`next_batch`](Self::next_batch).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is taken from the buffers before the poll that returns it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use ottla::{Consumer, Event};
+    /// # use ottla_broker::Broker;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let broker = Broker::builder().topic("orders", 1).start().await?;
+    /// # broker.produce("orders", 0, ["a"])?;
+    /// # let mut consumer =
+    /// #     Consumer::builder(broker.bootstrap()).group("billing").subscribe(["orders"]).connect().await?;
+    /// while let Some(event) = consumer.next_event().await? {
+    ///     match event {
+    ///         Event::Assigned(partitions) => println!("open the state of {partitions:?}"),
+    ///         Event::Batch(batch) => {
+    ///             println!("{} records of {}", batch.len(), batch.topic_partition());
+    ///             # break;
+    ///         }
+    ///         Event::Revoking(revocation) => println!("save the state of {:?}", revocation.partitions()),
+    ///         Event::Lost(partitions) => println!("throw the state of {partitions:?} away"),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn next_event(&mut self) -> Result<Option<Event>, Error> {
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>, Error>> {
+        let max_records = self.max_batch_records;
+        Poll::Ready(match ready!(self.poll_take(cx, true, max_records)) {
+            Taken::Batch(batch) => Ok(Some(Event::Batch(batch))),
+            Taken::Event(event) => Ok(Some(event)),
+            Taken::Error(error) => Err(error),
+            Taken::End => Ok(None),
+            Taken::Pending => return Poll::Pending,
+        })
+    }
+
+    fn poll_batch(&mut self, cx: &mut Context<'_>, max_records: usize) -> Poll<Result<Option<Batch>, Error>> {
+        loop {
+            return Poll::Ready(match ready!(self.poll_take(cx, false, max_records)) {
+                Taken::Batch(batch) => Ok(Some(batch)),
+                Taken::Event(_) => continue,
+                Taken::Error(error) => Err(error),
+                Taken::End => Ok(None),
+                Taken::Pending => return Poll::Pending,
+            });
+        }
+    }
+
+    pub(super) fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Record>, Error>> {
+        loop {
+            return Poll::Ready(match ready!(self.poll_batch(cx, 1))? {
+                // A batch of one: its record holds what the batch held.
+                Some(batch) => match batch.records().next() {
+                    Some(record) => Ok(Some(record)),
+                    None => continue,
+                },
+                None => Ok(None),
+            });
+        }
+    }
+
+    /// The one read. Ready reads use up the budget of a tokio task, so that a reader that always finds data
+    /// lets other tasks of its runtime run.
+    fn poll_take(&mut self, cx: &mut Context<'_>, events: bool, max_records: usize) -> Poll<Taken> {
+        let budget = ready!(tokio::task::coop::poll_proceed(cx));
+        let filter = Filter { events, partition: None, max_records };
+        let now = self.link.now();
+        match self.link.delivery.take(now, &mut self.decoder, filter, Some(cx.waker())) {
+            Taken::Pending => Poll::Pending,
+            taken => {
+                budget.made_progress();
+                Poll::Ready(taken)
+            }
+        }
+    }
+}
