@@ -108,8 +108,13 @@ impl Client {
         if !matches!(self.closing, Closing::No) {
             return;
         }
-        let (positions, room) = {
+        let cluster = self.cluster.generation();
+        let (positions, generation, room) = {
             let mut delivery = self.delivery.lock();
+            let generation = delivery.fetch_generation();
+            if self.fetcher.is_settled(generation, cluster) {
+                return;
+            }
             let positions = delivery.fetchable();
             let mut room = delivery.room();
             if room < MIN_GRANT && !positions.is_empty() {
@@ -117,15 +122,17 @@ impl Client {
                 delivery.evict_paused(MIN_GRANT - room);
                 room = delivery.room();
             }
-            (positions, room)
+            (positions, generation, room)
         };
         let mut by_broker: BTreeMap<BrokerId, Vec<Candidate>> = BTreeMap::new();
+        let mut leaders = BTreeSet::new();
         let mut leaderless = false;
         for position in positions {
             let Some(leader) = self.cluster.leader(&position.tp) else {
                 leaderless = true;
                 continue;
             };
+            leaders.insert(leader.broker);
             if self.fetcher.is_busy(leader.broker) {
                 continue;
             }
@@ -136,7 +143,8 @@ impl Client {
         if leaderless {
             self.refresh.request(now);
         }
-        let brokers = by_broker.len().max(self.fetcher.busy());
+        let brokers = leaders.len();
+        self.fetcher.looked(generation, cluster, leaders);
         for (broker, candidates) in by_broker {
             let target = Target::Broker(broker);
             if !self.network.open(now, target, Role::Fetch) {

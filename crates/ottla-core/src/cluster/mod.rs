@@ -50,6 +50,7 @@ pub(crate) struct Cluster {
     /// What is asked for in each request: by whom it is wanted does not matter here.
     wanted: BTreeSet<Arc<str>>,
     known: bool,
+    generation: u64,
 }
 
 impl Cluster {
@@ -64,6 +65,11 @@ impl Cluster {
 
     pub(crate) fn topic(&self, name: &str) -> Option<&Topic> {
         self.topics.get(name)
+    }
+
+    /// Changes whenever a leader, an epoch, a topic's id or an address does.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     pub(crate) fn wanted(&self) -> &BTreeSet<Arc<str>> {
@@ -112,7 +118,9 @@ impl Cluster {
             return false;
         }
         let leader = Leader { broker: BrokerId(broker), epoch: Some(epoch) };
-        self.topics.get_mut(tp.topic()).is_some_and(|topic| topic.hint(tp.partition(), leader))
+        let news = self.topics.get_mut(tp.topic()).is_some_and(|topic| topic.hint(tp.partition(), leader));
+        self.generation += u64::from(news);
+        news
     }
 
     /// Takes in an answer to a request that asked for `asked`.
@@ -148,7 +156,8 @@ impl Cluster {
                 changes.recreated.push(name);
             }
         }
-        changes.leaders |= changes.brokers;
+        changes.leaders |= changes.brokers || !changes.recreated.is_empty();
+        self.generation += u64::from(changes.leaders);
         Ok(changes)
     }
 

@@ -8,7 +8,7 @@ mod answer;
 mod request;
 mod session;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +70,10 @@ struct Trouble {
 pub(crate) struct Fetcher {
     brokers: BTreeMap<BrokerId, BrokerFetch>,
     troubles: BTreeMap<TopicPartition, Trouble>,
+    /// Who led what was to be fetched when all partitions were last looked at, and as of which generations of
+    /// the delivery and of the cluster.
+    leaders: BTreeSet<BrokerId>,
+    looked_at: Option<(u64, u64)>,
     isolation_level: IsolationLevel,
     min_bytes: i32,
     max_wait: Duration,
@@ -84,6 +88,8 @@ impl Fetcher {
         Self {
             brokers: BTreeMap::new(),
             troubles: BTreeMap::new(),
+            leaders: BTreeSet::new(),
+            looked_at: None,
             isolation_level: config.isolation_level,
             min_bytes: config.fetch_min_bytes,
             max_wait: config.fetch_max_wait,
@@ -104,9 +110,16 @@ impl Fetcher {
         self.brokers.get(&broker).is_some_and(|b| b.in_flight.is_some())
     }
 
-    /// How many requests are under way.
-    pub(crate) fn busy(&self) -> usize {
-        self.brokers.values().filter(|b| b.in_flight.is_some()).count()
+    /// Whether nothing can be sent before an answer comes, because every leader has a request under way: then
+    /// the partitions, of which there may be thousands, need not be looked at.
+    pub(crate) fn is_settled(&self, delivery: u64, cluster: u64) -> bool {
+        self.looked_at == Some((delivery, cluster)) && self.leaders.iter().all(|broker| self.is_busy(*broker))
+    }
+
+    /// The partitions were looked at: these are their leaders.
+    pub(crate) fn looked(&mut self, delivery: u64, cluster: u64, leaders: BTreeSet<BrokerId>) {
+        self.looked_at = Some((delivery, cluster));
+        self.leaders = leaders;
     }
 
     /// The request to `broker` will not be answered, or could not be sent: its session is in doubt.
