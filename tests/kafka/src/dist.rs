@@ -5,9 +5,10 @@ use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::error::Context;
-use crate::{Error, Result, target_dir};
+use crate::{Error, Result, target_dir, unique};
 
 /// Our Java helpers: file name and text.
 const SOURCES: [(&str, &str); 6] = [
@@ -90,6 +91,12 @@ impl Distribution {
         &self.dir
     }
 
+    /// A fresh log file for a helper. Those of earlier days are removed: a process that ends does not drop the helpers
+    /// of its shared clusters.
+    pub(crate) fn helper_log(&self, name: &str) -> Result<PathBuf> {
+        helper_log(&self.dir.join("logs"), name)
+    }
+
     /// A JVM with the jars and our helpers on its class path; the caller adds the class and its arguments.
     ///
     /// `program` is `broker` or `helper` and chooses the log level. Standard error carries the log.
@@ -118,6 +125,19 @@ impl Distribution {
     fn log_config(&self, name: &str, program: &str) -> String {
         self.dir.join(format!("{name}-{program}.properties")).display().to_string()
     }
+}
+
+/// A fresh log file in `folder`, from which old ones are removed.
+pub(crate) fn helper_log(folder: &Path, name: &str) -> Result<PathBuf> {
+    fs::create_dir_all(folder).context(|| format!("cannot create {}", folder.display()))?;
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let written = entry.metadata().and_then(|m| m.modified()).ok();
+        if written.and_then(|w| w.elapsed().ok()).is_some_and(|age| age > Duration::from_secs(86_400)) {
+            // Another process may be removing it too.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(folder.join(format!("{}.log", unique(name))))
 }
 
 /// What a machine lacks for the suites on real Kafka; empty when it has everything.

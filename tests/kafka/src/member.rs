@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::dist::helper_log;
 use crate::error::Context;
 use crate::process::Lines;
-use crate::{Error, KafkaCluster, Result, target_dir, unique};
+use crate::{Error, KafkaCluster, Result, target_dir};
 
 /// The wheel with librdkafka in it.
 const WHEEL: &str = "confluent-kafka==2.16.1";
@@ -109,7 +110,7 @@ impl Member {
     /// When its JVM does not start.
     pub fn java(kafka: &KafkaCluster, spec: &MemberSpec) -> Result<Self> {
         let distribution = kafka.distribution();
-        let log = distribution.dir().join(format!("{}.log", unique("member")));
+        let log = distribution.helper_log("member")?;
         let mut command = distribution.java("helper", "256m");
         command.arg("ottla.GroupMember").arg(spec.json(kafka.bootstrap()));
         Ok(Self { lines: Lines::start("the Java member", &mut command, log)? })
@@ -122,7 +123,7 @@ impl Member {
     pub fn librdkafka(kafka: &KafkaCluster, spec: &MemberSpec) -> Result<Self> {
         let (python, dir) = python()?;
         let script = dir.join("member.py");
-        let log = dir.join(format!("{}.log", unique("member")));
+        let log = helper_log(&dir.join("logs"), "member")?;
         let mut command = Command::new(python);
         command.arg(script).arg(spec.json(kafka.bootstrap()));
         Ok(Self { lines: Lines::start("the librdkafka member", &mut command, log)? })

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::error::Context;
 use crate::process::Lines;
-use crate::{Distribution, Error, RecordSpec, Result, unique};
+use crate::{Distribution, Error, RecordSpec, Result};
 
 /// No call takes longer; big productions are a few seconds.
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -80,7 +80,7 @@ pub struct GroupMember {
 
 impl Tool {
     pub(crate) fn start(distribution: &Distribution, bootstrap: &str) -> Result<Self> {
-        let log = distribution.dir().join(format!("{}.log", unique("tool")));
+        let log = distribution.helper_log("tool")?;
         let mut command = distribution.java("helper", "512m");
         command.args(["ottla.Tool", bootstrap]);
         Ok(Self { lines: Lines::start("the Java tool", &mut command, log)?, broken: false })
