@@ -1,11 +1,14 @@
 //! `cargo xtask kafka`: a real Kafka to try things on.
 
-use ottla_kafka::{DEFAULT_VERSION, Running, StartOptions};
+use ottla_kafka::{DEFAULT_VERSION, KafkaCluster, RecordSpec, Running, StartOptions};
 
 const USAGE: &str = "\
 usage: cargo xtask kafka start [--version 4.3.1] [--brokers 1|3]
        cargo xtask kafka stop [--version 4.3.1]      all of them without a version
-       cargo xtask kafka status";
+       cargo xtask kafka status
+       cargo xtask kafka produce TOPIC COUNT [PARTITIONS [BYTES [CODEC]]]
+           records by formula into a topic of the running cluster, which is created if it is missing
+           (1 partition, 100 bytes, none)";
 
 pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
     match arguments {
@@ -13,6 +16,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
         ["stop"] => stop(None),
         ["stop", "--version", version] => stop(Some(version)),
         ["status"] => status(),
+        ["produce", topic, count, rest @ ..] if rest.len() <= 3 => produce(topic, count, rest),
         _ => Err(USAGE.to_owned()),
     }
 }
@@ -67,4 +71,37 @@ fn status() -> Result<(), String> {
         println!("Kafka {} at {}: {state}", cluster.version, cluster.bootstrap);
     }
     Ok(())
+}
+
+fn produce(topic: &str, count: &str, rest: &[&str]) -> Result<(), String> {
+    let number =
+        |text: &str| text.replace('_', "").parse::<u64>().map_err(|_| format!("{text:?} is not a number"));
+    let small = |text: Option<&&str>, default: u32| {
+        let value = text.map_or(Ok(u64::from(default)), |t| number(t))?;
+        u32::try_from(value).map_err(|_| format!("{value} is too large"))
+    };
+    let partitions = small(rest.first(), 1)?;
+    let bytes = small(rest.get(1), 100)?;
+    let codec = rest.get(2).copied().unwrap_or("none");
+    let Some(running) = Running::list().into_iter().next_back() else {
+        return Err("no Kafka is running; `cargo xtask kafka start` starts one".to_owned());
+    };
+    let work = || -> ottla_kafka::Result<()> {
+        let cluster = KafkaCluster::running(&running.version, &running.bootstrap)?;
+        let mut tool = cluster.tool()?;
+        if tool.offsets(topic).is_err() {
+            tool.create_topic(topic, partitions)?;
+        }
+        let spec = RecordSpec::new(number(count).unwrap_or(0))
+            .partitions(partitions)
+            .value_size(bytes, bytes)
+            .codec(codec)
+            .batching(128 << 10, 20);
+        for p in tool.produce(topic, &spec)? {
+            println!("{topic}-{}: {} records, offsets {} to {}", p.partition, p.count, p.first, p.last);
+        }
+        Ok(())
+    };
+    number(count)?;
+    work().map_err(|e| e.to_string())
 }

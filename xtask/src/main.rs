@@ -20,6 +20,7 @@ usage: cargo xtask <command>
   gen --import FOLDER                       Kafka's JSON message definitions to ours
   kafka start [--version V] [--brokers N]   a real Kafka on loopback that stays until stopped
   kafka stop [--version V] | status
+  kafka produce TOPIC COUNT [PARTITIONS [BYTES [CODEC]]]
 ";
 
 fn main() -> ExitCode {
