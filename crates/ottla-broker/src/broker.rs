@@ -8,8 +8,7 @@ use tokio::io::DuplexStream;
 use crate::api::Api;
 use crate::builder::Builder;
 use crate::core::ConnectionId;
-use crate::core::admin::GroupInfo;
-use crate::core::group::{Commit, Committed};
+use crate::core::group::{Commit, Committed, GroupInfo};
 use crate::core::records::TestRecord;
 use crate::error::{BrokerError, Result};
 use crate::error_code::ErrorCode;
@@ -162,7 +161,7 @@ impl Broker {
     /// # Errors
     /// There is no such partition.
     pub fn log_end_offset(&self, topic: &str, partition: i32) -> Result<i64> {
-        self.shared.act(|cluster, _| cluster.log_end_offset(topic, partition))
+        self.shared.look(|cluster| cluster.log_end_offset(topic, partition))
     }
 
     /// The first offset that is still there.
@@ -170,7 +169,7 @@ impl Broker {
     /// # Errors
     /// There is no such partition.
     pub fn log_start_offset(&self, topic: &str, partition: i32) -> Result<i64> {
-        self.shared.act(|cluster, _| cluster.log_start_offset(topic, partition))
+        self.shared.look(|cluster| cluster.log_start_offset(topic, partition))
     }
 
     /// Deletes every record below `offset`, as retention does.
@@ -205,7 +204,7 @@ impl Broker {
     /// # Errors
     /// There is no such partition.
     pub fn leader(&self, topic: &str, partition: i32) -> Result<(Option<i32>, i32)> {
-        self.shared.act(|cluster, _| cluster.leader(topic, partition))
+        self.shared.look(|cluster| cluster.leader(topic, partition))
     }
 
     /// Makes a node the leader of a partition, under the next leader epoch.

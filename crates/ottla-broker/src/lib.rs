@@ -1,4 +1,4 @@
-#![doc = "An Apache Kafka broker inside your test process, with a fault script."]
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 mod api;
@@ -17,8 +17,7 @@ mod wire;
 pub use api::Api;
 pub use broker::{Broker, FaultHandle};
 pub use builder::Builder;
-pub use core::admin::{GroupInfo, GroupMember};
-pub use core::group::{Commit, Committed, GroupState};
+pub use core::group::{Commit, Committed, GroupInfo, GroupMember, GroupState};
 pub use core::records::{BatchBuilder, Codec, TestRecord};
 pub use error::{BrokerError, Result};
 pub use error_code::ErrorCode;

@@ -1,64 +1,30 @@
 //! What a test does to the cluster from outside: topics, records, leaders, nodes, faults, and looking in.
 
-use std::time::Duration;
-
-use bytes::Bytes;
-
-use super::group::{Commit, Committed, GroupState};
+use super::group::{Commit, Committed, GroupInfo};
 use super::records::{TestRecord, build};
+use super::topics::{MAX_PARTITIONS, is_valid_name};
 use super::{Cluster, ConnectionId, batch};
 use crate::error::{BrokerError, Result};
 use crate::fault::Fault;
 use crate::observe::Observed;
 use crate::time::Timestamp;
 
-/// A member of a group, as the coordinator sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct GroupMember {
-    /// The member id.
-    pub member_id: String,
-    /// The group instance id (KIP-345).
-    pub group_instance_id: Option<String>,
-    /// The client id.
-    pub client_id: String,
-    /// The protocols (assignors) it offers, in its order.
-    pub protocols: Vec<String>,
-    /// Its assignment as the leader wrote it; empty outside a stable group.
-    pub assignment: Bytes,
-    /// Whether it leads the group.
-    pub is_leader: bool,
-    /// Its session timeout.
-    pub session_timeout: Duration,
-}
-
-/// A group, as the coordinator sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct GroupInfo {
-    /// The state.
-    pub state: GroupState,
-    /// The generation; it grows with every finished rebalance.
-    pub generation: i32,
-    /// The chosen protocol (assignor).
-    pub protocol: Option<String>,
-    /// The node that coordinates it.
-    pub coordinator: i32,
-    /// The members, in the order of their ids.
-    pub members: Vec<GroupMember>,
-}
-
 impl Cluster {
     /// Creates a topic.
     ///
     /// # Errors
-    /// It exists, or the name is not legal.
+    /// It exists, or the name or the number of partitions is not legal.
     pub fn create_topic(&mut self, name: &str, partitions: i32) -> Result<()> {
-        if !super::topics::is_valid_name(name) {
+        if !is_valid_name(name) {
             return Err(BrokerError::Invalid(format!("'{name}' is not a legal topic name")));
         }
         if self.topics.get(name).is_some() {
             return Err(BrokerError::Invalid(format!("topic '{name}' exists already")));
+        }
+        if !(1..=MAX_PARTITIONS).contains(&partitions) {
+            return Err(BrokerError::Invalid(format!(
+                "a topic has from 1 to {MAX_PARTITIONS} partitions, not {partitions}"
+            )));
         }
         self.make_topic(name, Some(partitions), None);
         Ok(())
@@ -81,6 +47,11 @@ impl Cluster {
     /// There is no such topic, or it has as many already.
     pub fn create_partitions(&mut self, name: &str, count: i32) -> Result<()> {
         let present = self.topics.expect_topic(name)?.partitions.len();
+        if count > MAX_PARTITIONS {
+            return Err(BrokerError::Invalid(format!(
+                "a topic has at most {MAX_PARTITIONS} partitions, not {count}"
+            )));
+        }
         if usize::try_from(count).unwrap_or(0) <= present {
             return Err(BrokerError::Invalid(format!("topic '{name}' has {present} partitions already")));
         }
@@ -171,16 +142,16 @@ impl Cluster {
     ///
     /// # Errors
     /// There is no such partition.
-    pub fn log_end_offset(&mut self, topic: &str, partition: i32) -> Result<i64> {
-        Ok(self.topics.expect(topic, partition)?.log.end())
+    pub fn log_end_offset(&self, topic: &str, partition: i32) -> Result<i64> {
+        Ok(self.topics.expect_ref(topic, partition)?.log.end())
     }
 
     /// The first offset that is still there.
     ///
     /// # Errors
     /// There is no such partition.
-    pub fn log_start_offset(&mut self, topic: &str, partition: i32) -> Result<i64> {
-        Ok(self.topics.expect(topic, partition)?.log.start())
+    pub fn log_start_offset(&self, topic: &str, partition: i32) -> Result<i64> {
+        Ok(self.topics.expect_ref(topic, partition)?.log.start())
     }
 
     /// Deletes everything below `offset`, as retention or DeleteRecords does.
@@ -229,8 +200,8 @@ impl Cluster {
     ///
     /// # Errors
     /// There is no such partition.
-    pub fn leader(&mut self, topic: &str, partition: i32) -> Result<(Option<i32>, i32)> {
-        let target = self.topics.expect(topic, partition)?;
+    pub fn leader(&self, topic: &str, partition: i32) -> Result<(Option<i32>, i32)> {
+        let target = self.topics.expect_ref(topic, partition)?;
         Ok((target.leader, target.leader_epoch))
     }
 
@@ -380,26 +351,7 @@ impl Cluster {
     /// The state, generation and members of a group.
     pub fn group(&self, id: &str) -> Option<GroupInfo> {
         let group = self.groups.get(id)?;
-        let members = group
-            .members
-            .values()
-            .map(|member| GroupMember {
-                member_id: member.id.clone(),
-                group_instance_id: member.instance_id.clone(),
-                client_id: member.client_id.clone(),
-                protocols: member.protocols.iter().map(|(name, _)| name.clone()).collect(),
-                assignment: member.assignment.clone(),
-                is_leader: group.is_leader(&member.id),
-                session_timeout: member.session_timeout,
-            })
-            .collect();
-        Some(GroupInfo {
-            state: group.state,
-            generation: group.generation,
-            protocol: group.protocol_name.clone(),
-            coordinator: group.coordinator,
-            members,
-        })
+        Some(GroupInfo::of(group))
     }
 
     /// The topics' names.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::Cluster;
 use super::dispatch::Forced;
-use super::topics::is_valid_name;
+use super::topics::{MAX_PARTITIONS, is_valid_name};
 use crate::error_code::ErrorCode;
 use crate::time::Timestamp;
 
@@ -48,6 +48,11 @@ impl Cluster {
             let partitions = Some(topic.num_partitions).filter(|n| *n != -1);
             let replication = Some(topic.replication_factor).filter(|n| *n != -1);
             let manual = !topic.assignments.is_empty();
+            let asked = if manual {
+                Some(i32::try_from(topic.assignments.len()).unwrap_or(i32::MAX))
+            } else {
+                partitions
+            };
             let nodes = self.nodes.len();
             let error = if let Some(code) = forced.topic(&topic.name) {
                 Some((code, "injected"))
@@ -55,8 +60,8 @@ impl Cluster {
                 Some((ErrorCode::INVALID_TOPIC_EXCEPTION, "the topic name is not legal"))
             } else if self.topics.get(&topic.name).is_some() {
                 Some((ErrorCode::TOPIC_ALREADY_EXISTS, "the topic exists already"))
-            } else if !manual && partitions.is_some_and(|n| n < 1) {
-                Some((ErrorCode::INVALID_PARTITIONS, "the number of partitions must be positive"))
+            } else if asked.is_some_and(|n| !(1..=MAX_PARTITIONS).contains(&n)) {
+                Some((ErrorCode::INVALID_PARTITIONS, "the number of partitions must be from 1 to 20000"))
             } else if !manual && replication.is_some_and(|n| n < 1 || n as usize > nodes) {
                 Some((ErrorCode::INVALID_REPLICATION_FACTOR, "more replicas than brokers, or none"))
             } else {
@@ -68,14 +73,13 @@ impl Cluster {
                     result.error_message = Some(StrBytes::from_static_str(text));
                 }
                 None => {
-                    let partitions = if manual { Some(topic.assignments.len() as i32) } else { partitions };
                     let id = if request.validate_only {
                         Uuid::nil()
                     } else {
-                        self.make_topic(&topic.name, partitions, replication)
+                        self.make_topic(&topic.name, asked, replication)
                     };
                     if version >= 5 {
-                        result.num_partitions = partitions.unwrap_or(self.config.num_partitions);
+                        result.num_partitions = asked.unwrap_or(self.config.num_partitions);
                         result.replication_factor = replication
                             .unwrap_or(self.config.replication_factor)
                             .min(i16::try_from(nodes).unwrap_or(i16::MAX));
@@ -104,7 +108,10 @@ impl Cluster {
             let error = match (forced.topic(&topic.name), present) {
                 (Some(code), _) => Some(code),
                 (None, None) => Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
-                (None, Some(present)) => (topic.count <= present).then_some(ErrorCode::INVALID_PARTITIONS),
+                (None, Some(present)) => {
+                    let grows = (present + 1..=MAX_PARTITIONS).contains(&topic.count);
+                    (!grows).then_some(ErrorCode::INVALID_PARTITIONS)
+                }
             };
             match error {
                 Some(code) => result.error_code = code.0,

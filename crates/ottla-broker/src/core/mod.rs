@@ -1,6 +1,6 @@
 //! The sans-IO cluster: connections and requests in, answers out. No clock, no sockets, no hash order.
 
-pub(crate) mod admin;
+mod admin;
 mod admin_api;
 pub(crate) mod batch;
 mod config;

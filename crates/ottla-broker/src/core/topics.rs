@@ -6,6 +6,9 @@ use super::log::PartitionLog;
 use crate::error::{BrokerError, Result, nearest};
 use crate::rng::Rng;
 
+/// The most partitions of one topic: a request for billions must not take the process with it.
+pub(crate) const MAX_PARTITIONS: i32 = 20_000;
+
 /// A topic id as it stands on the wire.
 pub(crate) type TopicId = [u8; 16];
 
@@ -110,6 +113,13 @@ impl Topics {
     pub(crate) fn expect(&mut self, topic: &str, partition: i32) -> Result<&mut Partition> {
         self.expect_topic(topic)?;
         self.partition_mut(topic, partition)
+            .ok_or_else(|| BrokerError::Unknown(format!("topic '{topic}' has no partition {partition}")))
+    }
+
+    /// As [`expect`](Self::expect), to look at.
+    pub(crate) fn expect_ref(&self, topic: &str, partition: i32) -> Result<&Partition> {
+        self.expect_topic(topic)?;
+        self.partition(topic, partition)
             .ok_or_else(|| BrokerError::Unknown(format!("topic '{topic}' has no partition {partition}")))
     }
 

@@ -9,6 +9,7 @@
 //! | Stable | a new member, the leader rejoins, a member with other protocols, a leave, an expiry | PreparingRebalance |
 //! | Empty | DeleteGroups | Dead |
 
+mod info;
 mod join;
 mod member;
 mod offsets;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use info::{GroupInfo, GroupMember};
 pub(crate) use join::JoinRequest;
 pub(crate) use member::Member;
 pub(crate) use offsets::Offsets;
