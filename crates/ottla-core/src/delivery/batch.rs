@@ -45,7 +45,8 @@ pub(super) struct Part {
     pub(super) batch: wire::Batch,
     pub(super) cursor: RecordCursor,
     pub(super) count: usize,
-    pub(super) _pin: Option<Pin>,
+    #[expect(dead_code, reason = "held for what its drop does")]
+    pub(super) pin: Option<Pin>,
 }
 
 impl Part {
@@ -204,7 +205,7 @@ impl Batch {
                 batch: part.batch.detached(),
                 cursor: part.cursor,
                 count: part.count,
-                _pin: None,
+                pin: None,
             })
             .collect();
         let parts = match parts.pop() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ottla_wire::records::{self as wire, BatchDecoder, Compression, DecodeOptions, RawBatch, RecordCursor};
 
+use super::batch::{Part, Parts};
 use super::ledger::{FrameCharge, Queued};
 use super::queue::{RawSegment, Rest, Segment};
 use super::token::Ownership;
@@ -31,6 +32,8 @@ pub(super) struct Checkout {
     pub(super) number: u64,
     /// Most records.
     pub(super) limit: usize,
+    /// Bytes taken out of the queue.
+    pub(super) bytes: usize,
     /// What is not decoded yet, then what is to be put back.
     pub(super) segments: VecDeque<Segment>,
     /// What may be handed out.
@@ -39,6 +42,7 @@ pub(super) struct Checkout {
     taken_bytes: usize,
     /// Before the first record that may be handed out.
     pub(super) lead: i64,
+    pub(super) lead_epoch: Option<LeaderEpoch>,
     /// Behind what was decoded.
     pub(super) position: i64,
     pub(super) position_epoch: Option<LeaderEpoch>,
@@ -54,8 +58,8 @@ impl Checkout {
         ownership: Arc<Ownership>,
         number: u64,
         limit: usize,
-        position: i64,
-        position_epoch: Option<LeaderEpoch>,
+        bytes: usize,
+        (position, position_epoch): (i64, Option<LeaderEpoch>),
         scratch: Scratch,
     ) -> Self {
         Self {
@@ -63,11 +67,13 @@ impl Checkout {
             ownership,
             number,
             limit,
+            bytes,
             segments: scratch.segments,
             ready: scratch.ready,
             taken: 0,
             taken_bytes: 0,
             lead: position,
+            lead_epoch: position_epoch,
             position,
             position_epoch,
             verified: false,
@@ -149,7 +155,7 @@ impl Checkout {
         self.position_epoch = LeaderEpoch::from_wire(epoch);
         match self.ready.last_mut() {
             Some(last) => last.end = self.position,
-            None => self.lead = self.position,
+            None => (self.lead, self.lead_epoch) = (self.position, self.position_epoch),
         }
     }
 
@@ -271,6 +277,23 @@ impl Checkout {
         self.taken = self.taken.saturating_add(rest.count);
         self.taken_bytes = self.taken_bytes.saturating_add(rest.queued.bytes());
         self.ready.push(rest);
+    }
+
+    /// What may be handed out, as the parts of a batch, and the offset of its last record. From here on its
+    /// memory is pinned, not in the ledger.
+    pub(super) fn parts(&mut self) -> Option<(Parts, i64)> {
+        let last = self.ready.last()?.last;
+        let part = |rest: Rest| Part {
+            pin: Some(rest.queued.pin()),
+            batch: rest.batch,
+            cursor: rest.cursor,
+            count: rest.count,
+        };
+        let parts = match self.ready.len() {
+            1 => Parts::One(part(self.ready.pop()?)),
+            _ => Parts::Many(self.ready.drain(..).map(part).collect()),
+        };
+        Some((parts, last))
     }
 
     /// What is not handed out goes back in front of the queue, in order.

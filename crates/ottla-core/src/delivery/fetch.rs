@@ -186,7 +186,13 @@ impl Delivery {
         let failure = match walk.stop {
             Stop::End | Stop::Cut if walk.bytes > 0 => None,
             Stop::End | Stop::Cut => return Pushed::Incomplete,
-            Stop::Error(error) => Some(errors::unreadable(tp, error, walk.next.saturating_add(1))),
+            Stop::Error(error) => {
+                // Where the header can be read it says how far the batch reaches; else it is one offset at least.
+                let behind = error.last_offset().map(|last| last.saturating_add(1));
+                let least = walk.next.saturating_add(1);
+                let resume = behind.filter(|behind| (least..=end).contains(behind)).unwrap_or(least);
+                Some(errors::unreadable(tp, error, resume))
+            }
             // What came before it is taken in; the next fetch begins with it.
             Stop::Suspect(_) if walk.bytes > 0 => None,
             Stop::Suspect(header) => {

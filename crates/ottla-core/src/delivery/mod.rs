@@ -28,6 +28,7 @@ mod errors;
 mod events;
 mod fetch;
 mod handed;
+mod handout;
 mod ledger;
 mod marks;
 mod ownership;

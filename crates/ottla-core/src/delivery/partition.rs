@@ -205,6 +205,12 @@ impl Partition {
         (self.fetch_offset, self.fetch_epoch) = (self.position, self.position_epoch);
     }
 
+    /// The queue has so many bytes now. Gives whether it has shrunk so far that the driver should know.
+    pub(super) fn set_queued_bytes(&mut self, bytes: usize) -> bool {
+        let before = std::mem::replace(&mut self.queued_bytes, bytes);
+        (bytes <= self.low_mark && before > self.low_mark) || (bytes == 0 && before > 0)
+    }
+
     /// Whether something can be handed out.
     pub(super) fn is_deliverable(&self, max_unmarked: usize) -> bool {
         !self.queue.is_empty()

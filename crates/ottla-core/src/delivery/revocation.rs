@@ -144,6 +144,7 @@ impl Delivery {
         }
         self.revocations.insert(id, open);
         // Before handles are counted: a handle that is dropped after that wakes the driver.
+        self.watching = true;
         self.signals.set_watch_handles(true);
         self.settle(Some(now));
         id
@@ -247,6 +248,13 @@ impl Delivery {
         }
     }
 
+    /// The reader was told the end: it meets no event any more.
+    pub(super) fn read_to_the_end(&mut self) {
+        for open in self.revocations.values_mut() {
+            open.finished = true;
+        }
+    }
+
     /// Whether the work in hand of a revocation is done.
     fn is_revocation_done(&mut self, id: RevocationId) -> bool {
         let (events_mode, gone) = (self.events_mode, self.reader_gone);
@@ -275,6 +283,7 @@ impl Delivery {
     /// Wakes the driver for revocations that became done.
     pub(super) fn check_revocations(&mut self) {
         if self.revocations.is_empty() {
+            self.watching = false;
             self.signals.set_watch_handles(false);
             return;
         }

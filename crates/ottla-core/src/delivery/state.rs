@@ -326,7 +326,7 @@ impl Delivery {
         if self.clock.update(run, now) {
             self.clock_started(now.is_none());
         }
-        if self.watching || !self.revocations.is_empty() {
+        if self.watching {
             self.check_revocations();
         }
     }

@@ -15,11 +15,10 @@ use std::task::Waker;
 
 use ottla_wire::records::BatchDecoder;
 
-use super::batch::{Batch, BatchInner, Part, Parts};
 use super::checkout::{Checkout, Scratch};
 use super::events::{Event, Filter, Taken};
 use super::partition::Phase;
-use super::queue::{Pending, Rest, Segment};
+use super::queue::{Pending, Segment};
 use super::{Delivery, Key, Shared};
 use crate::{Timestamp, TopicPartition};
 
@@ -102,6 +101,9 @@ impl Delivery {
             return Begun::Answer(Taken::Error(error));
         }
         if self.shutdown {
+            if self.events_mode {
+                self.read_to_the_end();
+            }
             self.settle(Some(now));
             return Begun::Answer(Taken::End);
         }
@@ -113,10 +115,9 @@ impl Delivery {
         }
         if filter.max_records > 0
             && let Some(key) = self.next_ready()
-            && let Some(checkout) = self.check_out(shared, key, filter.max_records)
+            && let Some(begun) = self.begin_data(shared, now, key, filter.max_records)
         {
-            self.settle(Some(now));
-            return Begun::Decode(checkout);
+            return begun;
         }
         if let Some(waker) = waker {
             self.reader_waker = Some(waker.clone());
@@ -163,9 +164,9 @@ impl Delivery {
         }
         if deliverable
             && filter.max_records > 0
-            && let Some(checkout) = self.check_out(shared, key, filter.max_records)
+            && let Some(begun) = self.begin_data(shared, now, key, filter.max_records)
         {
-            return Begun::Decode(checkout);
+            return begun;
         }
         if let Some(p) = self.partitions.get_mut(&key) {
             p.waker = waker.cloned().or_else(|| p.waker.take());
@@ -183,7 +184,7 @@ impl Delivery {
         if filter.max_records == 0 {
             return;
         }
-        for key in std::mem::take(&mut self.in_hand) {
+        for key in self.in_hand.drain(..) {
             if let Some(p) = self.partitions.get_mut(&key) {
                 p.handed.came_back();
             }
@@ -209,38 +210,48 @@ impl Delivery {
         None
     }
 
-    /// Takes segments out of a partition's queue to be decoded.
-    pub(super) fn check_out(
+    /// Hands out what needs no decoding, or takes out what does.
+    fn begin_data(
         &mut self,
         shared: &Arc<Shared>,
+        now: Timestamp,
         key: Key,
         max_records: usize,
-    ) -> Option<Checkout> {
-        let number = self.number();
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let p = self.partitions.get_mut(&key)?;
+    ) -> Option<Begun> {
+        let p = self.partitions.get(&key)?;
         let limit = max_records
             .min(self.config.max_batch_records)
             .min(p.unmarked_room(self.config.max_unmarked))
             .max(1);
-        let mut records = 0usize;
+        if let Some(batch) = self.take_at_hand(now, key, limit) {
+            return Some(Begun::Answer(Taken::Batch(batch)));
+        }
+        self.check_out(shared, key, limit).map(Begun::Decode)
+    }
+
+    /// Takes segments out of a partition's queue to be decoded.
+    pub(super) fn check_out(&mut self, shared: &Arc<Shared>, key: Key, limit: usize) -> Option<Checkout> {
+        let number = self.number();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let p = self.partitions.get_mut(&key)?;
+        let (mut records, mut bytes) = (0usize, 0usize);
         scratch.segments.clear();
         while records < limit {
             let Some(segment) = p.queue.pop_front() else { break };
             records = records.saturating_add(segment.records());
+            bytes += segment.bytes();
             scratch.segments.push_back(segment);
         }
         p.checkout = Some(number);
         let (position, epoch) = (p.position, p.position_epoch);
         let ownership = Arc::clone(&p.ownership);
-        Some(Checkout::new(Arc::clone(shared), ownership, number, limit, position, epoch, scratch))
+        Some(Checkout::new(Arc::clone(shared), ownership, number, limit, bytes, (position, epoch), scratch))
     }
 
     /// Ends a checkout. `None`: nothing came of it, look again.
     pub(super) fn finish_take(&mut self, now: Timestamp, checkout: &mut Checkout) -> Option<Taken> {
         checkout.finished = true;
         let key = checkout.ownership.key;
-        let auto = self.config.is_auto();
         let p = self.partitions.get_mut(&key).filter(|p| p.checkout == Some(checkout.number))?;
         p.checkout = None;
         if checkout.verified {
@@ -252,6 +263,7 @@ impl Delivery {
         if checkout.error.is_some() {
             // What follows cannot be returned without a gap.
             checkout.segments.clear();
+            checkout.bytes = p.queued_bytes;
             p.queue.clear();
             if p.phase == Phase::Active {
                 self.fetch_generation += 1;
@@ -260,7 +272,7 @@ impl Delivery {
         }
         if p.paused.is_some() {
             checkout.put_ready_back();
-            checkout.position = checkout.lead;
+            (checkout.position, checkout.position_epoch) = (checkout.lead, checkout.lead_epoch);
         }
         let error = checkout.error.take();
         let records: usize = checkout.ready.iter().map(|rest| rest.count).sum();
@@ -273,59 +285,33 @@ impl Delivery {
             }
             error => error,
         };
+        let mut put_back = 0;
         while let Some(segment) = checkout.segments.pop_back() {
+            put_back += segment.bytes();
             p.queue.push_front(segment);
         }
-        let before = p.queued_bytes;
-        p.queued_bytes = p.queue.iter().map(Segment::bytes).sum();
-        let drained = p.queued_bytes <= p.low_mark && before > p.low_mark || p.queue.is_empty() && before > 0;
+        let queued =
+            if p.queue.is_empty() { 0 } else { p.queued_bytes.saturating_sub(checkout.bytes) + put_back };
+        let drained = p.set_queued_bytes(queued);
         if checkout.position > p.position {
             (p.position, p.position_epoch) = (checkout.position, checkout.position_epoch);
         }
         self.uncommitted.insert(key);
-        let taken = if delivers {
-            let batch = hand_out(checkout, p.delivered_end, p.position);
-            p.delivered_end = batch.0.end;
-            if p.handed.push(now, &batch.0) {
-                p.sweep(auto);
-            }
-            if p.marks_used && !auto {
-                p.unmarked.push_back((batch.0.end, records));
-                p.unmarked_records = p.unmarked_records.saturating_add(records);
-            }
-            if p.claimed {
-                p.in_hand = true;
-            } else {
-                self.holding = true;
-                self.in_hand.push(key);
-            }
-            Some(Taken::Batch(batch))
+        let taken = if let Some(parts) = checkout.parts() {
+            let last = parts.1;
+            self.hand_out(now, key, parts.0, records, last).map(Taken::Batch)
         } else {
             error.map(|error| {
-                if p.claimed {
-                    p.in_hand = true;
-                } else {
-                    self.holding = true;
-                }
+                self.in_hand(key);
                 Taken::Error(error)
             })
         };
-        // Served: the others come first.
-        if self.ready.front() == Some(&key) {
-            self.ready.pop_front();
-            p.in_ready = false;
-        }
         self.scratch = Scratch {
             segments: std::mem::take(&mut checkout.segments),
             ready: std::mem::take(&mut checkout.ready),
         };
-        if drained {
-            self.signals.wake_driver();
-        }
-        self.make_ready(key);
         self.check_eof(key);
-        self.settle_partition(key, Some(now));
-        self.settle(Some(now));
+        self.served(now, key, drained);
         taken
     }
 
@@ -341,45 +327,4 @@ impl Delivery {
         self.signals.wake_driver();
         self.settle(None);
     }
-
-    /// Tells that a partition was read to its end, once until there is more.
-    pub(super) fn check_eof(&mut self, key: Key) {
-        if !self.config.partition_eof {
-            return;
-        }
-        let read_committed = self.config.read_committed();
-        let Some(p) = self.partitions.get_mut(&key) else { return };
-        let at_end = p.end_offset(read_committed).is_some_and(|end| p.position >= end);
-        if p.phase != Phase::Active
-            || p.revoking.is_some()
-            || !at_end
-            || !p.queue.is_empty()
-            || p.checkout.is_some()
-            || p.eof_told == Some(p.position)
-        {
-            return;
-        }
-        let offset = p.position;
-        p.eof_told = Some(offset);
-        let topic_partition = p.ownership.topic_partition.clone();
-        self.queue_event(Event::PartitionEof { topic_partition, offset });
-    }
-}
-
-/// Makes a batch of what was decoded. From here on its memory is pinned, not in the ledger.
-fn hand_out(checkout: &mut Checkout, start: i64, end: i64) -> Batch {
-    let count = checkout.ready.iter().map(|rest| rest.count).sum();
-    let last = checkout.ready.last().map_or(start, |rest| rest.last);
-    let part = |rest: Rest| Part {
-        _pin: Some(rest.queued.pin()),
-        batch: rest.batch,
-        cursor: rest.cursor,
-        count: rest.count,
-    };
-    let parts = if checkout.ready.len() > 1 {
-        Parts::Many(checkout.ready.drain(..).map(part).collect())
-    } else {
-        checkout.ready.pop().map_or(Parts::Many(Box::default()), |rest| Parts::One(part(rest)))
-    };
-    Batch(Arc::new(BatchInner { ownership: Arc::clone(&checkout.ownership), parts, start, end, last, count }))
 }

@@ -101,10 +101,11 @@ fn bytes_that_are_no_batch_stop_the_partition_after_the_data_before() {
 fn an_unknown_codec_is_unsupported() {
     let mut rig = Rig::new(auto());
     rig.own(0, 0);
-    let mut bytes = BytesMut::from(&data(0, 1)[..]);
+    let mut bytes = BytesMut::from(&data(0, 3)[..]);
     bytes[22] |= 7;
     rig.push(0, bytes.freeze());
-    assert_eq!(rig.error().kind(), ErrorKind::Unsupported);
+    let error = rig.error();
+    assert_eq!((error.kind(), error.resume_at()), (ErrorKind::Unsupported, Some(3)));
     assert!(Compression::from_id(7).is_none());
 }
 

@@ -384,3 +384,31 @@ fn what_was_decoded_while_the_partition_was_paused_is_returned_on_resume() {
     assert_eq!(rig.position(0), Some(8));
     assert_eq!(rig.buffered(), 0);
 }
+
+#[test]
+fn after_shutdown_the_next_read_ends_revocations_too() {
+    let mut rig = rig_with_events(auto());
+    rig.push(0, data(0, 3));
+    drop(take_event(&mut rig));
+    rig.revoke(0);
+    rig.lock().shutdown();
+    assert!(rig.poll_revocation().is_none(), "the reader is at work");
+    assert!(matches!(take_event(&mut rig), Taken::End));
+    assert_eq!(rig.poll_revocation().unwrap().commits[0].offset, 3);
+}
+
+#[test]
+fn without_a_revocation_dropped_handles_wake_nobody() {
+    let mut rig = Rig::new(auto());
+    rig.own(0, 0);
+    rig.own(1, 0);
+    rig.push(0, data(0, 3));
+    let batch = rig.batch();
+    let id = rig.revoke(1);
+    rig.poll_revocation();
+    rig.lock().end_revocation(rig.now, id);
+    let (waker, woken) = waker();
+    rig.shared.set_driver_waker(waker);
+    drop(batch);
+    assert_eq!(woken.count(), 0);
+}
