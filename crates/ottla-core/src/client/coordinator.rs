@@ -97,6 +97,7 @@ impl Client {
     fn wants_coordinator(&self) -> bool {
         self.config.group.is_some()
             && (self.coordinator.wanted
+                || self.coordinator.told
                 || !self.commits.is_empty()
                 || self.committed.as_ref().is_some_and(|c| !c.is_empty()))
     }

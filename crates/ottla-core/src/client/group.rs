@@ -7,12 +7,9 @@ use super::{Action, Client, Mode, Tag};
 use crate::connection::{Role, Target};
 use crate::delivery::CommitScope;
 use crate::group::classic::GroupState;
-use crate::group::{GroupAction, GroupRequest};
+use crate::group::{GroupAction, GroupRequest, GroupRequestKind};
 use crate::offsets::{Asker, CommitJob, CommitOrigin, JobResult};
 use crate::{Error, ErrorKind, Timestamp, TopicPartition};
-
-/// What JoinGroup may take longer than the rebalance timeout: the coordinator answers when that is over.
-const JOIN_MARGIN: Duration = Duration::from_secs(5);
 
 impl Client {
     pub(super) fn handle_group_action(&mut self, now: Timestamp, action: GroupAction) {
@@ -91,29 +88,21 @@ impl Client {
             return;
         };
         let target = Target::Broker(broker);
-        let (group_use, control_use) = ((target, Role::Group), (target, Role::Control));
         let timeout = self.config.request_timeout;
-        let rebalance = self.config.group.as_ref().map_or(timeout, |g| g.rebalance_timeout);
+        let timeout = self.group.as_ref().map_or(timeout, |g| g.request_timeout(kind, timeout));
         let tag = Tag::Group(kind);
         let network = &mut self.network;
+        let on_group = (target, Role::Group);
+        // Leaving has one try: better behind a parked request than not at all.
+        let control = kind == GroupRequestKind::Probe || network.is_ready(target, Role::Control);
+        let on_control = if control { (target, Role::Control) } else { on_group };
         match request {
-            GroupRequest::Join(r) => {
-                network.send(now, group_use, &r, i16::MAX, tag, timeout.max(rebalance + JOIN_MARGIN));
-            }
-            // Parked until the leader has computed: as long as a rebalance may take.
-            GroupRequest::Sync(r) => {
-                network.send(now, group_use, &r, i16::MAX, tag, timeout.max(rebalance + JOIN_MARGIN));
-            }
-            GroupRequest::Heartbeat(r) => {
-                network.send(now, group_use, &r, i16::MAX, tag, timeout);
-            }
-            GroupRequest::Probe(r) => {
-                network.send(now, control_use, &r, i16::MAX, tag, timeout);
-            }
-            GroupRequest::Leave(r) => {
-                network.send(now, control_use, &r, i16::MAX, tag, timeout);
-            }
-        }
+            GroupRequest::Join(r) => network.send(now, on_group, &r, i16::MAX, tag, timeout),
+            GroupRequest::Sync(r) => network.send(now, on_group, &r, i16::MAX, tag, timeout),
+            GroupRequest::Heartbeat(r) => network.send(now, on_group, &r, i16::MAX, tag, timeout),
+            GroupRequest::Probe(r) => network.send(now, on_control, &r, i16::MAX, tag, timeout),
+            GroupRequest::Leave(r) => network.send(now, on_control, &r, i16::MAX, tag, timeout),
+        };
     }
 
     /// What the reader did: revocations that are done, a poll interval that is over, a reader that is gone.

@@ -36,7 +36,11 @@ impl Client {
             NetEvent::Lost { target, role, error } => {
                 tracing::debug!(?target, ?role, %error, "connection lost");
                 if let Target::Broker(broker) = target {
-                    if self.coordinator.broker() == Some(broker) && role != Role::Fetch {
+                    // A control connection that broke while the group's stands says nothing about the coordinator,
+                    // and a JoinGroup may be parked there.
+                    let group_stands = self.network.is_ready(target, Role::Group);
+                    let lost = role == Role::Group || (role == Role::Control && !group_stands);
+                    if self.coordinator.broker() == Some(broker) && lost {
                         self.coordinator_lost(now);
                     }
                     // The broker may be gone, and somebody else may lead what it led.
