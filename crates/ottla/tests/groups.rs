@@ -418,3 +418,128 @@ async fn close_is_bounded_when_all_brokers_are_gone() {
     consumer.close_timeout(Duration::from_secs(3)).await.unwrap_err();
     assert!(begun.elapsed() <= Duration::from_millis(3_010), "{:?}", begun.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_stays_away_for_too_long_loses_its_partitions_and_may_come_back() {
+    let broker = broker(1).await;
+    produce(&broker, 1, 0..10);
+    let interval = Duration::from_secs(30);
+    let mut consumer =
+        member(&broker, 1).max_poll_interval(interval).max_batch_records(4).connect().await.unwrap();
+    let batch = loop {
+        if let Event::Batch(batch) = consumer.next_event().await.unwrap().unwrap() {
+            break batch;
+        }
+    };
+    let mark = broker.mark();
+    let begun = tokio::time::Instant::now();
+    answered(&broker, mark, Api::LeaveGroup).await;
+    assert!(begun.elapsed() >= interval && begun.elapsed() < interval * 2, "{:?}", begun.elapsed());
+    assert!(!batch.is_owned());
+    assert!(matches!(consumer.commit(&batch).await, Err(CommitError::NotOwned)));
+    // What was lost is said, and the records come again: nothing of them was done.
+    let (mut lost, mut errors) = (false, Vec::new());
+    loop {
+        match consumer.next_event().await {
+            Ok(Some(Event::Lost(partitions))) => lost = partitions == [tp(0)],
+            Ok(Some(Event::Batch(batch))) => break assert_eq!(batch.first_offset(), 0),
+            Ok(_) => {}
+            Err(error) => errors.push(error),
+        }
+    }
+    assert!(lost);
+    assert!(
+        matches!(&errors[..], [e] if !e.is_fatal() && e.to_string().contains("max_poll_interval")),
+        "{errors:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_poll_clock_stands_while_nothing_is_there() {
+    let broker = broker(1).await;
+    let interval = Duration::from_secs(30);
+    let mut consumer = member(&broker, 1).max_poll_interval(interval).connect().await.unwrap();
+    let _ = tokio::time::timeout(Duration::from_secs(5), consumer.next_batch()).await;
+    let mark = broker.mark();
+    // The reader is away, and nothing is there for it.
+    tokio::time::sleep(interval * 10).await;
+    assert_eq!(broker.count_since(mark, |request| request.api == Api::LeaveGroup), 0);
+    assert_eq!(consumer.assignment().unwrap(), [tp(0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_that_is_not_finished_in_time_loses_the_partitions() {
+    let broker = broker(2).await;
+    produce(&broker, 2, 0..10);
+    let mut first = member(&broker, 1)
+        .commit(Commit::Manual)
+        .revoke_timeout(Duration::from_secs(20))
+        .connect()
+        .await
+        .unwrap();
+    let mut batches = Vec::new();
+    while batches.len() < 2 {
+        batches.push(first.next_batch().await.unwrap().unwrap());
+    }
+    let second = member(&broker, 2).connect().await.unwrap();
+    let begun = tokio::time::Instant::now();
+    // Both are held and neither is committed: the deadline decides.
+    while second.assignment().unwrap().is_empty() {
+        let _ = tokio::time::timeout(Duration::from_millis(100), first.next_batch()).await;
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(20), "{:?}", begun.elapsed());
+    let lost: Vec<_> = batches.iter().filter(|batch| !batch.is_owned()).collect();
+    assert_eq!(lost.len(), 1);
+    assert!(matches!(first.commit(lost[0]).await, Err(CommitError::NotOwned)));
+    assert_eq!(committed(&broker, lost[0].partition()).unwrap_or(0), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fatal_error_repeats_and_close_returns() {
+    let broker = broker(1).await;
+    produce(&broker, 1, 0..10);
+    let mut first = member(&broker, 1).group_instance_id("static").connect().await.unwrap();
+    first.next_batch().await.unwrap();
+    // Another process takes the name over: this one is fenced (KIP-345).
+    let mut second = member(&broker, 2).group_instance_id("static").connect().await.unwrap();
+    second.next_batch().await.unwrap();
+    for _ in 0..3 {
+        let error = first.next_batch().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+        assert!(error.is_fatal());
+    }
+    let _ = first.close_timeout(Duration::from_secs(5)).await;
+    second.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn detached_data_frees_its_buffer_and_is_not_seen() {
+    let broker = broker(1).await;
+    broker.produce(TOPIC, 0, [vec![1u8; 100_000]]).unwrap();
+    let mut consumer = member(&broker, 1).connect().await.unwrap();
+    let batch = consumer.next_batch().await.unwrap().unwrap();
+    assert!(consumer.handle().pinned_bytes().unwrap() >= 100_000);
+    let batch = batch.detach();
+    assert_eq!(consumer.handle().pinned_bytes().unwrap(), 0);
+    let _ = tokio::time::timeout(INTERVAL * 3, consumer.next_batch()).await;
+    assert_eq!(committed(&broker, 0), Some(1));
+    assert_eq!(batch.iter().next().unwrap().value().map(<[u8]>::len), Some(100_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_latest_group_commits_the_position_it_chose() {
+    let broker = broker(1).await;
+    produce(&broker, 1, 0..10);
+    let builder = || member(&broker, 1).auto_offset_reset(ottla::OffsetReset::Latest);
+    let mut consumer = builder().connect().await.unwrap();
+    let Event::Assigned(_) = consumer.next_event().await.unwrap().unwrap() else { panic!("not assigned") };
+    let event = consumer.next_event().await.unwrap().unwrap();
+    assert!(matches!(event, Event::OffsetReset { offset: 10, .. }), "{event:?}");
+    settle().await;
+    assert_eq!(committed(&broker, 0), Some(10));
+    consumer.close().await.unwrap();
+    // What came meanwhile is read after the restart.
+    produce(&broker, 1, 10..20);
+    let mut consumer = builder().connect().await.unwrap();
+    assert_eq!(consumer.next_batch().await.unwrap().unwrap().first_offset(), 10);
+}

@@ -111,6 +111,14 @@ async fn no_task_is_left_after_drop() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn dropping_the_connect_future_stops_what_it_started() {
+    let connect = in_group(silent()).on_current_runtime().connect();
+    assert!(tokio::time::timeout(Duration::from_secs(1), connect).await.is_err());
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropping_the_close_future_equals_dropping_the_consumer() {
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let consumer = in_group(silent()).on_current_runtime().connect_lazy().unwrap();

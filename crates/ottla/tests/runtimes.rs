@@ -1,10 +1,14 @@
 //! Over TCP, on real time: the driver's own thread, both kinds of runtime, and none at all.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
 use ottla::{Consumer, Event, Offset, TopicPartition};
 use ottla_broker::{Api, Broker};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 async fn broker() -> Broker {
     let builder = Broker::builder().topic("orders", 1).on_own_thread();
@@ -97,6 +101,56 @@ async fn large_responses_come_whole_over_tcp() {
         assert_eq!(record.value().map(<[u8]>::len), Some(size));
     }
     consumer.close().await.unwrap();
+}
+
+/// A peer that sends without end: one frame as large as is allowed, then the next.
+struct Flood(usize);
+
+impl AsyncRead for Flood {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        const FRAME: u32 = 64 << 20;
+        while buf.remaining() > 0 {
+            let at = self.0 % (FRAME as usize + 4);
+            let length = FRAME.to_be_bytes();
+            let piece = length.get(at..).filter(|rest| !rest.is_empty());
+            let piece = piece.unwrap_or(&[7; 4096]);
+            let most = piece.len().min(buf.remaining()).min(FRAME as usize + 4 - at);
+            buf.put_slice(&piece[..most]);
+            self.0 += most;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Flood {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(buf.len()))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_sends_without_end_starves_nothing() {
+    let consumer = Consumer::builder("broker:9092")
+        .__connect_with(|_, _| async { Ok(Flood(0)) })
+        .connect_lazy()
+        .unwrap();
+    let handle = consumer.handle();
+    // Commands get their turn, and so does the end.
+    let call = tokio::time::timeout(Duration::from_millis(100), handle.partitions_of("orders")).await;
+    assert!(!matches!(call, Ok(Ok(_))), "{call:?}");
+    let closed =
+        tokio::time::timeout(Duration::from_secs(20), consumer.close_timeout(Duration::from_secs(5))).await;
+    assert!(closed.is_ok());
 }
 
 #[tokio::test]

@@ -30,6 +30,14 @@ pub use records::Records;
 ///
 /// No timeout argument anywhere: wrap a read into your runtime's timeout.
 ///
+/// ```compile_fail,E0499
+/// # async fn two(mut consumer: ottla::Consumer) {
+/// let one = consumer.next_batch();
+/// let other = consumer.next_batch(); // two readers do not compile
+/// one.await;
+/// # }
+/// ```
+///
 /// End it with [`close`](Self::close), which commits what is done and leaves the group. Dropping it never blocks;
 /// the driver then leaves the group in the background.
 ///

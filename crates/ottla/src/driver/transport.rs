@@ -38,15 +38,29 @@ impl Transport for Tcp {
     }
 }
 
-/// Tries all addresses of the name in turn, each with its share of what is left of the time.
 async fn connect_tcp(host: &str, port: u16, limit: Duration) -> io::Result<TcpStream> {
     let deadline = Instant::now() + limit;
     let addresses = resolve(host, port).await?;
+    first_that_connects(host, addresses, deadline, TcpStream::connect).await
+}
+
+/// Tries the addresses in turn, each with its share of what is left of the time, so that a dead one does not
+/// take it all.
+async fn first_that_connects<C, R, S>(
+    host: &str,
+    addresses: Vec<SocketAddr>,
+    deadline: Instant,
+    connect: C,
+) -> io::Result<S>
+where
+    C: Fn(SocketAddr) -> R,
+    R: Future<Output = io::Result<S>>,
+{
     let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
     let mut failed: Option<(io::ErrorKind, String)> = None;
     for (address, left) in addresses.into_iter().zip((1..=count).rev()) {
         let share = deadline.saturating_duration_since(Instant::now()) / left;
-        let error = match tokio::time::timeout(share, TcpStream::connect(address)).await {
+        let error = match tokio::time::timeout(share, connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => error,
             Err(_) => io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {share:?}")),
@@ -135,5 +149,32 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         // The name may have an IPv6 address, which refuses, before the one that answers.
         connect_tcp("localhost", port, Duration::from_secs(5)).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_address_of_a_name_has_its_share_of_the_time() {
+        let addresses: Vec<SocketAddr> =
+            ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"].map(|a| a.parse().unwrap()).to_vec();
+        let begun = Instant::now();
+        let connected =
+            first_that_connects("name", addresses.clone(), begun + Duration::from_secs(9), |a| async move {
+                match a.ip().to_string().as_str() {
+                    "10.0.0.1" => std::future::pending().await,
+                    "10.0.0.2" => Err(io::ErrorKind::ConnectionRefused.into()),
+                    _ => Ok(a),
+                }
+            })
+            .await
+            .unwrap();
+        assert_eq!(connected, addresses[2]);
+        assert_eq!(begun.elapsed(), Duration::from_secs(3));
+
+        let nobody = |_| async { std::future::pending::<io::Result<()>>().await };
+        let begun = Instant::now();
+        let error =
+            first_that_connects("name", addresses, begun + Duration::from_secs(9), nobody).await.unwrap_err();
+        assert_eq!(begun.elapsed(), Duration::from_secs(9));
+        let text = "10.0.0.1:1: no answer in 3s; 10.0.0.2:1: no answer in 3s; 10.0.0.3:1: no answer in 3s";
+        assert_eq!(error.to_string(), text);
     }
 }
