@@ -105,6 +105,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
     Ok(header)
 }
 
+/// Whether what looks like a batch is part of a transaction; its checksum is not looked at.
+pub(crate) fn is_transactional(bytes: &[u8]) -> bool {
+    at::<2>(bytes, 21).is_ok_and(|attributes| i16::from_be_bytes(attributes) & 16 != 0)
+}
+
 /// Whether a control batch is an abort marker. Control batches are never compressed.
 pub(crate) fn is_abort_marker(batch: &[u8]) -> bool {
     // record: length, attributes, timestamp delta, offset delta, key length, then version i16 and type i16.

@@ -103,7 +103,6 @@ impl Cluster {
         for key in keys {
             let found = match (forced, request.key_type) {
                 (Some(code), _) => Err(code),
-                (None, GROUP) if key.is_empty() => Err(ErrorCode::INVALID_GROUP_ID),
                 (None, GROUP | TRANSACTION) => {
                     self.coordinator_of(&key).ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)
                 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::session::{Wanted, next_epoch};
 use super::topics::Partition;
 use super::{Cluster, RequestId, Timer};
+use crate::api::Api;
 use crate::error_code::ErrorCode;
 use crate::time::Timestamp;
 
@@ -200,10 +201,10 @@ impl Cluster {
             } else {
                 ErrorCode::UNKNOWN_TOPIC_ID
             };
-            return failed(wanted.partition, code, None);
+            return unknown(wanted.partition, code);
         };
         let Some(partition) = self.topics.partition(name, wanted.partition) else {
-            return failed(wanted.partition, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None);
+            return unknown(wanted.partition, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         };
         let is_leader = partition.leader == Some(parked.node);
         let may_follow = parked.version >= 11 && self.has_racks() && partition.isr.contains(&parked.node);
@@ -232,7 +233,9 @@ impl Cluster {
         }
         let end =
             if parked.read_committed { partition.last_stable_offset() } else { partition.high_watermark() };
-        if parked.version < 10 && partition.log.holds_codec(wanted.offset, end, ZSTD) {
+        // Brokers before 4.0 keep zstd from clients that may not know it.
+        let guards_zstd = parked.version < 10 && !self.config.versions.supports(Api::Metadata, 13);
+        if guards_zstd && partition.log.holds_codec(wanted.offset, end, ZSTD) {
             return failed(wanted.partition, ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, None);
         }
         let max = usize::try_from(wanted.max_bytes).unwrap_or(0).min(left);
@@ -411,6 +414,13 @@ fn healthy(index: i32, partition: &Partition) -> PartitionData {
         .with_log_start_offset(partition.log.start())
         .with_aborted_transactions(None)
         .with_records(Some(Bytes::new()))
+}
+
+/// A partition that is not there. Kafka answers with an empty list of aborted transactions here, with null elsewhere.
+fn unknown(index: i32, code: ErrorCode) -> Read {
+    let mut read = failed(index, code, None);
+    read.data.aborted_transactions = Some(Vec::new());
+    read
 }
 
 /// An error; with the partition given it says who leads now, where that helps (KIP-951).

@@ -29,6 +29,8 @@ impl Cluster {
         let flight = self.in_flight.get(&id)?;
         let (node, version) = (flight.node, flight.version);
         let forced = flight.forced();
+        // Transactional records without a transactional id: nobody could be authorized for that.
+        let anonymous = request.transactional_id.is_none() && has_transactional_records(&request);
         let mut response = ProduceResponse::default();
         let mut changed = BTreeSet::new();
         let mut leaders = BTreeSet::new();
@@ -48,6 +50,7 @@ impl Cluster {
                     .with_log_start_offset(-1);
                 let outcome = match (&name, forced.get(name.as_deref().unwrap_or_default(), data.index)) {
                     (_, Some(code)) => Err(code),
+                    _ if anonymous => Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
                     _ if !matches!(request.acks, -1..=1) => Err(ErrorCode::INVALID_REQUIRED_ACKS),
                     (None, _) => Err(ErrorCode::UNKNOWN_TOPIC_ID),
                     (Some(name), _) => self.append(node, version, name, data.index, data.records),
@@ -159,4 +162,10 @@ impl Cluster {
         }
         response.into()
     }
+}
+
+fn has_transactional_records(request: &ProduceRequest) -> bool {
+    let mut records =
+        request.topic_data.iter().flat_map(|t| &t.partition_data).filter_map(|p| p.records.as_ref());
+    records.any(|bytes| batch::is_transactional(bytes))
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub(crate) mod member;
+pub(crate) mod talk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
