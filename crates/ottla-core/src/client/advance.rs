@@ -116,11 +116,13 @@ impl Client {
                 return;
             }
             let positions = delivery.fetchable();
-            let mut room = delivery.room();
+            // What is asked for and has not come is spoken for: the reader's side tells when there is more.
+            let wanted = MIN_GRANT + self.fetcher.reserved();
+            let mut room = delivery.room_for(wanted);
             if room < MIN_GRANT && !positions.is_empty() {
                 // Paused data must not starve what can be read; it is fetched again on resume.
                 delivery.evict_paused(MIN_GRANT - room);
-                room = delivery.room();
+                room = delivery.room_for(wanted);
             }
             (positions, generation, room)
         };
