@@ -418,3 +418,43 @@ fn a_reader_that_stays_away_loses_its_partitions_and_joins_again_when_it_comes_b
         seen.iter().any(|(_, s)| matches!(s, Seen::Error(e) if e.to_string().contains("max_poll_interval")))
     );
 }
+
+#[test]
+fn partitions_that_appear_after_the_subscription_begin_at_the_earliest_whatever_the_policy() {
+    let mut world = world(1, 1);
+    fill(&mut world, 1, 10);
+    let mut config = world.config();
+    config.auto_offset_reset = OffsetReset::Latest;
+    config.metadata_max_age = Duration::from_secs(5);
+    config.group = Some(GroupConfig::new("g"));
+    let id = world.join(config);
+    world.command(id, Command::Subscribe(vec!["t".to_owned()]));
+    world.run_until(MINUTE, |w| w.member(id).seen.iter().any(|(_, s)| matches!(s, Seen::Reset(_, 10))));
+    world.cluster.create_partitions("t", 2).expect("grown");
+    let now = world.broker_now();
+    world.cluster.produce(now, "t", 1, ["new"]).expect("produced");
+    world.run_until(MINUTE, |w| w.member(id).count() == 1);
+    assert_eq!(world.member(id).values[&TopicPartition::new("t", 1)], [(0, b"new".to_vec())]);
+}
+
+#[test]
+fn an_idle_latest_group_does_not_lose_what_came_while_it_was_away() {
+    let mut world = world(1, 1);
+    fill(&mut world, 1, 10);
+    let join = |world: &mut World| {
+        let mut config = world.config();
+        config.auto_offset_reset = OffsetReset::Latest;
+        config.group = Some(GroupConfig::new("g"));
+        let id = world.join(config);
+        world.command(id, Command::Subscribe(vec!["t".to_owned()]));
+        id
+    };
+    let first = join(&mut world);
+    // The position that the policy chose is committed at once.
+    world.run_until(MINUTE, |w| w.cluster.committed("g", "t", 0).is_some_and(|c| c.offset == 10));
+    close(&mut world, first);
+    let now = world.broker_now();
+    world.cluster.produce(now, "t", 0, ["meanwhile"]).expect("produced");
+    let second = join(&mut world);
+    world.run_until(MINUTE, |w| w.member(second).count() == 1);
+}

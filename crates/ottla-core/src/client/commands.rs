@@ -107,6 +107,7 @@ impl Client {
             return misuse(NO_GROUP);
         };
         self.mode = Mode::Subscribed;
+        self.first_seen.retain(|topic, _| self.subscription.contains(&**topic));
         self.subscription = topics.into_iter().collect();
         group.subscribe(now, self.subscription.clone());
         Outcome::Done

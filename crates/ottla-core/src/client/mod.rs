@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use ottla_wire::ErrorCode;
 
 pub use interface::{
     Action, Command, CommitItem, CommitResults, CommittedOffset, Offset, Outcome, TimerReason,
@@ -71,6 +72,10 @@ pub struct Client {
     /// Topics that the group's leader needs beyond its own.
     leader_topics: Vec<String>,
     subscription: BTreeSet<String>,
+    /// How many partitions each topic had when it was first looked at; 0 if it did not exist.
+    first_seen: BTreeMap<Arc<str>, usize>,
+    /// Topics whose refusal the user was told of.
+    refused: BTreeMap<Arc<str>, ErrorCode>,
     lookups: Lookups,
     committed: Option<CommittedLookups>,
     commits: CommitQueue,
@@ -119,6 +124,8 @@ impl Client {
             mode: Mode::Idle,
             leader_topics: Vec::new(),
             subscription: BTreeSet::new(),
+            first_seen: BTreeMap::new(),
+            refused: BTreeMap::new(),
             lookups: Lookups::new(config.isolation_level, backoff, rng.split()),
             committed,
             commits: CommitQueue::new(backoff, rng.split()),

@@ -48,6 +48,10 @@ impl Client {
     ) {
         let place = match self.config.auto_offset_reset {
             OffsetReset::Earliest => Place::Earliest,
+            // A partition that came after the subscription: what was written before we saw it would be lost.
+            OffsetReset::Latest if cause == ResetCause::NoCommittedOffset && self.is_new(&tp) => {
+                Place::Earliest
+            }
             OffsetReset::Latest => Place::Latest,
             OffsetReset::ByDuration(age) => {
                 let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
@@ -72,6 +76,13 @@ impl Client {
         };
         self.delivery.lock().resetting(&tp, epoch, cause);
         self.lookups.begin(now, Asker::Position(epoch), tp, place);
+    }
+
+    /// Whether the partition was added after this client first looked at its topic.
+    fn is_new(&self, tp: &TopicPartition) -> bool {
+        let first = self.first_seen.get(tp.topic());
+        self.mode == Mode::Subscribed
+            && first.is_some_and(|count| usize::try_from(tp.partition()).is_ok_and(|p| p >= *count))
     }
 
     /// The leader says that the offset does not exist.

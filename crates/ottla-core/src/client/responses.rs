@@ -1,8 +1,10 @@
 //! What happened on the network, handed to the part that it concerns.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use ottla_wire::View;
 use ottla_wire::messages::MetadataResponse;
+use ottla_wire::{ErrorCode, View};
 
 use super::{Client, Tag};
 use crate::connection::{NetEvent, Role, Target};
@@ -142,6 +144,7 @@ impl Client {
                 for topic in changes.recreated {
                     tracing::warn!(%topic, "the topic was deleted and created anew");
                 }
+                self.look_at_topics();
                 self.metadata_told(now);
             }
             Tag::FindCoordinator => self.coordinator_answered(now, version, answer.body())?,
@@ -197,6 +200,38 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// What metadata says of topics that the user should know of, or that decides where they begin.
+    fn look_at_topics(&mut self) {
+        for name in self.cluster.wanted().clone() {
+            let Some(topic) = self.cluster.topic(&name).filter(|t| t.is_settled()) else {
+                continue;
+            };
+            let count = topic.partition_count();
+            self.first_seen.entry(Arc::clone(&name)).or_insert(count);
+            let refusal = topic.error.filter(|code| {
+                matches!(code, ErrorCode::TopicAuthorizationFailed | ErrorCode::InvalidTopicException)
+            });
+            match refusal {
+                Some(code) if self.refused.get(&name) != Some(&code) => {
+                    let (kind, text) = if code == ErrorCode::TopicAuthorizationFailed {
+                        let text =
+                            format!("topic {name:?} may not be described: grant DESCRIBE and READ on it");
+                        (ErrorKind::Authorization, text)
+                    } else {
+                        (ErrorKind::ApiMisuse, format!("{name:?} is no valid name of a topic"))
+                    };
+                    let error = Error::new(kind, text).with_code(code).with_fatal(false);
+                    self.delivery.lock().report(error);
+                    self.refused.insert(name, code);
+                }
+                Some(_) => {}
+                None => {
+                    self.refused.remove(&name);
+                }
+            }
+        }
     }
 
     fn fetched(&mut self, now: Timestamp, broker: BrokerId, answer: &Answer) -> Result<(), Error> {
