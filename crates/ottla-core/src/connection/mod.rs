@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use ottla_wire::messages::ApiVersionsRequest;
 use ottla_wire::{ApiKey, Request, frame};
 
@@ -34,6 +34,9 @@ const FIRST_API_VERSIONS: i16 = 4;
 
 /// What is read at once while it is not known how long the next frame is.
 const READ_CHUNK: usize = 64 << 10;
+
+/// A frame up to this size is copied out of the read buffer, which would else stay alive with it uncounted.
+const SMALL_FRAME: usize = 8 << 10;
 
 /// What is reserved at once for a frame on the word of its length field alone.
 const TRUSTED_FRAME: usize = (1 << 20) + READ_CHUNK;
@@ -178,6 +181,11 @@ impl<T> Connection<T> {
             return Ok(None);
         }
         self.read_hint = READ_CHUNK;
+        if whole <= SMALL_FRAME {
+            let frame = buf.get(4..whole).map(Bytes::copy_from_slice);
+            buf.advance(whole);
+            return Ok(frame);
+        }
         let mut framed = buf.split_to(whole);
         Ok(Some(framed.split_off(4).freeze()))
     }

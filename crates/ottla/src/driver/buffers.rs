@@ -7,8 +7,10 @@ use std::collections::VecDeque;
 
 use bytes::BytesMut;
 
-/// From this size on a buffer is kept.
-const KEPT_FROM: usize = 64 << 10;
+/// From this size on a buffer is large, and kept.
+const KEPT_FROM: usize = 128 << 10;
+/// A small buffer is read into as long as it has this much room: whole frames fill it one after the other.
+const LEAST_ROOM: usize = 4 << 10;
 /// A larger one is not: it is an exception, and would be memory that nobody needs.
 const KEPT_TO: usize = 4 << 20;
 /// Most bytes of all buffers that are kept, in use or not.
@@ -30,18 +32,22 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    /// Makes room for `more` bytes behind what `buffer` holds.
+    /// Makes room for `more` bytes, or for some, behind what `buffer` holds.
+    ///
+    /// Little goes into a small buffer: a frame of a few bytes must not keep a megabyte alive that the core
+    /// does not know of.
     pub(super) fn reserve(&mut self, buffer: &mut ReadBuffer, more: usize) {
         let held = buffer.bytes.len();
-        if buffer.bytes.capacity() - held >= more {
-            return;
-        }
         let needed = held.saturating_add(more);
-        if needed < KEPT_FROM && buffer.allocated < KEPT_FROM {
-            buffer.bytes.reserve(more);
+        let small = needed < KEPT_FROM;
+        if small && held == 0 && buffer.allocated >= KEPT_FROM {
+            self.keep(std::mem::take(buffer));
+        }
+        if buffer.bytes.capacity() - held >= if small { more.min(LEAST_ROOM) } else { more } {
             return;
         }
-        if buffer.bytes.try_reclaim(more) {
+        if small && buffer.allocated < KEPT_FROM {
+            buffer.bytes.reserve(more);
             return;
         }
         let mut fresh = self.take(needed);
@@ -53,7 +59,7 @@ impl Buffers {
     fn take(&mut self, needed: usize) -> ReadBuffer {
         for at in 0..self.kept.len() {
             let Some(kept) = self.kept.get_mut(at) else { break };
-            let fits = kept.allocated >= needed && kept.allocated / 4 <= needed;
+            let fits = kept.allocated >= needed && kept.allocated / 2 <= needed;
             if fits
                 && kept.bytes.try_reclaim(needed)
                 && let Some(found) = self.kept.remove(at)
@@ -99,6 +105,32 @@ mod tests {
         let third = fill(&mut buffers, &mut buffer, 1 << 20);
         assert_eq!(third.as_ptr(), address);
         assert!(second.iter().all(|b| *b == 1));
+    }
+
+    #[test]
+    fn a_small_frame_does_not_keep_a_large_buffer() {
+        let (mut buffers, mut buffer) = (Buffers::default(), ReadBuffer::default());
+        drop(fill(&mut buffers, &mut buffer, 1 << 20));
+        let small = fill(&mut buffers, &mut buffer, 100);
+        assert!(buffer.allocated < KEPT_FROM);
+        // The large one is free for the next large frame, although the small frame is held.
+        let large = buffers.take(1 << 20);
+        assert!(buffers.kept.is_empty());
+        drop((small, large));
+    }
+
+    #[test]
+    fn small_frames_fill_one_buffer() {
+        let (mut buffers, mut buffer) = (Buffers::default(), ReadBuffer::default());
+        let mut frames = Vec::new();
+        buffers.reserve(&mut buffer, 64 << 10);
+        for _ in 0..50 {
+            buffers.reserve(&mut buffer, 64 << 10);
+            buffer.bytes.extend_from_slice(&[1; 1_000]);
+            frames.push(buffer.bytes.split_to(1_000).freeze());
+        }
+        let first = frames[0].as_ptr() as usize;
+        assert!(frames.iter().all(|frame| (first..first + (64 << 10)).contains(&(frame.as_ptr() as usize))));
     }
 
     #[test]
