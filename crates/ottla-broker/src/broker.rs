@@ -215,6 +215,28 @@ impl Broker {
         self.shared.act(|cluster, now| cluster.move_leader(now, topic, partition, node))
     }
 
+    /// Leaves a partition without a leader until one is moved there or a node comes or goes.
+    ///
+    /// # Errors
+    /// There is no such partition.
+    pub fn lose_leader(&self, topic: &str, partition: i32) -> Result<()> {
+        self.shared.act(|cluster, now| cluster.lose_leader(now, topic, partition))
+    }
+
+    /// Freezes what Metadata says of leaders and leader epochs, whatever happens to them (stale metadata), or lets
+    /// it be true again.
+    pub fn freeze_metadata(&self, freeze: bool) {
+        self.shared.act(|cluster, _| cluster.freeze_metadata(freeze));
+    }
+
+    /// Lets a node close every new connection at once, or take them again.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn turn_away(&self, node: i32, yes: bool) -> Result<()> {
+        self.shared.act(|cluster, _| cluster.turn_away(node, yes))
+    }
+
     /// The node that coordinates a group; none while all nodes are down.
     pub fn coordinator(&self, group: &str) -> Option<i32> {
         self.shared.look(|cluster| cluster.coordinator(group))

@@ -21,6 +21,9 @@ use crate::wire::frame::MAX_FRAME;
 /// A connection is not read while this much waits to be written to it.
 const MAX_BACKLOG: usize = 64 * 1024 * 1024;
 
+/// A connection is not read while this many of its requests wait.
+const MAX_QUEUED: usize = 256;
+
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
@@ -274,6 +277,7 @@ async fn read_all(
     mut stream: impl AsyncRead + Unpin,
     backlog: &Backlog,
 ) {
+    let mut changed = shared.subscribe();
     loop {
         while backlog.bytes.load(Ordering::Relaxed) > MAX_BACKLOG {
             backlog.drained.notified().await;
@@ -297,5 +301,11 @@ async fn read_all(
             }
         }
         shared.act(|cluster, now| cluster.handle_request(now, connection, frame.freeze()));
+        // A client that pipelines without end is held back, as by a socket that is not read.
+        while shared.look(|cluster| cluster.queued(connection)) >= MAX_QUEUED {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
     }
 }

@@ -176,6 +176,35 @@ fn a_partition_without_a_live_replica_has_no_leader() {
 }
 
 #[test]
+fn frozen_metadata_tells_of_leaders_that_are_no_more() {
+    let mut sim = Sim::with_topic(2, "t", 2);
+    let conn = sim.connect(1);
+    let leaders = |sim: &mut Sim| -> Vec<(i32, i32, i16)> {
+        let topic = sim.call(conn, 12, &ask(&["t"])).topics.remove(0);
+        topic.partitions.iter().map(|p| (p.leader_id.0, p.leader_epoch, p.error_code)).collect()
+    };
+    sim.cluster.freeze_metadata(true);
+    sim.cluster.move_leader(sim.now, "t", 0, 2).unwrap();
+    sim.cluster.lose_leader(sim.now, "t", 1).unwrap();
+    assert_eq!(leaders(&mut sim), [(1, 0, 0), (2, 0, 0)]);
+    sim.cluster.freeze_metadata(false);
+    assert_eq!(leaders(&mut sim), [(2, 1, 0), (-1, 1, ErrorCode::LEADER_NOT_AVAILABLE.0)]);
+}
+
+#[test]
+fn a_node_that_turns_clients_away_is_in_the_metadata_all_the_same() {
+    let mut sim = Sim::nodes(2);
+    sim.cluster.turn_away(2, true).unwrap();
+    let refused = sim.connect(2);
+    assert!(sim.closed.contains(&refused));
+    let conn = sim.connect(1);
+    assert_eq!(sim.call(conn, 12, &ask(&[])).brokers.len(), 2);
+    sim.cluster.turn_away(2, false).unwrap();
+    let taken = sim.connect(2);
+    sim.call(taken, 12, &ask(&[]));
+}
+
+#[test]
 fn describe_cluster_lists_the_nodes_that_are_up() {
     let mut sim = Sim::nodes(3);
     sim.cluster.stop_node(sim.now, 3).unwrap();

@@ -148,6 +148,22 @@ async fn hostile_frames_close_the_connection_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_pipelines_without_end_is_held_back() {
+    let broker = Broker::builder().topic("t", 1).in_memory().start().await.unwrap();
+    let mut client = Client::new(broker.connect_in_memory("", 19_001).unwrap());
+    // A long poll, and behind it more bytes than the pipe holds unless the broker reads on and on.
+    client.send(12, &fetch("t", &[(0, 0)]).with_max_wait_ms(60_000)).await.unwrap();
+    let flood = async {
+        for _ in 0..50_000 {
+            client.send(0, &ApiVersionsRequest::default()).await.unwrap();
+        }
+    };
+    let stuck = tokio::time::timeout(Duration::from_secs(30), flood).await;
+    assert!(stuck.is_err(), "the broker took everything");
+    assert_eq!(broker.requests().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn answers_written_in_single_bytes_are_whole() {
     let broker = Broker::builder().topic("t", 1).in_memory().write_chunk(1).start().await.unwrap();
     broker.produce("t", 0, ["a"]).unwrap();

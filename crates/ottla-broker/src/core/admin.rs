@@ -217,6 +217,43 @@ impl Cluster {
         Ok(())
     }
 
+    /// Leaves a partition without a leader until one is moved there or a node comes or goes.
+    ///
+    /// # Errors
+    /// There is no such partition.
+    pub fn lose_leader(&mut self, now: Timestamp, topic: &str, partition: i32) -> Result<()> {
+        self.topics.lose_leader(topic, partition)?;
+        self.wake_fetches(now, Some(topic));
+        self.pump(now);
+        Ok(())
+    }
+
+    /// Freezes what Metadata says of leaders and leader epochs, whatever happens to them, or lets it be true again.
+    pub fn freeze_metadata(&mut self, freeze: bool) {
+        self.frozen_leaders = freeze.then(|| {
+            self.topics
+                .iter()
+                .flat_map(|topic| {
+                    topic.partitions.iter().enumerate().map(|(index, partition)| {
+                        ((topic.name.clone(), index as i32), (partition.leader, partition.leader_epoch))
+                    })
+                })
+                .collect()
+        });
+    }
+
+    /// Lets a node close every new connection at once, or take them again.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn turn_away(&mut self, node: i32, yes: bool) -> Result<()> {
+        self.expect_node(node)?;
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.turns_away = yes;
+        }
+        Ok(())
+    }
+
     /// The node that coordinates a group; none while all are down.
     pub fn coordinator(&self, group: &str) -> Option<i32> {
         self.coordinator_of(group)

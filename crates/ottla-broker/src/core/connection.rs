@@ -42,9 +42,10 @@ pub(super) struct InFlight {
 }
 
 impl Cluster {
-    /// A client connected to a node. A node that is down closes the connection at once.
+    /// A client connected to a node. A node that is down or turns clients away closes the connection at
+    /// once.
     pub fn handle_connected(&mut self, _now: Timestamp, node: i32, connection: ConnectionId) {
-        if !self.nodes.get(&node).is_some_and(|node| node.up) {
+        if !self.nodes.get(&node).is_some_and(|node| node.up && !node.turns_away) {
             self.closes.push_back(connection);
             return;
         }
@@ -94,6 +95,11 @@ impl Cluster {
         conn.queue.push_back(frame);
         self.ready.push_back(connection);
         self.pump(now);
+    }
+
+    /// How many whole requests of a connection wait behind the one in work.
+    pub fn queued(&self, connection: ConnectionId) -> usize {
+        self.connections.get(&connection).map_or(0, |conn| conn.queue.len())
     }
 
     /// A connection is gone. Requests of it that are in work lose their way back but not their effect.

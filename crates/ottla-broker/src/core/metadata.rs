@@ -108,7 +108,7 @@ impl Cluster {
             .iter()
             .enumerate()
             .map(|(index, partition)| {
-                let mut described = self.describe_partition(index as i32, partition, version);
+                let mut described = self.describe_partition(&topic.name, index as i32, partition, version);
                 if let Some(code) = forced.get(&topic.name, index as i32) {
                     described.error_code = code.0;
                 }
@@ -120,25 +120,29 @@ impl Cluster {
 
     fn describe_partition(
         &self,
+        topic: &str,
         index: i32,
         partition: &Partition,
         version: i16,
     ) -> MetadataResponsePartition {
         let ids = |list: &[i32]| list.iter().copied().map(BrokerId).collect::<Vec<_>>();
         let up = self.up_nodes();
+        let frozen =
+            self.frozen_leaders.as_ref().and_then(|all| all.get(&(topic.to_owned(), index)).copied());
+        let (leader, leader_epoch) = frozen.unwrap_or((partition.leader, partition.leader_epoch));
         let mut described = MetadataResponsePartition::default()
             .with_partition_index(index)
-            .with_leader_id(BrokerId(partition.leader.unwrap_or(-1)))
+            .with_leader_id(BrokerId(leader.unwrap_or(-1)))
             .with_replica_nodes(ids(&partition.replicas))
             .with_isr_nodes(ids(&partition.isr));
         if version >= 7 {
-            described.leader_epoch = partition.leader_epoch;
+            described.leader_epoch = leader_epoch;
         }
         if version >= 5 {
             let offline: Vec<i32> = partition.replicas.iter().copied().filter(|r| !up.contains(r)).collect();
             described.offline_replicas = ids(&offline);
         }
-        if partition.leader.is_none() {
+        if leader.is_none() {
             described.error_code = ErrorCode::LEADER_NOT_AVAILABLE.0;
         }
         described

@@ -43,6 +43,9 @@ pub struct ConnectionId(pub u64);
 /// A request: its place in the observation log.
 pub(crate) type RequestId = u64;
 
+/// Leader (if any) and leader epoch by topic and partition.
+type Leaders = BTreeMap<(String, i32), (Option<i32>, i32)>;
+
 /// What the cluster waits for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
@@ -64,6 +67,8 @@ struct Node {
     port: u16,
     rack: Option<String>,
     up: bool,
+    /// Takes connections and closes them at once.
+    turns_away: bool,
     sessions: SessionCache,
 }
 
@@ -99,6 +104,8 @@ pub struct Cluster {
     next_request: RequestId,
     next_producer_id: i64,
     commits: Vec<group::Commit>,
+    /// What Metadata says of leaders while it is frozen: leader and leader epoch.
+    frozen_leaders: Option<Leaders>,
 }
 
 impl Cluster {
@@ -112,7 +119,7 @@ impl Cluster {
             .map(|n| {
                 let sessions = SessionCache::new(config.fetch_session_slots);
                 let (host, rack) = (n.host.clone(), n.rack.clone());
-                (n.id, Node { host, port: n.port, rack, up: true, sessions })
+                (n.id, Node { host, port: n.port, rack, up: true, turns_away: false, sessions })
             })
             .collect();
         Self {
@@ -136,6 +143,7 @@ impl Cluster {
             next_request: 0,
             next_producer_id: 1000,
             commits: Vec::new(),
+            frozen_leaders: None,
         }
     }
 

@@ -145,6 +145,12 @@ impl Topics {
         }
     }
 
+    /// Takes a partition's leader away until it is given one.
+    pub(crate) fn lose_leader(&mut self, topic: &str, partition: i32) -> Result<()> {
+        self.expect(topic, partition)?.elect(None);
+        Ok(())
+    }
+
     pub(crate) fn move_leader(&mut self, topic: &str, partition: i32, node: i32) -> Result<()> {
         let partition = self.expect(topic, partition)?;
         if !partition.replicas.contains(&node) {
