@@ -113,3 +113,47 @@ fn finish(mut frame: BytesMut) -> Result<Bytes, String> {
     frame[..4].copy_from_slice(&length.to_be_bytes());
     Ok(frame.freeze())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    /// The text between `start` and the next `end`.
+    fn between<'a>(line: &'a str, start: &str, end: char) -> Option<&'a str> {
+        line.split_once(start)?.1.split(end).next()
+    }
+
+    fn unhex(text: &str) -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+    }
+
+    /// Bodies that Kafka's own classes wrote: nothing that is legal may be refused.
+    #[test]
+    fn every_golden_request_passes_the_guard_and_decodes() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/messages");
+        let mut checked = 0;
+        for &api in Api::ALL {
+            let file = std::fs::File::open(format!("{folder}/{api}.jsonl.gz")).unwrap();
+            let mut lines = String::new();
+            flate2::read::GzDecoder::new(file).read_to_string(&mut lines).unwrap();
+            for line in lines.lines().filter(|line| line.contains("\"type\":\"request\"")) {
+                let version: i16 = between(line, "\"version\":", ',').unwrap().parse().unwrap();
+                if !api.implemented().contains(&version) {
+                    continue;
+                }
+                let mut body = unhex(between(line, "\"hex\":\"", '"').unwrap());
+                if api.is_flexible(version) {
+                    body.insert(0, 0);
+                }
+                let id = between(line, "\"id\":\"", '"').unwrap();
+                if let Err(why) = read_body(api, version, body.into()) {
+                    panic!("{id}: {why}");
+                }
+                checked += 1;
+            }
+        }
+        assert!(checked > 1000, "only {checked} requests were checked");
+    }
+}
