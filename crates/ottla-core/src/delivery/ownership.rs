@@ -278,7 +278,7 @@ impl Delivery {
         self.settle_partition(key, Some(now));
         if let Some(p) = self.partitions.get_mut(&key) {
             p.claimed = false;
-            p.waker = None;
+            self.stale.extend(p.waker.take());
             if let Some(since) = p.clock.running() {
                 self.clocks.remove(&(since, key));
             }

@@ -32,7 +32,7 @@ impl Shared {
     /// Locks the state. What has to be woken is woken when the guard is dropped, after the lock.
     pub fn lock(&self) -> Guard<'_> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        Guard { state, after: Wakes(Vec::new()) }
+        Guard { state, after: Wakes::default() }
     }
 
     /// Counts an allocation that records are read into; dropping the charge gives the bytes back.
@@ -65,7 +65,12 @@ pub struct Guard<'a> {
     after: Wakes,
 }
 
-struct Wakes(Vec<Waker>);
+#[derive(Default)]
+struct Wakes {
+    wake: Vec<Waker>,
+    /// Only dropped, which may free the task that held a reader.
+    stale: Vec<Waker>,
+}
 
 impl Deref for Guard<'_> {
     type Target = Delivery;
@@ -83,15 +88,17 @@ impl DerefMut for Guard<'_> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        self.after.0 = std::mem::take(&mut self.state.wakes);
+        self.after.wake = std::mem::take(&mut self.state.wakes);
+        self.after.stale = std::mem::take(&mut self.state.stale);
     }
 }
 
 impl Drop for Wakes {
     fn drop(&mut self) {
-        for waker in self.0.drain(..) {
+        for waker in self.wake.drain(..) {
             waker.wake();
         }
+        self.stale.clear();
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Delivery {
     pub(super) reader_waker: Option<Waker>,
     /// To be called after the lock.
     pub(super) wakes: Vec<Waker>,
+    /// To be dropped after the lock: that may run foreign code.
+    pub(super) stale: Vec<Waker>,
     /// Whether the reader asks for events.
     pub(super) events_mode: bool,
     /// The reader was given something and has not come back.
@@ -104,6 +106,7 @@ impl Delivery {
             ends: BTreeMap::new(),
             reader_waker: None,
             wakes: Vec::new(),
+            stale: Vec::new(),
             events_mode: false,
             holding: false,
             in_hand: Vec::new(),
@@ -240,6 +243,13 @@ impl Delivery {
 
     pub(super) fn saw(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
+    }
+
+    /// Whom to wake when something is there.
+    pub(super) fn set_reader_waker(&mut self, waker: &Waker) {
+        if !self.reader_waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            self.stale.extend(self.reader_waker.replace(waker.clone()));
+        }
     }
 
     pub(super) fn wake_reader(&mut self) {

@@ -120,7 +120,7 @@ impl Delivery {
             return begun;
         }
         if let Some(waker) = waker {
-            self.reader_waker = Some(waker.clone());
+            self.set_reader_waker(waker);
         }
         // Without an answer it stands, unless data is there that was not asked for.
         self.settle(Some(now));
@@ -168,8 +168,8 @@ impl Delivery {
         {
             return begun;
         }
-        if let Some(p) = self.partitions.get_mut(&key) {
-            p.waker = waker.cloned().or_else(|| p.waker.take());
+        if let (Some(p), Some(waker)) = (self.partitions.get_mut(&key), waker) {
+            self.stale.extend(p.waker.replace(waker.clone()));
         }
         self.settle_partition(key, Some(now));
         self.settle(Some(now));

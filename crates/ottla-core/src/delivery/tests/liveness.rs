@@ -193,6 +193,28 @@ fn a_waker_may_read_at_once() {
     assert_eq!(reads.1.load(Ordering::SeqCst), 3);
 }
 
+#[test]
+fn a_waker_may_free_the_task_that_held_the_reader() {
+    // Wakers are dropped after the lock too: the task's consumer says good-bye when it is dropped.
+    struct Task(Arc<Shared>);
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Task {
+        fn drop(&mut self) {
+            self.0.lock().reader_gone();
+        }
+    }
+    let mut rig = Rig::new(auto());
+    rig.own(0, 0);
+    let task = Waker::from(Arc::new(Task(Arc::clone(&rig.shared))));
+    assert!(matches!(rig.take_with(Filter::BATCHES, Some(&task)), Taken::Pending));
+    drop(task);
+    let (other, _) = waker();
+    assert!(matches!(rig.take_with(Filter::BATCHES, Some(&other)), Taken::Pending));
+    assert!(rig.lock().is_reader_gone());
+}
+
 /// Lets a thread wait for its waker.
 #[derive(Default)]
 struct Signal(Mutex<bool>, Condvar);

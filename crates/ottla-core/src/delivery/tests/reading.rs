@@ -270,7 +270,13 @@ fn after_a_seek_nothing_of_the_old_position_is_returned() {
     assert_eq!(rig.lock().push(rig.now, late), Pushed::Stale, "the answer to a fetch of before");
     rig.pending();
     let start = Start { offset: 77, leader_epoch: None, cause: StartCause::Committed { metadata: None } };
-    assert!(!rig.lock().start(rig.now, &tp(0), old, start), "a late offset load does not override the seek");
+    assert!(
+        !rig.lock().start(rig.now, &tp(0), old, start.clone()),
+        "a late offset load does not override the seek"
+    );
+    let new = rig.lock().begin_seek(rig.now, &tp(0)).unwrap();
+    assert!(!rig.lock().start(rig.now, &tp(0), old, start), "nor while the seek looks for its offset");
+    rig.start(0, new, 0, StartCause::Explicit);
     assert_eq!(rig.position(0), Some(0));
 }
 

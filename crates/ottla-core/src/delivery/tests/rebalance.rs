@@ -375,12 +375,20 @@ fn what_was_decoded_while_the_partition_was_paused_is_returned_on_resume() {
     assert!(rig.lock().finish_take(rig.now, &mut checkout).is_none());
     drop(checkout);
     rig.pending();
+    assert_eq!(rig.position(0), Some(1), "nothing was returned yet");
+    assert_eq!(rig.committable(), [(0, 1)]);
     rig.lock().resume(rig.now, &[tp(0)]);
     let mut seen = Vec::new();
+    let mut ends = Vec::new();
     while let Taken::Batch(batch) = rig.take_with(Filter { max_records: 2, ..Filter::BATCHES }, None) {
         seen.extend(offsets(&batch));
+        ends.push(batch.next_offset());
     }
-    assert_eq!(seen, [1, 2, 3, 5, 6, 7]);
+    assert_eq!(
+        (seen, ends),
+        (vec![1, 2, 3, 5, 6, 7], vec![3, 5, 7, 8]),
+        "the marker goes with what lies before it"
+    );
     assert_eq!(rig.position(0), Some(8));
     assert_eq!(rig.buffered(), 0);
 }
