@@ -3,6 +3,7 @@
 pub use ottla_kafka as kafka;
 
 pub mod generated;
+pub mod hostile;
 pub mod json;
 pub mod sim;
 pub mod vectors;

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use ottla_core::assignor::GroupAssignment;
 use ottla_core::client::{Action, Client, Command, Outcome};
 use ottla_core::config::Config;
-use ottla_core::delivery::{Batch, DeliveryConfig, Event, Filter, Shared, Taken};
+use ottla_core::delivery::{Batch, DeliveryConfig, Event, Filter, ResetCause, Shared, Taken};
 use ottla_core::group::JobId;
 use ottla_core::{CommandId, ConnectionId, Error, Timestamp, TopicPartition};
 use ottla_wire::records::BatchDecoder;
@@ -45,6 +45,8 @@ pub struct Member {
     pub seen: Vec<(Timestamp, Seen)>,
     /// Values by partition and offset, in the order in which they were handed out.
     pub values: BTreeMap<TopicPartition, Vec<(i64, Vec<u8>)>>,
+    /// Where the reset policy put partitions, and why.
+    pub resets: Vec<(TopicPartition, i64, ResetCause)>,
     /// Outcomes of commands, in order.
     pub outcomes: Vec<Outcome>,
     /// Whether events are asked for.
@@ -67,6 +69,7 @@ impl Member {
             decoder: BatchDecoder::new(),
             seen: Vec::new(),
             values: BTreeMap::new(),
+            resets: Vec::new(),
             outcomes: Vec::new(),
             events: true,
             auto_read: true,
@@ -118,7 +121,10 @@ impl Member {
                 Event::Assigned(tps) => Seen::Assigned(tps),
                 Event::Revoking(revocation) => Seen::Revoking(revocation.partitions().to_vec()),
                 Event::Lost(tps) => Seen::Lost(tps),
-                Event::OffsetReset { topic_partition, offset, .. } => Seen::Reset(topic_partition, offset),
+                Event::OffsetReset { topic_partition, offset, cause } => {
+                    self.resets.push((topic_partition.clone(), offset, cause));
+                    Seen::Reset(topic_partition, offset)
+                }
                 Event::PartitionEof { topic_partition, offset } => Seen::Eof(topic_partition, offset),
                 other => Seen::Other(format!("{other:?}")),
             },

@@ -5,11 +5,13 @@
 
 mod member;
 mod network;
+mod tamper;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use ottla_broker::Api;
 use ottla_broker::sim::{Cluster, ClusterConfig, ConnectionId as BrokerConn};
 use ottla_core::client::Action;
 use ottla_core::config::Config;
@@ -17,6 +19,8 @@ use ottla_core::{ConnectionId, Error, ErrorKind, Rng, Timestamp};
 
 pub use member::{Member, Seen};
 use network::{Queue, Wire};
+use tamper::Then;
+pub use tamper::{Answer, Lie};
 
 /// Numbers the members of a world in the order in which they came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,9 +31,35 @@ pub struct MemberId(pub usize);
 struct Link {
     member: MemberId,
     conn: ConnectionId,
+    node: i32,
+    /// What was asked on it and not answered: API and version by correlation id.
+    asked: BTreeMap<i32, (i16, i16)>,
     buf: BytesMut,
+    /// Nothing reaches the client any more, and it is not told.
+    stalled: bool,
     /// Both ends know each other; nothing is delivered to a link that is gone.
     open: bool,
+}
+
+impl Link {
+    fn new(member: MemberId, conn: ConnectionId, node: i32) -> Self {
+        Self { member, conn, node, asked: BTreeMap::new(), buf: BytesMut::new(), stalled: false, open: true }
+    }
+
+    /// Keeps in mind what is asked.
+    fn ask(&mut self, mut frames: &[u8]) {
+        while let Some((length, rest)) = frames.split_first_chunk::<4>() {
+            let length = u32::from_be_bytes(*length) as usize;
+            let (Some(&[k, e, v, r, c0, c1, c2, c3]), Some(next)) =
+                (rest.first_chunk::<8>(), rest.get(length..))
+            else {
+                return;
+            };
+            let id = i32::from_be_bytes([c0, c1, c2, c3]);
+            self.asked.insert(id, (i16::from_be_bytes([k, e]), i16::from_be_bytes([v, r])));
+            frames = next;
+        }
+    }
 }
 
 /// Everything that runs.
@@ -44,6 +74,11 @@ pub struct World {
     rng: Rng,
     next_link: u64,
     steps: u64,
+    lies: Vec<Lie>,
+    /// Bytes travel one by one.
+    dribble: bool,
+    /// When somebody tried to connect.
+    pub connects: Vec<Timestamp>,
 }
 
 fn broker_time(now: Timestamp) -> ottla_broker::sim::Timestamp {
@@ -69,6 +104,9 @@ impl World {
             rng: Rng::new(seed),
             next_link: 0,
             steps: 0,
+            lies: Vec::new(),
+            dribble: false,
+            connects: Vec::new(),
         }
     }
 
@@ -184,7 +222,7 @@ impl World {
                     let link = BrokerConn(self.next_link);
                     self.next_link += 1;
                     self.cluster.handle_connected(broker_time(now), node, link);
-                    self.links.insert(link, Link { member, conn, buf: BytesMut::new(), open: true });
+                    self.links.insert(link, Link::new(member, conn, node));
                     self.ids.insert((member, conn), link);
                     self.members[member.0].handle_connected(now, conn);
                 }
@@ -226,7 +264,7 @@ impl World {
             }
             while let Some((link, bytes)) = self.cluster.poll_response() {
                 quiet = false;
-                self.send(link, &bytes, |link, bytes| Wire::ToClient { link, bytes });
+                self.answer(link, bytes);
             }
             while let Some(link) = self.cluster.poll_close() {
                 quiet = false;
@@ -239,14 +277,68 @@ impl World {
         }
     }
 
+    /// An answer leaves a broker, as it is or as somebody's lie.
+    fn answer(&mut self, link: BrokerConn, bytes: Bytes) {
+        let mut then = Then::GoesOn;
+        let mut frame = bytes;
+        let id = frame.get(4..8).and_then(|id| id.first_chunk()).map(|id| i32::from_be_bytes(*id));
+        if let (Some(l), Some(id)) = (self.links.get_mut(&link), id)
+            && let Some((key, version)) = l.asked.remove(&id)
+            && let Some(api) = Api::from_key(key)
+            && let Some(mut answer) = Answer::new(l.node, api, version, frame.clone())
+        {
+            self.lies.iter_mut().for_each(|lie| lie.tell(&mut answer));
+            (frame, then) = answer.into_parts();
+        }
+        if self.links.get(&link).is_some_and(|l| l.stalled) {
+            return;
+        }
+        self.send(link, &frame, |link, bytes| Wire::ToClient { link, bytes });
+        match then {
+            Then::GoesOn => {}
+            Then::Closes => self.cluster.close_connection(link),
+            Then::Stalls => {
+                if let Some(l) = self.links.get_mut(&link) {
+                    l.stalled = true;
+                }
+            }
+        }
+    }
+
+    /// From now on brokers lie. The number is for [`told`](Self::told).
+    pub fn lie(&mut self, lie: Lie) -> usize {
+        self.lies.push(lie);
+        self.lies.len() - 1
+    }
+
+    /// Bytes travel one by one, or not.
+    pub fn dribble(&mut self, dribble: bool) {
+        self.dribble = dribble;
+    }
+
+    /// How often a lie was told.
+    pub fn told(&self, lie: usize) -> usize {
+        self.lies[lie].told()
+    }
+
+    /// All brokers are honest from now on.
+    pub fn heal(&mut self) {
+        self.lies.iter_mut().for_each(Lie::stop);
+        self.cluster.cancel_faults();
+    }
+
     fn act(&mut self, member: MemberId, action: Action) {
         match action {
             Action::Connect { conn, port, .. } => {
+                self.connects.push(self.now);
                 let at = self.now + self.latency();
                 self.queue.push(at, Wire::Connect { member, conn, port });
             }
             Action::Send { conn, bytes } => {
                 if let Some(link) = self.ids.get(&(member, conn)).copied() {
+                    if let Some(l) = self.links.get_mut(&link) {
+                        l.ask(&bytes);
+                    }
                     self.send(link, &bytes, |link, bytes| Wire::ToBroker { link, bytes });
                 }
             }
@@ -279,7 +371,9 @@ impl World {
         let mut rest = bytes.clone();
         let to_client = matches!(wire(link, Bytes::new()), Wire::ToClient { .. });
         while !rest.is_empty() {
-            let cut = if self.rng.below(8) == 0 {
+            let cut = if self.dribble {
+                1
+            } else if self.rng.below(8) == 0 {
                 1 + self.rng.below(rest.len() as u64) as usize
             } else {
                 rest.len()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Client, Command, CommitItem, CommittedOffset, Mode, Offset, Outcome};
-use crate::connection::Target;
+use crate::connection::{Role, Target};
 use crate::delivery::{CommitEntry, CommitRequest};
 use crate::offsets::{Asker, CommitJob, CommitOrigin, Place};
 use crate::{CommandId, CommitError, Error, ErrorKind, Timestamp, TopicPartition};
@@ -334,8 +334,8 @@ impl Client {
             self.config.bootstrap.iter().map(|(host, port)| format!("{host}:{port}")).collect();
         let text = format!("no broker can be reached at {}", addresses.join(", "));
         let error = Error::new(ErrorKind::Transport, text);
-        let cause =
-            (0..self.config.bootstrap.len()).find_map(|i| self.network.last_error(Target::Bootstrap(i)));
+        let cause = (0..self.config.bootstrap.len())
+            .find_map(|i| self.network.last_error(Target::Bootstrap(i), Role::Control));
         match cause {
             // What the broker refuses is not a matter of reaching it.
             Some(cause) if cause.kind() != ErrorKind::Transport => cause.clone(),
@@ -429,7 +429,7 @@ impl Client {
     fn bootstrap_is_hopeless(&self) -> bool {
         !self.cluster.is_known()
             && (0..self.config.bootstrap.len())
-                .all(|i| self.network.failures(Target::Bootstrap(i)) >= BOOTSTRAP_TRIES)
+                .all(|i| self.network.failures(Target::Bootstrap(i), Role::Control) >= BOOTSTRAP_TRIES)
     }
 
     /// Ends every command: the client closes.

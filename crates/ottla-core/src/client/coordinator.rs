@@ -68,7 +68,7 @@ impl Client {
         if let Some(target) = all().find(|t| self.network.is_ready(*t, Role::Control)) {
             return Some(target);
         }
-        let healthy = all().find(|t| !self.network.is_failing(*t));
+        let healthy = all().find(|t| !self.network.is_failing(*t, Role::Control));
         match healthy {
             Some(target) => {
                 self.network.open(now, target, Role::Control);
@@ -228,8 +228,10 @@ impl Client {
                 let port = u16::try_from(port).ok().filter(|p| *p > 0);
                 let (Some(port), 0.., 1..=255) = (port, node, host.len()) else {
                     self.coordinator_not_found(now);
-                    let text =
-                        format!("named coordinator {node} at {:?}:{port:?}", host.get(..40).unwrap_or(host));
+                    let text = format!(
+                        "named coordinator {node} at {:?}:{port:?}",
+                        host.chars().take(40).collect::<String>()
+                    );
                     return Err(Error::new(ErrorKind::BrokerMisbehaved, text));
                 };
                 self.network.set_address(Target::Broker(BrokerId(node)), host, port);

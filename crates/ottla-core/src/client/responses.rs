@@ -11,6 +11,9 @@ use crate::connection::{NetEvent, Role, Target};
 use crate::fetch::Finding;
 use crate::{BrokerId, ConnectionId, Error, ErrorKind, Timestamp};
 
+/// So many connections in a row have ended because the broker talks nonsense when the reader is told.
+const TELL_AFTER: u32 = 3;
+
 /// An answer that arrived.
 struct Answer {
     conn: ConnectionId,
@@ -35,8 +38,12 @@ impl Client {
                     self.leave_bootstrap();
                 }
             }
-            NetEvent::Lost { target, role, error } => {
-                tracing::debug!(?target, ?role, %error, "connection lost");
+            NetEvent::Lost { target, role, error, failures } => {
+                tracing::debug!(?target, ?role, %error, failures, "connection lost");
+                // A broker that talks nonsense once is asked again; one that goes on is told of, once in a row.
+                if failures == TELL_AFTER && !error.is_retriable() {
+                    self.delivery.lock().report(error.with_fatal(false));
+                }
                 if let Target::Broker(broker) = target {
                     // A control connection that broke while the group's stands says nothing about the coordinator,
                     // and a JoinGroup may be parked there.
@@ -53,9 +60,16 @@ impl Client {
             NetEvent::Response { conn, target, tag, version, payload, body_at } => {
                 let answer = Answer { conn, target, version, payload, body_at };
                 self.throttled(now, &tag, &answer);
-                if let Err(error) = self.answered(now, tag, &answer) {
-                    tracing::warn!(?target, %error, "the connection is closed: its answers make no sense");
-                    self.network.close(conn, error);
+                match self.answered(now, tag, &answer) {
+                    Ok(()) => self.network.worked(conn),
+                    Err(error) => {
+                        let error = match target {
+                            Target::Broker(broker) => error.with_broker(broker),
+                            Target::Bootstrap(_) => error,
+                        };
+                        tracing::warn!(?target, %error, "the connection is closed: its answers make no sense");
+                        self.network.refuse(now, conn, error);
+                    }
                 }
             }
         }
@@ -94,7 +108,8 @@ impl Client {
                 self.refresh.request(now);
             }
         }
-        if !error.is_retriable() {
+        // What no version of the broker can do will not get better; a connection's end is told of by itself.
+        if error.kind() == ErrorKind::Unsupported {
             self.delivery.lock().report(error.clone().with_fatal(false));
         }
     }
@@ -243,6 +258,10 @@ impl Client {
         for finding in findings {
             match finding {
                 Finding::StaleMetadata => self.refresh.request(now),
+                Finding::Refused(error) => {
+                    self.delivery.lock().report(error);
+                    self.refresh.request(now);
+                }
                 Finding::LeaderHint { tp, leader, epoch } => {
                     self.cluster.hint(&tp, leader, epoch);
                     self.refresh.request(now);

@@ -1,4 +1,4 @@
-//! All connections: at most three per broker, opened lazily, with backoff per address.
+//! All connections: at most three per broker, opened lazily, each with a backoff of its own.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -42,7 +42,14 @@ pub(crate) enum NetEvent<T> {
     /// A request will not be answered.
     Failed { target: Target, tag: T, error: Error },
     /// A connection is gone, after what was in flight on it was failed.
-    Lost { target: Target, role: Role, error: Error },
+    Lost {
+        target: Target,
+        role: Role,
+        error: Error,
+        /// How many connections in this use have ended in a row without an answer that made sense, this one
+        /// among them; 0 if it was we who did not want it any more.
+        failures: u32,
+    },
 }
 
 struct Slot<T> {
@@ -54,7 +61,16 @@ struct Slot<T> {
 struct Address {
     host: Arc<str>,
     port: u16,
-    backoff: Backoff,
+    lanes: BTreeMap<Role, Lane>,
+}
+
+/// How an address has behaved in one use. A broker that answers one kind of request well and another with nonsense
+/// must not be asked hotly for either.
+#[derive(Default)]
+struct Lane {
+    /// Counts failures until an answer made sense: that a connection is accepted, and versions are agreed on, is no
+    /// proof that it works.
+    backoff: Option<Backoff>,
     /// Not before then.
     retry_at: Timestamp,
     last_error: Option<Error>,
@@ -106,17 +122,7 @@ impl<T> Network<T> {
             Some(_) => self.forget(target),
             None => {}
         }
-        let (initial, max) = self.reconnect_backoff;
-        self.addresses.insert(
-            target,
-            Address {
-                host: Arc::from(host),
-                port,
-                backoff: Backoff::new(initial, max),
-                retry_at: Timestamp::ZERO,
-                last_error: None,
-            },
-        );
+        self.addresses.insert(target, Address { host: Arc::from(host), port, lanes: BTreeMap::new() });
     }
 
     /// Closes all connections to `target` and forgets where it is.
@@ -146,19 +152,37 @@ impl<T> Network<T> {
             .is_some_and(|slot| slot.connection.is_ready())
     }
 
-    /// Whether `target` is in a backoff, or has just failed.
-    pub(crate) fn is_failing(&self, target: Target) -> bool {
-        self.addresses.get(&target).is_none_or(|a| a.backoff.failures() > 0)
+    fn lane(&self, target: Target, role: Role) -> Option<&Lane> {
+        self.addresses.get(&target)?.lanes.get(&role)
+    }
+
+    /// Whether `target` is not known, is in a backoff, or has just failed.
+    pub(crate) fn is_failing(&self, target: Target, role: Role) -> bool {
+        !self.addresses.contains_key(&target) || self.failures(target, role) > 0
     }
 
     /// Failures in a row.
-    pub(crate) fn failures(&self, target: Target) -> u32 {
-        self.addresses.get(&target).map_or(0, |a| a.backoff.failures())
+    pub(crate) fn failures(&self, target: Target, role: Role) -> u32 {
+        self.lane(target, role).and_then(|lane| lane.backoff.as_ref()).map_or(0, Backoff::failures)
     }
 
-    /// Why the last connection to `target` failed.
-    pub(crate) fn last_error(&self, target: Target) -> Option<&Error> {
-        self.addresses.get(&target)?.last_error.as_ref()
+    /// Why the last connection to `target` failed, unless one has worked since.
+    pub(crate) fn last_error(&self, target: Target, role: Role) -> Option<&Error> {
+        self.lane(target, role)?.last_error.as_ref()
+    }
+
+    /// The broker has answered, and the answer made sense.
+    pub(crate) fn worked(&mut self, conn: ConnectionId) {
+        if let Some(slot) = self.slots.get(&conn)
+            && let Some(address) = self.addresses.get_mut(&slot.target)
+        {
+            address.lanes.remove(&slot.role);
+        }
+    }
+
+    /// The broker has answered, and the answer made no sense: the connection is closed, and the next one waits.
+    pub(crate) fn refuse(&mut self, now: Timestamp, conn: ConnectionId, error: Error) {
+        self.fail(now, conn, error, true);
     }
 
     /// What the broker offers on a connection that can be used.
@@ -172,11 +196,11 @@ impl<T> Network<T> {
         if let Some(slot) = self.by_use.get(&(target, role)).and_then(|id| self.slots.get(id)) {
             return slot.connection.is_ready();
         }
-        let Some(address) = self.addresses.get_mut(&target) else {
+        let Some(address) = self.addresses.get(&target) else {
             return false;
         };
-        if now < address.retry_at {
-            let at = address.retry_at;
+        let at = address.lanes.get(&role).map_or(Timestamp::ZERO, |lane| lane.retry_at);
+        if now < at {
             self.wanted_at = Some(self.wanted_at.map_or(at, |w| w.min(at)));
             return false;
         }
@@ -251,12 +275,7 @@ impl<T> Network<T> {
             match slot.connection.handle_frame(frame) {
                 Ok(Received::Nothing) => {}
                 Ok(Received::Ready) => {
-                    let (target, role) = (slot.target, slot.role);
-                    if let Some(address) = self.addresses.get_mut(&target) {
-                        address.backoff.reset();
-                        address.last_error = None;
-                    }
-                    self.events.push_back(NetEvent::Ready(target, role));
+                    self.events.push_back(NetEvent::Ready(slot.target, slot.role));
                 }
                 Ok(Received::Response(r)) => {
                     let target = slot.target;
@@ -289,26 +308,29 @@ impl<T> Network<T> {
         }
     }
 
-    /// A connection's end that nobody wished for: the address waits before it is tried again.
+    /// A connection's end that nobody wished for: it is some time before the next is opened.
     fn fail(&mut self, now: Timestamp, conn: ConnectionId, error: Error, close: bool) {
         let Some(slot) = self.slots.get(&conn) else {
             return;
         };
-        // The wait grows with failures in a row only: a connection that worked has reset it.
+        let mut failures = 0;
         if let Some(address) = self.addresses.get_mut(&slot.target) {
-            let wait = address.backoff.next(&mut self.rng);
-            address.retry_at = now + wait;
-            address.last_error = Some(error.clone());
+            let lane = address.lanes.entry(slot.role).or_default();
+            let (initial, max) = self.reconnect_backoff;
+            let backoff = lane.backoff.get_or_insert_with(|| Backoff::new(initial, max));
+            lane.retry_at = now + backoff.next(&mut self.rng);
+            lane.last_error = Some(error.clone());
+            failures = backoff.failures();
         }
-        self.end(conn, error, close);
+        self.end(conn, error, failures, close);
     }
 
     /// Closes a connection that is not wanted any more.
     pub(crate) fn close(&mut self, conn: ConnectionId, error: Error) {
-        self.end(conn, error, true);
+        self.end(conn, error, 0, true);
     }
 
-    fn end(&mut self, conn: ConnectionId, error: Error, close: bool) {
+    fn end(&mut self, conn: ConnectionId, error: Error, failures: u32, close: bool) {
         let Some(Slot { connection, target, role }) = self.slots.remove(&conn) else {
             return;
         };
@@ -319,7 +341,7 @@ impl<T> Network<T> {
         for tag in connection.into_unanswered() {
             self.events.push_back(NetEvent::Failed { target, tag, error: error.clone() });
         }
-        self.events.push_back(NetEvent::Lost { target, role, error });
+        self.events.push_back(NetEvent::Lost { target, role, error, failures });
     }
 
     /// Closes all connections in this use, to whichever broker. What is in flight on them fails.

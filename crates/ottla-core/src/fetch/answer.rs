@@ -21,7 +21,13 @@ pub(crate) enum Finding {
     LeaderHint { tp: TopicPartition, leader: i32, epoch: i32 },
     /// The leader says that the offset does not exist: the reset policy decides.
     OutOfRange { tp: TopicPartition, epoch: OwnershipEpoch, offset: i64 },
+    /// The broker refuses the requests as such, again and again: the reader is told, while it is tried on.
+    Refused(Error),
 }
+
+/// So many times in a row a broker refuses, for a reason that trying again should not help against, before the
+/// reader is told.
+const TELL_AFTER: u32 = 5;
 
 impl Fetcher {
     /// Takes in the answer of `broker`; what belongs to partitions goes straight to `delivery`.
@@ -53,25 +59,10 @@ impl Fetcher {
         let error = ErrorCode::from_i16(answer.error_code);
         state.session.answered(error, answer.session_id);
         if error != ErrorCode::None {
-            let known = matches!(
-                error,
-                ErrorCode::FetchSessionIdNotFound
-                    | ErrorCode::InvalidFetchSessionEpoch
-                    | ErrorCode::FetchSessionTopicIdError
-                    | ErrorCode::UnknownTopicId
-                    | ErrorCode::InconsistentTopicId
-            );
-            if !known {
-                // Nothing we know how to mend; a pause keeps it from being asked for hotly.
-                tracing::warn!(%broker, %error, "fetch failed as a whole");
-                state.not_before = now + self.retry_backoff.1;
-            }
-            if !matches!(error, ErrorCode::FetchSessionIdNotFound) {
-                findings.push(Finding::StaleMetadata);
-                state.not_before = state.not_before.max(now + self.rng.jitter(self.retry_backoff.0));
-            }
+            findings.extend(self.refused(now, broker, error, flight.full));
             return Ok(findings);
         }
+        state.refused = None;
 
         let charge = Arc::new(delivery.charge(payload.len()));
         let mut seen = BTreeSet::new();
@@ -97,6 +88,9 @@ impl Fetcher {
                 self.partition(push, &data, delivery, &mut findings);
             }
         }
+        // What a full answer leaves out the broker's session does not hold: it would never be told of. An answer
+        // without anything is one that is throttled (KIP-219), and has no session either.
+        trouble |= flight.full && !seen.is_empty() && seen.len() < flight.asked.len();
         let state = self.brokers.entry(broker).or_default();
         if trouble {
             state.session.replace();
@@ -108,6 +102,25 @@ impl Fetcher {
             state.not_before = state.not_before.max(now + self.retry_backoff.0);
         }
         Ok(findings)
+    }
+
+    /// The answer is an error as a whole.
+    fn refused(&mut self, now: Timestamp, broker: BrokerId, error: ErrorCode, full: bool) -> Option<Finding> {
+        let state = self.brokers.get_mut(&broker)?;
+        // KIP-227: brokers forget sessions all the time. One that does not know a session that it was just asked
+        // to open is another matter.
+        if error == ErrorCode::FetchSessionIdNotFound && !full {
+            return None;
+        }
+        let times = state.wait(now, self.retry_backoff, &mut self.rng);
+        let known = error.is_retriable() || error == ErrorCode::UnknownServerError;
+        if !known && times == TELL_AFTER {
+            let text = "the broker refuses to be fetched from; it is tried again";
+            let error = Error::new(ErrorKind::BrokerMisbehaved, text).with_code(error).with_broker(broker);
+            return Some(Finding::Refused(error));
+        }
+        tracing::warn!(%broker, %error, times, "fetch failed as a whole");
+        Some(Finding::StaleMetadata)
     }
 
     fn partition(
@@ -143,6 +156,13 @@ impl Fetcher {
                         epoch: asked.epoch,
                         offset: asked.offset,
                     });
+                    // The first time the new position is asked for at once. A broker that finds every offset out
+                    // of range must not be asked hotly.
+                    if self.hold_back(now, tp) == 1
+                        && let Some(trouble) = self.troubles.get_mut(tp)
+                    {
+                        trouble.not_before = now;
+                    }
                 }
             }
             ErrorCode::TopicAuthorizationFailed => {
@@ -161,12 +181,23 @@ impl Fetcher {
                 delivery.fail(tp, asked.epoch, partition_error(error, tp, broker));
             }
             error => {
-                if error.is_invalid_metadata() {
+                // An epoch that the leader does not know may be one that only we were told: metadata decides.
+                if error.is_invalid_metadata() || error == ErrorCode::UnknownLeaderEpoch {
                     findings.push(Finding::StaleMetadata);
-                } else if !error.is_retriable() {
-                    tracing::warn!(%broker, partition = %tp, %error, "fetch failed, trying again");
                 }
-                self.hold_back(now, tp);
+                let times = self.hold_back(now, tp);
+                if error.is_retriable() || error == ErrorCode::UnknownServerError {
+                    return;
+                }
+                tracing::warn!(%broker, partition = %tp, %error, times, "fetch failed");
+                if times >= TELL_AFTER {
+                    self.troubles.remove(tp);
+                    let text =
+                        format!("reading at offset {} is refused; seek there to try again", asked.offset);
+                    let error = Error::new(ErrorKind::BrokerMisbehaved, text).with_code(error);
+                    let error = error.with_resume_at(asked.offset);
+                    delivery.fail(tp, asked.epoch, partition_error(error, tp, broker));
+                }
             }
         }
     }
@@ -207,7 +238,9 @@ impl Fetcher {
                 self.troubles.remove(tp);
             }
             // The same again, after a pause.
-            Pushed::Suspect => self.hold_back(now, tp),
+            Pushed::Suspect => {
+                self.hold_back(now, tp);
+            }
             // Of another time, or told to the reader already.
             _ => {}
         }

@@ -7,6 +7,8 @@
 mod answer;
 mod request;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -41,6 +43,8 @@ struct InFlight {
     /// Everything that the session holds, so that an answer is checked against what was asked at that time.
     asked: BTreeMap<TopicPartition, Asked>,
     names: BTreeMap<TopicId, Arc<str>>,
+    /// The request named everything, so the answer has to as well.
+    full: bool,
     reserved: usize,
     sent_at: Timestamp,
     max_wait: Duration,
@@ -54,6 +58,8 @@ struct BrokerFetch {
     first: Option<TopicPartition>,
     /// Answers in a row that came at once and had nothing: a broker that does not wait must not be polled hotly.
     hasty: u32,
+    /// Answers in a row that were errors as a whole, or did not come.
+    refused: Option<Backoff>,
     not_before: Timestamp,
 }
 
@@ -63,6 +69,15 @@ struct Trouble {
     backoff: Backoff,
     not_before: Timestamp,
     max_bytes: Option<i32>,
+}
+
+impl BrokerFetch {
+    /// Waits before the next request, the longer the more often in a row. Gives how often that was.
+    fn wait(&mut self, now: Timestamp, (initial, max): (Duration, Duration), rng: &mut Rng) -> u32 {
+        let backoff = self.refused.get_or_insert_with(|| Backoff::new(initial, max));
+        self.not_before = now + backoff.next(rng);
+        backoff.failures()
+    }
 }
 
 /// The fetch requests of one client.
@@ -127,7 +142,7 @@ impl Fetcher {
         if let Some(b) = self.brokers.get_mut(&broker) {
             b.in_flight = None;
             b.session.replace();
-            b.not_before = now + self.rng.jitter(self.retry_backoff.0);
+            b.wait(now, self.retry_backoff, &mut self.rng);
         }
     }
 
@@ -136,8 +151,8 @@ impl Fetcher {
         self.troubles.retain(|tp, _| keep(tp));
     }
 
-    /// A partition's error: it waits, the longer the more often in a row.
-    fn hold_back(&mut self, now: Timestamp, tp: &TopicPartition) {
+    /// A partition's error: it waits, the longer the more often in a row. Gives how often that was.
+    fn hold_back(&mut self, now: Timestamp, tp: &TopicPartition) -> u32 {
         let (initial, max) = self.retry_backoff;
         let trouble = self.troubles.entry(tp.clone()).or_insert_with(|| Trouble {
             backoff: Backoff::new(initial, max),
@@ -145,6 +160,7 @@ impl Fetcher {
             max_bytes: None,
         });
         trouble.not_before = now + trouble.backoff.next(&mut self.rng);
+        trouble.backoff.failures()
     }
 
     /// When something that waits may be asked for.

@@ -87,7 +87,8 @@ impl Fetcher {
         let names = wanted.iter().filter_map(|(tp, w)| Some((w.topic_id?, tp.topic_arc().clone()))).collect();
         let plan = state.session.plan(wanted);
         let max_version = if state.session.by_id() { i16::MAX } else { LAST_BY_NAME };
-        state.in_flight = Some(InFlight { asked, names, reserved: grant, sent_at: now, max_wait });
+        let full = plan.session_epoch == 0;
+        state.in_flight = Some(InFlight { asked, names, full, reserved: grant, sent_at: now, max_wait });
         let request = FetchRequest {
             max_wait_ms: i32::try_from(max_wait.as_millis()).unwrap_or(i32::MAX),
             min_bytes: self.min_bytes,
