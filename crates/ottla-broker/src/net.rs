@@ -191,6 +191,7 @@ impl Shared {
             let mut stop = shared.stop.subscribe();
             let (reader, writer) = tokio::io::split(stream);
             tokio::select! {
+                biased;
                 _ = stop.wait_for(|stop| *stop) => {}
                 () = write_all(writer, queue, &backlog, shared.write_chunk) => {}
                 () = read_all(&shared, connection, reader, &backlog) => {}
