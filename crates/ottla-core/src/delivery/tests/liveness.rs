@@ -1,6 +1,6 @@
 //! The poll clock (KIP-62) and wake-ups: groups.md §10, reliability.md L4.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -275,6 +275,41 @@ fn no_wake_up_is_lost_between_two_threads() {
         }
     });
     assert_eq!(rig.buffered(), 0);
+}
+
+#[test]
+fn once_a_seek_or_pause_has_returned_no_thread_reads_the_old_state() {
+    const ROUNDS: usize = 1500;
+    let rig = Rig::new(auto());
+    rig.own(0, 0);
+    let (oldest, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let records = compressed(0, 200, 50);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut decoder = BatchDecoder::default();
+            while !done.load(Ordering::SeqCst) {
+                let oldest = oldest.load(Ordering::SeqCst);
+                if let Taken::Batch(batch) = rig.shared.take(rig.now, &mut decoder, Filter::BATCHES, None) {
+                    assert!(batch.token().ownership_epoch().0 >= oldest, "a batch of before the seek");
+                }
+            }
+        });
+        for round in 0..ROUNDS {
+            rig.push(0, records.clone());
+            let epoch = rig.seek(0, 0);
+            oldest.store(epoch.0, Ordering::SeqCst);
+            if round % 3 == 0 {
+                rig.push(0, records.clone());
+                rig.lock().pause(&[tp(0)]);
+                let position = rig.position(0);
+                for _ in 0..20 {
+                    assert_eq!(rig.position(0), position, "something was returned while paused");
+                }
+                rig.lock().resume(rig.now, &[tp(0)]);
+            }
+        }
+        done.store(true, Ordering::SeqCst);
+    });
 }
 
 #[test]

@@ -116,7 +116,7 @@ struct World {
     spans: Vec<Option<Span>>,
     held: Vec<Held>,
     /// Offsets of the last read, which is not come back from.
-    last_read: Option<(usize, OwnershipEpoch, Vec<i64>)>,
+    last_read: Vec<(usize, OwnershipEpoch, Vec<i64>)>,
     /// Read, come back from, and maybe still held.
     returned: Vec<(usize, OwnershipEpoch, Vec<i64>)>,
     /// What the coordinator holds.
@@ -148,7 +148,7 @@ impl World {
             logs,
             spans: (0..PARTITIONS).map(|_| None).collect(),
             held: Vec::new(),
-            last_read: None,
+            last_read: Vec::new(),
             returned: Vec::new(),
             coordinator: BTreeMap::new(),
             may_go_back: BTreeSet::new(),
@@ -167,7 +167,8 @@ impl World {
         match self.rng.below(26) {
             0 | 1 => self.assign(p),
             2..=6 => self.fetch(p),
-            7..=12 => self.read(),
+            7..=10 => self.read(),
+            11 | 12 => self.read_interrupted(),
             13 | 14 => self.drop_held(),
             15 | 16 => self.mark(),
             17 | 18 => self.commit_token(),
@@ -249,11 +250,42 @@ impl World {
     fn read(&mut self) {
         let max_records = 1 + self.rng.below(20) as usize;
         let taken = self.rig.take_with(Filter { max_records, ..Filter::BATCHES }, None);
-        self.returned.extend(self.last_read.take());
-        let Taken::Batch(batch) = taken else {
-            assert!(matches!(taken, Taken::Pending), "{taken:?}");
-            return;
-        };
+        self.returned.append(&mut self.last_read);
+        match taken {
+            Taken::Batch(batch) => self.got(batch, max_records),
+            other => assert!(matches!(other, Taken::Pending), "{other:?}"),
+        }
+    }
+
+    /// A read in its three steps, with something that happens on another thread while it decodes.
+    fn read_interrupted(&mut self) {
+        let limit = 1 + self.rng.below(20) as usize;
+        let Some(key) = self.rig.lock().next_ready() else { return };
+        let unmarked = self.rig.lock().config.max_unmarked;
+        let room = self.rig.lock().partitions[&key].unmarked_room(unmarked);
+        let limit = limit.min(self.rig.shared.config.max_batch_records).min(room);
+        let checkout = self.rig.lock().check_out(&self.rig.shared, key, limit);
+        let Some(mut checkout) = checkout else { return };
+        let p = self.pick();
+        match self.rng.below(8) {
+            0 => self.pause_or_resume(p),
+            1 => self.seek(p),
+            2 => self.revoke(p),
+            3 => self.lose(p),
+            4 => self.disturb(p),
+            5 => self.fetch(p),
+            6 => self.mark(),
+            _ => self.background_commit(),
+        }
+        checkout.decode(&mut self.rig.decoder);
+        let taken = self.rig.lock().finish_take(self.rig.now, &mut checkout);
+        drop(checkout);
+        if let Some(Taken::Batch(batch)) = taken {
+            self.got(batch, limit);
+        }
+    }
+
+    fn got(&mut self, batch: Batch, max_records: usize) {
         let p = batch.partition() as usize;
         let got = offsets(&batch);
         self.seen += got.len();
@@ -269,7 +301,7 @@ impl World {
         assert!(batch.is_owned());
         let epoch = span.epoch;
         assert_eq!(batch.token().ownership_epoch(), epoch);
-        self.last_read = Some((p, epoch, got.clone()));
+        self.last_read.push((p, epoch, got.clone()));
         self.held.push(Held { partition: p, epoch, offsets: got, batch });
     }
 
