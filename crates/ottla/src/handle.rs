@@ -50,6 +50,7 @@ impl ConsumerHandle {
     ///
     /// That read also marks the batch before it as done, so that `close` commits it. Does nothing once the
     /// consumer is gone. It is synchronous and may be called from a signal handler's task.
+    #[doc(alias = "wakeup")]
     pub fn shutdown(&self) {
         if let Ok(link) = self.link.upgrade() {
             link.delivery.lock().shutdown();
@@ -69,6 +70,7 @@ impl ConsumerHandle {
     /// [`CommitError::NotOwned`] if the partition is not owned any more, or was assigned anew or sought since:
     /// nothing is sent, and whoever owns it now repeats the work. If several partitions are passed,
     /// [`CommitError::Partial`] lists those that failed; the others are committed.
+    #[doc(alias = "commitSync")]
     pub async fn commit(&self, what: impl IntoCommit) -> Result<(), CommitError> {
         let items = crate::commit::items(what);
         commit_outcome(self.ask(Command::Commit(items)).await)
@@ -91,6 +93,7 @@ impl ConsumerHandle {
     /// # Errors
     ///
     /// Kind [`Closed`](ErrorKind::Closed) once the consumer is gone.
+    #[doc(alias = "commitAsync")]
     pub fn commit_in_background(&self, what: impl IntoCommit) -> Result<(), Error> {
         self.link.upgrade()?.commit_in_background(crate::commit::items(what))
     }
@@ -245,6 +248,7 @@ impl ConsumerHandle {
     /// # Errors
     ///
     /// The error of the first partition that has one, after the time for retries is over.
+    #[doc(alias = "fetch_watermarks")]
     pub async fn beginning_offsets<P: Borrow<TopicPartition>>(
         &self,
         partitions: impl IntoIterator<Item = P>,
@@ -273,6 +277,7 @@ impl ConsumerHandle {
     /// # Errors
     ///
     /// The error of the first partition that has one, after the time for retries is over.
+    #[doc(alias = "offsetsForTimes")]
     pub async fn offsets_for_times(
         &self,
         times: impl IntoIterator<Item = (TopicPartition, i64)>,
@@ -312,6 +317,7 @@ impl ConsumerHandle {
     /// # Errors
     ///
     /// What kept the brokers from telling, after the time for retries is over.
+    #[doc(alias = "partitionsFor")]
     pub async fn partitions_of(&self, topic: impl Into<String>) -> Result<Vec<TopicPartition>, Error> {
         let command = Command::PartitionCounts(vec![topic.into()]);
         match self.ask(command).await? {
@@ -333,6 +339,7 @@ impl ConsumerHandle {
     /// # Errors
     ///
     /// Kind [`Closed`](ErrorKind::Closed) once the consumer is gone.
+    #[doc(alias = "groupMetadata")]
     pub async fn group_metadata(&self) -> Result<Option<GroupIdentity>, Error> {
         match self.ask(Command::GroupMetadata).await? {
             Outcome::GroupMetadata(identity) => Ok(identity),

@@ -369,7 +369,7 @@ impl Member {
     async fn step(&mut self, handed: &mut Handed, dice: &mut Dice, story: &Story) {
         let polls = 1 + dice.below(3);
         let moment = Duration::from_millis(dice.one_of(&[0, 10, 300]));
-        let by_event = self.seed % 2 == 0;
+        let by_event = self.seed.is_multiple_of(2);
         let read = if by_event {
             match polled(self.consumer.next_event(), polls, moment).await {
                 Some(Ok(Some(Event::Batch(batch)))) => Some(Ok(batch)),

@@ -6,9 +6,10 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
-use ottla::{Consumer, Event, Offset, TopicPartition};
+use ottla::{Commit, Consumer, Event, Offset, TopicPartition};
 use ottla_broker::{Api, Broker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::JoinSet;
 
 async fn broker() -> Broker {
     let builder = Broker::builder().topic("orders", 1).on_own_thread();
@@ -84,6 +85,61 @@ async fn a_handler_that_blocks_for_longer_than_the_session_keeps_its_partitions(
     consumer.commit(&batch).await.unwrap();
     consumer.close().await.unwrap();
     assert_eq!(broker.committed("billing", "orders", 0), Some(10));
+}
+
+#[tokio::test]
+async fn no_wake_up_is_lost_between_the_threads() {
+    let broker = broker().await;
+    let mut consumer = Consumer::builder(broker.bootstrap()).connect().await.unwrap();
+    consumer.assign([(TopicPartition::new("orders", 0), Offset::Earliest)]).await.unwrap();
+    // Each record is produced when the one before was read: the reader always waits, and is always woken.
+    for round in 0..2_000i64 {
+        broker.produce("orders", 0, ["x"]).unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(20), consumer.next_batch());
+        let batch = read.await.expect("the reader is woken").unwrap().unwrap();
+        assert_eq!(batch.next_offset(), round + 1);
+    }
+    consumer.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_tasks_may_hold_records_and_handles_at_once() {
+    const RECORDS: i64 = 20_000;
+    let broker = broker().await;
+    for from in (0..RECORDS).step_by(1_000) {
+        broker.produce("orders", 0, (from..from + 1_000).map(|n| n.to_string())).unwrap();
+    }
+    let mut consumer = Consumer::builder(broker.bootstrap())
+        .group("billing")
+        .subscribe(["orders"])
+        .commit(Commit::Manual)
+        .max_batch_records(100)
+        .connect()
+        .await
+        .unwrap();
+    let handle = consumer.handle();
+    let mut tasks = JoinSet::new();
+    let mut next = 0;
+    while next < RECORDS {
+        let batch = consumer.next_batch().await.unwrap().unwrap();
+        assert_eq!(batch.first_offset(), next);
+        next = batch.next_offset();
+        for record in batch.records() {
+            tasks.spawn(async move { record.token().mark() });
+        }
+        let handle = handle.clone();
+        tasks.spawn(async move { handle.commit_in_background(&batch).unwrap() });
+        if next % 2_000 == 0 {
+            let orders = TopicPartition::new("orders", 0);
+            consumer.pause([&orders]).await.unwrap();
+            consumer.resume([&orders]).await.unwrap();
+        }
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    consumer.close().await.unwrap();
+    assert_eq!(broker.committed("billing", "orders", 0), Some(RECORDS));
 }
 
 #[tokio::test]

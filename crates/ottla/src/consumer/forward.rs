@@ -44,6 +44,7 @@ impl Consumer {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias = "commitSync")]
     pub async fn commit(&self, what: impl IntoCommit) -> Result<(), CommitError> {
         self.handle.commit(what).await
     }
@@ -63,6 +64,7 @@ impl Consumer {
     /// # Errors
     ///
     /// Kind [`Closed`](crate::ErrorKind::Closed) after a fatal error.
+    #[doc(alias = "commitAsync")]
     pub fn commit_in_background(&self, what: impl IntoCommit) -> Result<(), Error> {
         self.handle.commit_in_background(what)
     }
@@ -165,6 +167,7 @@ impl Consumer {
     /// # Errors
     ///
     /// The error of the first partition that has one, after the time for retries is over.
+    #[doc(alias = "fetch_watermarks")]
     pub async fn beginning_offsets<P: Borrow<TopicPartition>>(
         &self,
         partitions: impl IntoIterator<Item = P>,
@@ -190,6 +193,7 @@ impl Consumer {
     /// # Errors
     ///
     /// The error of the first partition that has one, after the time for retries is over.
+    #[doc(alias = "offsetsForTimes")]
     pub async fn offsets_for_times(
         &self,
         times: impl IntoIterator<Item = (TopicPartition, i64)>,
@@ -202,6 +206,7 @@ impl Consumer {
     /// # Errors
     ///
     /// What kept the brokers from telling, after the time for retries is over.
+    #[doc(alias = "partitionsFor")]
     pub async fn partitions_of(&self, topic: impl Into<String>) -> Result<Vec<TopicPartition>, Error> {
         self.handle.partitions_of(topic).await
     }
@@ -211,6 +216,7 @@ impl Consumer {
     /// # Errors
     ///
     /// None while the consumer lives.
+    #[doc(alias = "groupMetadata")]
     pub async fn group_metadata(&self) -> Result<Option<GroupIdentity>, Error> {
         self.handle.group_metadata().await
     }

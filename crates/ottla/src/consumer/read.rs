@@ -28,6 +28,7 @@ impl Consumer {
     /// # Cancel safety
     ///
     /// Cancel safe: nothing is taken from the buffers before the poll that returns it.
+    #[doc(alias = "poll")]
     pub async fn next_batch(&mut self) -> Result<Option<Batch>, Error> {
         let max_records = self.max_batch_records;
         poll_fn(|cx| self.poll_batch(cx, max_records)).await
@@ -46,6 +47,7 @@ impl Consumer {
     /// # Cancel safety
     ///
     /// Cancel safe: nothing is taken from the buffers before the poll that returns it.
+    #[doc(alias = "recv")]
     pub async fn next_record(&mut self) -> Result<Option<Record>, Error> {
         poll_fn(|cx| self.poll_record(cx)).await
     }

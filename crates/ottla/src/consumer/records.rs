@@ -28,6 +28,7 @@ impl Consumer {
     /// partitions. Several records may be held at the same time: with [`Commit::Auto`](crate::Commit::Auto) a
     /// record is done when the stream was polled again *and* the record was dropped, and only what lies before
     /// the oldest one that is held is committed.
+    #[doc(alias = "stream")]
     pub fn records(&mut self) -> Records<'_> {
         Records { consumer: self, ended: false }
     }
