@@ -5,5 +5,6 @@ pub use ottla_kafka as kafka;
 pub mod generated;
 pub mod hostile;
 pub mod json;
+pub mod scenarios;
 pub mod sim;
 pub mod vectors;

@@ -1,0 +1,214 @@
+//! A cluster that a scenario runs on.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ottla_broker::Broker;
+use ottla_wire::records::{BatchWriter, Compression};
+
+use super::Result;
+use crate::kafka::{KafkaCluster, RecordSpec, shared};
+
+/// The embedded broker, or real Kafka.
+pub enum Backend {
+    /// In this process.
+    Embedded(Broker),
+    /// The cluster of a version that all tests share.
+    Shared(Arc<KafkaCluster>),
+    /// A cluster of its own, whose brokers may be stopped.
+    Own(Box<Mutex<KafkaCluster>>),
+}
+
+impl Backend {
+    /// An embedded cluster of `brokers`.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub async fn embedded(brokers: usize) -> Result<Self> {
+        let broker = Broker::builder().brokers(brokers).auto_create_topics(false).on_own_thread();
+        Ok(Self::Embedded(broker.start().await?))
+    }
+
+    /// The real cluster of `version` that all tests share: one broker, not to be stopped.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn shared(version: &str) -> Result<Self> {
+        Ok(Self::Shared(shared(version)?))
+    }
+
+    /// A real cluster of its own.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn own(version: &str, brokers: u32) -> Result<Self> {
+        Ok(Self::Own(Box::new(Mutex::new(KafkaCluster::start(version, brokers)?))))
+    }
+
+    fn real<T>(&self, on: impl FnOnce(&KafkaCluster) -> Result<T>) -> Option<Result<T>> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Shared(kafka) => Some(on(kafka)),
+            Self::Own(kafka) => Some(on(&kafka.lock().unwrap_or_else(PoisonError::into_inner))),
+        }
+    }
+
+    /// Addresses to begin with.
+    pub fn bootstrap(&self) -> String {
+        match self {
+            Self::Embedded(broker) => broker.bootstrap(),
+            Self::Shared(kafka) => kafka.bootstrap().to_owned(),
+            Self::Own(kafka) => kafka.lock().unwrap_or_else(PoisonError::into_inner).bootstrap().to_owned(),
+        }
+    }
+
+    /// Creates a topic.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub fn create_topic(&self, topic: &str, partitions: u32) -> Result<()> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.create_topic(topic, partitions as i32)?),
+            _ => self.real(|k| Ok(k.tool()?.create_topic(topic, partitions).map(drop)?)).unwrap_or(Ok(())),
+        }
+    }
+
+    /// Deletes a topic.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub fn delete_topic(&self, topic: &str) -> Result<()> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.delete_topic(topic)?),
+            _ => self.real(|k| Ok(k.tool()?.delete_topic(topic)?)).unwrap_or(Ok(())),
+        }
+    }
+
+    /// Deletes the records before `offset`.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub fn delete_records(&self, topic: &str, partition: u32, offset: i64) -> Result<()> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.delete_records(topic, partition as i32, offset)?),
+            _ => self.real(|k| Ok(k.tool()?.delete_records(topic, partition, offset)?)).unwrap_or(Ok(())),
+        }
+    }
+
+    /// Writes records by formula: with Kafka's own producer on real Kafka, as batches on the embedded broker.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub fn produce(&self, topic: &str, codec: &str, spec: &RecordSpec) -> Result<()> {
+        let Self::Embedded(broker) = self else {
+            return self.real(|k| Ok(k.tool()?.produce(topic, spec).map(drop)?)).unwrap_or(Ok(()));
+        };
+        let compression =
+            [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd]
+                .into_iter()
+                .find(|c| c.name() == codec)
+                .ok_or("no such codec")?;
+        let partitions: std::collections::BTreeSet<u32> =
+            spec.indexes().map(|i| spec.partition_of(i)).collect();
+        for partition in partitions {
+            let records: Vec<_> = spec.of_partition(partition).collect();
+            for chunk in records.chunks(100) {
+                let mut writer = BatchWriter::new().compression(compression);
+                for record in chunk {
+                    let headers: Vec<(&[u8], Option<&[u8]>)> =
+                        record.headers.iter().map(|(k, v)| (&**k, v.as_deref())).collect();
+                    writer.append(
+                        record.timestamp,
+                        record.key.as_deref(),
+                        record.value.as_deref(),
+                        &headers,
+                    )?;
+                }
+                broker.produce_batch(topic, partition as i32, writer.finish())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the group has committed of a topic, by partition.
+    ///
+    /// # Errors
+    /// When the cluster does not tell.
+    pub fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<u32, i64>> {
+        match self {
+            Self::Embedded(broker) => {
+                Ok((0..64).filter_map(|p| Some((p, broker.committed(group, topic, p as i32)?))).collect())
+            }
+            _ => self
+                .real(|k| {
+                    let all = k.tool()?.committed(group)?;
+                    Ok(all
+                        .into_iter()
+                        .filter(|((t, _), _)| t == topic)
+                        .map(|((_, p), (o, _))| (p, o))
+                        .collect())
+                })
+                .unwrap_or_else(|| Ok(BTreeMap::new())),
+        }
+    }
+
+    /// Stops a broker and starts it again.
+    ///
+    /// # Errors
+    /// When that does not work, or the cluster is shared.
+    pub fn restart(&self, node: u32) -> Result<()> {
+        self.stop(node)?;
+        self.start(node)
+    }
+
+    /// Stops a broker.
+    ///
+    /// # Errors
+    /// When that does not work, or the cluster is shared.
+    pub fn stop(&self, node: u32) -> Result<()> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.stop_node(node as i32)?),
+            Self::Shared(_) => Err("the cluster is shared".into()),
+            Self::Own(kafka) => Ok(kafka.lock().unwrap_or_else(PoisonError::into_inner).stop_node(node)?),
+        }
+    }
+
+    /// Starts a broker that was stopped.
+    ///
+    /// # Errors
+    /// When that does not work, or the cluster is shared.
+    pub fn start(&self, node: u32) -> Result<()> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.start_node(node as i32)?),
+            Self::Shared(_) => Err("the cluster is shared".into()),
+            Self::Own(kafka) => {
+                Ok(kafka.lock().unwrap_or_else(PoisonError::into_inner).restart_node(node)?)
+            }
+        }
+    }
+
+    /// The broker that coordinates `group`.
+    ///
+    /// # Errors
+    /// When nobody does.
+    pub fn coordinator(&self, group: &str) -> Result<u32> {
+        let none = "nobody coordinates the group";
+        match self {
+            Self::Embedded(broker) => Ok(broker.coordinator(group).ok_or(none)? as u32),
+            _ => self
+                .real(|k| Ok(k.tool()?.group(group)?.coordinator.ok_or(none)?))
+                .unwrap_or_else(|| Err(none.into())),
+        }
+    }
+
+    /// Gives a partition another leader.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub fn move_leader(&self, topic: &str, partition: u32, to: u32) -> Result<()> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.move_leader(topic, partition as i32, to as i32)?),
+            _ => self.real(|k| Ok(k.tool()?.move_leader(topic, partition, to)?)).unwrap_or(Ok(())),
+        }
+    }
+}

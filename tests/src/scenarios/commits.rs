@@ -1,0 +1,160 @@
+//! Item 5: what is committed, and what is not.
+
+use ottla::{Assignor, Commit, CommitError, Consumer, Event, TopicPartition};
+
+use super::{Backend, Result, guarded};
+use crate::kafka::{RecordSpec, unique};
+
+/// Automatic commits hold only what the reader came back from: not the batch in hand, not at close.
+///
+/// # Errors
+/// When more is committed, or it hangs.
+pub async fn auto_commits_only_what_the_reader_came_back_from(backend: &Backend) -> Result<()> {
+    let (topic, group) = (unique("auto"), unique("auto"));
+    backend.create_topic(&topic, 1)?;
+    backend.produce(&topic, "none", &RecordSpec::new(100).partitions(1))?;
+    let builder = || {
+        Consumer::builder(backend.bootstrap())
+            .group(group.as_str())
+            .subscribe([topic.as_str()])
+            .max_batch_records(10)
+    };
+    let mut consumer = builder().connect().await?;
+    let in_hand = guarded("three batches", async {
+        for _ in 0..2 {
+            consumer.next_batch().await?.ok_or("the end")?;
+        }
+        Ok(consumer.next_batch().await?.ok_or("the end")?)
+    })
+    .await?;
+    assert_eq!(in_hand.first_offset(), 20);
+    // Closing is not coming back: the batch in hand is not done.
+    consumer.close().await?;
+    assert_eq!(backend.committed(&group, &topic)?.get(&0), Some(&20));
+    drop(in_hand);
+
+    let mut consumer = builder().connect().await?;
+    guarded("the rest", async {
+        // Held back by a handle: a record that is alive is not done, however often the reader comes back.
+        let held = consumer.next_record().await?.ok_or("the end")?;
+        assert_eq!(held.offset(), 20);
+        for _ in 0..20 {
+            consumer.next_record().await?.ok_or("the end")?;
+        }
+        consumer.close().await?;
+        assert_eq!(backend.committed(&group, &topic)?.get(&0), Some(&20));
+        drop(held);
+        Ok(())
+    })
+    .await
+}
+
+/// Per record, per batch, explicit offsets, marks: each is where the next member begins, and a cumulative commit
+/// never goes back by itself.
+///
+/// # Errors
+/// When it is otherwise, or hangs.
+pub async fn manual_commits_are_where_the_next_member_begins(backend: &Backend) -> Result<()> {
+    let (topic, group) = (unique("manual"), unique("manual"));
+    backend.create_topic(&topic, 1)?;
+    backend.produce(&topic, "none", &RecordSpec::new(100).partitions(1))?;
+    let tp = TopicPartition::new(topic.as_str(), 0);
+    let connect = || async {
+        let builder = Consumer::builder(backend.bootstrap())
+            .group(group.as_str())
+            .subscribe([topic.as_str()])
+            .commit(Commit::Manual)
+            .max_batch_records(10);
+        builder.connect().await
+    };
+    let mut expected = 0;
+    for how in 0..4 {
+        let mut consumer = connect().await?;
+        let batch = guarded("a batch", async { Ok(consumer.next_batch().await?.ok_or("the end")?) }).await?;
+        assert_eq!(batch.first_offset(), expected, "round {how}");
+        match how {
+            0 => {
+                let record = batch.records().nth(3).ok_or("a fourth record")?;
+                consumer.commit(&record).await?;
+                expected += 4;
+            }
+            1 => {
+                consumer.commit(&batch).await?;
+                expected = batch.next_offset();
+                // At or below what this ownership committed: done already, and nothing goes back.
+                let earlier = batch.records().next().ok_or("a record")?;
+                consumer.commit(&earlier).await?;
+            }
+            2 => {
+                consumer.commit((tp.clone(), expected + 2)).await?;
+                expected += 2;
+                let back = consumer.commit((tp.clone(), expected - 1)).await;
+                assert!(matches!(back, Err(CommitError::WouldRewind { .. })), "{back:?}");
+            }
+            _ => {
+                // Marks: only the gap-free prefix.
+                for (i, record) in batch.records().enumerate() {
+                    if i != 5 {
+                        record.token().mark();
+                    }
+                }
+                expected += 5;
+            }
+        }
+        drop(batch);
+        consumer.close().await?;
+        assert_eq!(backend.committed(&group, &topic)?.get(&0), Some(&expected), "round {how}");
+    }
+    Ok(())
+}
+
+/// A commit with a token of a lost ownership gives `NotOwned`, and the broker's offset does not move.
+///
+/// # Errors
+/// When it is otherwise, or hangs.
+pub async fn a_token_of_a_lost_ownership_moves_nothing(backend: &Backend) -> Result<()> {
+    let (topic, group) = (unique("token"), unique("token"));
+    backend.create_topic(&topic, 1)?;
+    backend.produce(&topic, "none", &RecordSpec::new(100).partitions(1))?;
+    let connect = || async {
+        let builder = Consumer::builder(backend.bootstrap())
+            .group(group.as_str())
+            .subscribe([topic.as_str()])
+            .assignors([Assignor::CooperativeSticky])
+            .commit(Commit::Manual)
+            .max_batch_records(10);
+        builder.connect().await
+    };
+    let mut first = connect().await?;
+    let batch = guarded("a batch", async { Ok(first.next_batch().await?.ok_or("the end")?) }).await?;
+    let token = batch.token();
+    drop(batch);
+    first.unsubscribe().await?;
+    guarded("giving back", async {
+        // The revocation is met on a read.
+        while !first.assignment()?.is_empty() {
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(100), first.next_event()).await;
+        }
+        Ok(())
+    })
+    .await?;
+    let mut second = connect().await?;
+    guarded("the next owner", async {
+        loop {
+            match second.next_event().await?.ok_or("the end")? {
+                Event::Batch(batch) => {
+                    second.commit((batch.topic_partition().clone(), 50)).await?;
+                    return Ok(());
+                }
+                _ => continue,
+            }
+        }
+    })
+    .await?;
+    let refused = first.commit(token).await;
+    assert!(matches!(refused, Err(CommitError::NotOwned)), "{refused:?}");
+    assert_eq!(backend.committed(&group, &topic)?.get(&0), Some(&50));
+    second.close().await?;
+    first.close().await?;
+    Ok(())
+}

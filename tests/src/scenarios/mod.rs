@@ -1,0 +1,46 @@
+//! The integration suite: one code for the embedded broker and for real Kafka.
+//!
+//! Nothing here sleeps and nothing asserts on wall time: a scenario waits for events, with a guard against
+//! hanging. Bounds in time are asserted on virtual time, in `tests/core_on_broker.rs`.
+
+mod backend;
+mod bytes;
+mod commits;
+mod failures;
+mod group;
+mod groups;
+mod offsets;
+
+use std::future::Future;
+use std::time::Duration;
+
+pub use backend::Backend;
+pub use bytes::every_byte_arrives;
+pub use commits::{
+    a_token_of_a_lost_ownership_moves_nothing, auto_commits_only_what_the_reader_came_back_from,
+    manual_commits_are_where_the_next_member_begins,
+};
+pub use failures::{
+    a_member_that_dies_is_replaced, a_restarted_broker_loses_nothing, close_returns_whatever_is_gone,
+    leaders_and_coordinators_move,
+};
+pub use group::Group;
+pub use groups::{
+    a_reader_that_stays_away_is_put_out, members_come_and_go, work_that_is_finished_in_time_is_committed,
+    work_that_is_not_finished_in_time_is_lost,
+};
+pub use offsets::{offsets_are_reset_by_policy, topics_come_and_go};
+
+/// What a scenario gives.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// A guard against hanging, and nothing else.
+pub const GUARD: Duration = Duration::from_secs(180);
+
+/// `future`, or an error that says what hangs.
+///
+/// # Errors
+/// Those of `future`, or that it hangs.
+pub async fn guarded<T>(what: &str, future: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(GUARD, future).await.map_err(|_| format!("{what} hangs"))?
+}

@@ -1,0 +1,175 @@
+//! The integration suite on real Kafka, and what only real peers can show: groups mixed with the Java client and
+//! librdkafka, and what Kafka's own tools see.
+
+use std::collections::BTreeMap;
+
+use ottla::{Assignor, Commit, Consumer};
+use ottla_tests::kafka::{Member, MemberSpec, RecordSpec, shared, unique, versions};
+use ottla_tests::scenarios::{self, Backend, GUARD, Group, Result, guarded};
+
+/// On the cluster that all tests of a version share.
+macro_rules! on_shared {
+    ($($name:ident),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() -> Result<()> {
+                for version in versions() {
+                    scenarios::$name(&Backend::shared(&version)?).await?;
+                }
+                Ok(())
+            }
+        )*
+    };
+}
+
+/// On a cluster of their own, because they stop its brokers.
+macro_rules! on_own {
+    ($($name:ident($brokers:expr)),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() -> Result<()> {
+                for version in versions() {
+                    scenarios::$name(&Backend::own(&version, $brokers)?).await?;
+                }
+                Ok(())
+            }
+        )*
+    };
+}
+
+on_shared! {
+    every_byte_arrives,
+    members_come_and_go,
+    work_that_is_finished_in_time_is_committed,
+    work_that_is_not_finished_in_time_is_lost,
+    a_reader_that_stays_away_is_put_out,
+    auto_commits_only_what_the_reader_came_back_from,
+    manual_commits_are_where_the_next_member_begins,
+    a_token_of_a_lost_ownership_moves_nothing,
+    offsets_are_reset_by_policy,
+    topics_come_and_go,
+}
+
+on_own! {
+    a_restarted_broker_loses_nothing(1),
+    leaders_and_coordinators_move(3),
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn close_returns_whatever_is_gone() -> Result<()> {
+    for version in versions() {
+        scenarios::close_returns_whatever_is_gone(&Backend::own(&version, 1)?, 1).await?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_member_that_dies_is_replaced() -> Result<()> {
+    for version in versions() {
+        scenarios::a_member_that_dies_is_replaced(&Backend::shared(&version)?)?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafkas_tools_see_the_member_its_offsets_and_its_lag() -> Result<()> {
+    for version in versions() {
+        let kafka = shared(&version)?;
+        let (topic, group) = (unique("seen"), unique("seen"));
+        {
+            let mut tool = kafka.tool()?;
+            tool.create_topic(&topic, 2)?;
+            tool.produce(&topic, &RecordSpec::new(100).partitions(2))?;
+        }
+        let mut consumer = Consumer::builder(kafka.bootstrap())
+            .client_id("watched")
+            .group(group.as_str())
+            .subscribe([topic.as_str()])
+            .commit(Commit::Manual)
+            .max_batch_records(10)
+            .connect()
+            .await?;
+        let batch =
+            guarded("the first batch", async { Ok(consumer.next_batch().await?.ok_or("the end")?) }).await?;
+        let tp = batch.topic_partition().clone();
+        consumer.commit(&batch).await?;
+        let described = kafka.tool()?.group(&group)?;
+        assert_eq!((described.state.as_str(), described.assignor.as_str()), ("Stable", "cooperative-sticky"));
+        assert_eq!(described.members.len(), 1);
+        assert_eq!(described.members[0].client_id, "watched");
+        assert_eq!(described.members[0].assignment[&topic], [0, 1]);
+        let table = kafka.tool()?.consumer_groups(&["--describe", "--group", &group])?;
+        let row = table
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .find(|row| {
+                row.get(1) == Some(&topic.as_str()) && row.get(2) == Some(&&*tp.partition().to_string())
+            })
+            .ok_or_else(|| format!("no row for {tp} in\n{table}"))?;
+        assert_eq!(row[3..6], ["10", "50", "40"], "committed, end and lag in\n{table}");
+        assert!(row[6].starts_with("watched-"), "{table}");
+        consumer.close().await?;
+        // What was committed is where the next one begins.
+        let mut next = Consumer::builder(kafka.bootstrap())
+            .group(group.as_str())
+            .subscribe([topic.as_str()])
+            .max_batch_records(10)
+            .connect()
+            .await?;
+        let mut first = BTreeMap::new();
+        guarded("the rest", async {
+            while first.len() < 2 {
+                let batch = next.next_batch().await?.ok_or("the end")?;
+                first.entry(batch.partition()).or_insert(batch.first_offset());
+            }
+            Ok(())
+        })
+        .await?;
+        assert_eq!(first.remove(&tp.partition()), Some(10));
+        assert_eq!(first.into_values().collect::<Vec<_>>(), [0]);
+        next.close().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_mixed_with_java_and_librdkafka_is_stable_and_loses_nothing() -> Result<()> {
+    for version in versions() {
+        let kafka = shared(&version)?;
+        for (assignor, name) in
+            [(Assignor::CooperativeSticky, "cooperative-sticky"), (Assignor::Range, "range")]
+        {
+            let topic = unique("mixed");
+            {
+                let mut tool = kafka.tool()?;
+                tool.create_topic(&topic, 6)?;
+                tool.produce(&topic, &RecordSpec::new(600).partitions(6))?;
+            }
+            let mut group = Group::new(&Backend::shared(&version)?, &topic, assignor);
+            let handle = group.join(0).await?;
+            group.until("ottla alone", |g| g.sizes() == [6] && g.count() == 600).await?;
+            let java_name = match assignor {
+                Assignor::Range => "org.apache.kafka.clients.consumer.RangeAssignor",
+                _ => "org.apache.kafka.clients.consumer.CooperativeStickyAssignor",
+            };
+            let spec = MemberSpec::new(&group.group, &[&topic]).property("session.timeout.ms", "10000");
+            let java =
+                Member::java(&kafka, &spec.clone().property("partition.assignment.strategy", java_name))?;
+            group.until("ottla and Java", |g| g.sizes() == [3]).await?;
+            let librdkafka =
+                Member::librdkafka(&kafka, &spec.property("partition.assignment.strategy", name))?;
+            group.until("ottla, Java and librdkafka", |g| g.sizes() == [2]).await?;
+            let described = kafka.tool()?.group(&group.group)?;
+            assert_eq!(described.members.len(), 3);
+            java.close(GUARD)?;
+            group.until("ottla and librdkafka", |g| g.sizes() == [3]).await?;
+            librdkafka.close(GUARD)?;
+            group.until("ottla alone again", |g| g.sizes() == [6]).await?;
+            kafka.tool()?.produce(&topic, &RecordSpec::new(600).partitions(6).seed(1))?;
+            group.until("the rest", |g| g.count() == 1200).await?;
+            handle.shutdown();
+            group.until("nobody", |g| g.owned.is_empty()).await?;
+        }
+    }
+    Ok(())
+}

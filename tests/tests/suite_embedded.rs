@@ -1,0 +1,41 @@
+//! The integration suite on the embedded broker; the same scenarios run on real Kafka in `real_suite.rs`.
+
+use ottla_tests::scenarios::{self, Backend, Result};
+
+macro_rules! on_embedded {
+    ($($name:ident($brokers:expr)),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() -> Result<()> {
+                scenarios::$name(&Backend::embedded($brokers).await?).await
+            }
+        )*
+    };
+}
+
+on_embedded! {
+    every_byte_arrives(3),
+    members_come_and_go(3),
+    work_that_is_finished_in_time_is_committed(3),
+    work_that_is_not_finished_in_time_is_lost(3),
+    a_reader_that_stays_away_is_put_out(3),
+    auto_commits_only_what_the_reader_came_back_from(3),
+    manual_commits_are_where_the_next_member_begins(3),
+    a_token_of_a_lost_ownership_moves_nothing(3),
+    a_restarted_broker_loses_nothing(1),
+    leaders_and_coordinators_move(3),
+    offsets_are_reset_by_policy(3),
+    topics_come_and_go(3),
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn close_returns_whatever_is_gone() -> Result<()> {
+    scenarios::close_returns_whatever_is_gone(&Backend::embedded(3).await?, 3).await
+}
+
+#[test]
+fn a_member_that_dies_is_replaced() -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let backend = runtime.block_on(Backend::embedded(3))?;
+    scenarios::a_member_that_dies_is_replaced(&backend)
+}
