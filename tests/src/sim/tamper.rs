@@ -94,7 +94,11 @@ impl Answer {
     /// When the answer is no `M`.
     pub fn edit<M: Message + Encodable + Decodable>(&mut self, change: impl FnOnce(&mut M)) {
         // ListOffsets 11 has the layout of version 10.
-        let version = self.version.min(M::VERSIONS.max);
+        let mut version = self.version.min(M::VERSIONS.max);
+        if self.api == Api::ApiVersions && self.body().starts_with(&[0, 35]) {
+            // KIP-511: whatever was asked.
+            version = 0;
+        }
         let mut body = Bytes::copy_from_slice(self.body());
         let mut message = M::decode(&mut body, version).expect("the broker's own answer");
         change(&mut message);

@@ -179,6 +179,7 @@ impl Client {
                 if let Some(error) = findings.fatal {
                     self.delivery.lock().fail_all(error);
                 }
+                self.report_all(findings.told);
                 for answer in findings.answers {
                     self.committed_told(now, answer);
                 }
@@ -200,11 +201,12 @@ impl Client {
                 }
             }
             Tag::ListOffsets(tag) => {
-                let (answers, stale) = self.lookups.answered(now, version, answer.body(), tag)?;
-                if stale {
+                let findings = self.lookups.answered(now, version, answer.body(), tag)?;
+                if findings.stale {
                     self.refresh.request(now);
                 }
-                for answer in answers {
+                self.report_all(findings.told);
+                for answer in findings.answers {
                     self.looked_up(now, answer);
                 }
             }
@@ -246,6 +248,12 @@ impl Client {
                     self.refused.remove(&name);
                 }
             }
+        }
+    }
+
+    fn report_all(&mut self, errors: Vec<Error>) {
+        for error in errors {
+            self.delivery.lock().report(error.with_fatal(false));
         }
     }
 

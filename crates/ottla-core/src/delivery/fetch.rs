@@ -351,8 +351,13 @@ enum Stop {
 /// Walks the headers. The checksum covers neither a batch's base offset nor its leader epoch, and nothing was
 /// verified yet: so that one flipped bit cannot move the position to where nothing is, each batch must begin
 /// where the one before it ended or later, go on beyond the offset that was asked for, and end below `end`.
+///
+/// Of two batches that overlap the first is the one that lies if it left a gap before it: its records may be those
+/// of the gap. Otherwise it is the second.
 fn walk(records: &Bytes, fetch_offset: i64, end: i64) -> Walk {
     let mut walk = Walk { bytes: 0, records: 0, next: fetch_offset, epoch: None, stop: Stop::End };
+    // The walk as it was before the last batch, and that batch, if there was a gap.
+    let mut doubtful: Option<(Walk, BatchHeader)> = None;
     let mut batches = Batches::new(records.clone());
     for batch in batches.by_ref() {
         let header = match batch {
@@ -362,17 +367,24 @@ fn walk(records: &Bytes, fetch_offset: i64, end: i64) -> Walk {
                 return walk;
             }
         };
-        let overlaps = walk.bytes > 0 && header.base_offset < walk.next;
-        if header.next_offset() <= walk.next || header.next_offset() > end || overlaps {
+        if walk.bytes > 0 && header.base_offset < walk.next {
+            let (mut good, liar) = doubtful.unwrap_or((walk, header));
+            good.stop = Stop::Suspect(liar);
+            return good;
+        }
+        if header.next_offset() <= walk.next || header.next_offset() > end {
             walk.stop = Stop::Suspect(header);
             return walk;
         }
+        let gap = header.base_offset > walk.next;
+        let before = Walk { stop: Stop::End, ..walk };
         walk.bytes += header.size;
         walk.next = header.next_offset();
         walk.epoch = LeaderEpoch::from_wire(header.partition_leader_epoch);
         if !header.is_control {
             walk.records += usize::try_from(header.record_count).unwrap_or(1);
         }
+        doubtful = gap.then_some((before, header));
     }
     if batches.trailing() > 0 {
         walk.stop = Stop::Cut;

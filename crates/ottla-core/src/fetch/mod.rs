@@ -26,7 +26,7 @@ pub(crate) const MIN_GRANT: usize = 64 << 10;
 /// Larger responses are slower: their buffers are cold and page-faulted (see `docs` of the ledger).
 const MAX_GRANT: usize = 4 << 20;
 /// While partitions are left out because enough of them is buffered, a long poll for the others must not hold
-/// them up once they are drained.
+/// them up once they are drained. (One that waits after an error is waited for no longer than that.)
 const SHORT_WAIT: Duration = Duration::from_millis(20);
 /// The largest partition limit that is tried for a batch that does not come whole.
 const MAX_PARTITION_BYTES: i32 = 1 << 30;

@@ -51,19 +51,20 @@ impl Fetcher {
         if state.in_flight.is_some() || now < state.not_before || room < MIN_GRANT {
             return None;
         }
-        let mut left_out = false;
+        // When something that is left out now is to be asked for.
+        let mut left_out: Option<Timestamp> = None;
         let mut asked = BTreeMap::new();
         let mut wanted = Vec::with_capacity(candidates.len());
         for Candidate { position, topic_id, leader_epoch } in candidates {
             let trouble = self.troubles.get(&position.tp);
-            if trouble.is_some_and(|t| now < t.not_before) {
-                left_out = true;
+            if let Some(at) = trouble.map(|t| t.not_before).filter(|at| now < *at) {
+                left_out = Some(left_out.map_or(at, |earliest| earliest.min(at)));
                 continue;
             }
             // The threshold falls with the room that is left: one busy partition may use half of the budget,
             // many share it evenly, and one that is stuck leaves room for the others.
             if position.buffered_bytes >= room.max(MIN_GRANT) {
-                left_out = true;
+                left_out = Some(now);
                 continue;
             }
             let max_bytes = trouble.and_then(|t| t.max_bytes).unwrap_or(max_partition_bytes);
@@ -83,7 +84,7 @@ impl Fetcher {
         state.first = wanted.get(1).or_else(|| wanted.first()).map(|(tp, _)| tp.clone());
 
         let grant = (room / brokers.max(1)).clamp(MIN_GRANT, MAX_GRANT.min(max_bytes).max(MIN_GRANT));
-        let max_wait = if left_out { max_wait.min(SHORT_WAIT) } else { max_wait };
+        let max_wait = left_out.map_or(max_wait, |at| max_wait.min(at.since(now).max(SHORT_WAIT)));
         let names = wanted.iter().filter_map(|(tp, w)| Some((w.topic_id?, tp.topic_arc().clone()))).collect();
         let plan = state.session.plan(wanted);
         let max_version = if state.session.by_id() { i16::MAX } else { LAST_BY_NAME };

@@ -465,6 +465,18 @@ fn a_partition_that_errs_waits_longer_each_time_and_data_ends_that() {
     assert!(at.since(rig.now) <= Duration::from_millis(120), "an answer without an error ends the row");
 }
 
+/// The others are not polled hotly meanwhile, nor is it held up by them.
+#[test]
+fn the_long_poll_of_the_others_ends_when_a_partition_that_waits_may_be_asked_for() {
+    let mut rig = Rig::new(2);
+    rig.ask();
+    rig.tell(&answer(0, 0, &[refused(0, 6), told(1, Bytes::new())]));
+    let at = rig.fetcher.next_timeout(rig.now).expect("it is told when");
+    let prepared = rig.try_ask().expect("the other");
+    assert_eq!(Rig::offsets(&prepared.request), [(1, 0)]);
+    assert_eq!(prepared.max_wait, at.since(rig.now));
+}
+
 #[test]
 fn out_of_range_is_a_finding_only_at_the_present_position() {
     let mut rig = Rig::new(1);

@@ -9,7 +9,7 @@ use ottla_wire::messages::offset_fetch_request::{
 use ottla_wire::messages::{OffsetFetchRequest, OffsetFetchResponse};
 use ottla_wire::{ErrorCode, View};
 
-use super::Asker;
+use super::{Asker, Refused, refused};
 use crate::client::CommittedOffset;
 use crate::{Backoff, Error, ErrorKind, LeaderEpoch, Rng, Timestamp, TopicPartition};
 
@@ -32,6 +32,8 @@ pub(crate) struct CommittedFindings {
     pub(crate) answers: Vec<CommittedAnswer>,
     /// The coordinator is another one.
     pub(crate) coordinator_lost: bool,
+    /// What the reader is to know, while it is asked on.
+    pub(crate) told: Vec<Error>,
     /// The group as a whole cannot be asked.
     pub(crate) fatal: Option<Error>,
 }
@@ -125,11 +127,14 @@ impl CommittedLookups {
         }
     }
 
-    fn again(&mut self, now: Timestamp, key: &Key) {
-        if let Some(lookup) = self.pending.get_mut(key) {
-            lookup.in_flight = false;
-            lookup.not_before = now + lookup.backoff.next(&mut self.rng);
-        }
+    /// Asked again after a pause. Gives how often that was.
+    fn again(&mut self, now: Timestamp, key: &Key) -> u32 {
+        let Some(lookup) = self.pending.get_mut(key) else {
+            return 0;
+        };
+        lookup.in_flight = false;
+        lookup.not_before = now + lookup.backoff.next(&mut self.rng);
+        lookup.backoff.failures()
     }
 
     /// Takes in an answer.
@@ -210,9 +215,16 @@ impl CommittedLookups {
                     Err(Error::new(ErrorKind::Authorization, text).with_code(code).with_partition(tp.clone()))
                 }
                 (code, _) => {
-                    tracing::debug!(partition = %tp, %code, "committed offset not told, asking again");
-                    self.again(now, &key);
-                    continue;
+                    let times = self.again(now, &key);
+                    tracing::debug!(partition = %tp, %code, times, "committed offset not told, asking again");
+                    match refused(key.0, tp, "committed offset", code, times) {
+                        Refused::Again => continue,
+                        Refused::Told(error) => {
+                            findings.told.push(error);
+                            continue;
+                        }
+                        Refused::Query(error) => Err(error),
+                    }
                 }
             };
             self.pending.remove(&key);

@@ -7,7 +7,7 @@ use ottla_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffse
 use ottla_wire::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use ottla_wire::{ErrorCode, View};
 
-use super::Asker;
+use super::{Asker, Refused, refused};
 use crate::client::Offset;
 use crate::config::IsolationLevel;
 use crate::{Backoff, BrokerId, Error, ErrorKind, LeaderEpoch, Rng, Timestamp, TopicPartition};
@@ -59,6 +59,16 @@ pub(crate) struct LookupAnswer {
     pub(crate) asker: Asker,
     pub(crate) tp: TopicPartition,
     pub(crate) found: Result<Found, Error>,
+}
+
+/// What an answer means for the client around it.
+#[derive(Debug, Default)]
+pub(crate) struct LookupFindings {
+    pub(crate) answers: Vec<LookupAnswer>,
+    /// Metadata is stale.
+    pub(crate) stale: bool,
+    /// What the reader is to know, while it is asked on.
+    pub(crate) told: Vec<Error>,
 }
 
 type Key = (Asker, TopicPartition);
@@ -194,21 +204,24 @@ impl Lookups {
         }
     }
 
-    fn again(&mut self, now: Timestamp, key: &Key) {
-        if let Some(lookup) = self.pending.get_mut(key) {
-            lookup.in_flight = false;
-            lookup.not_before = now + lookup.backoff.next(&mut self.rng);
-        }
+    /// Asked again after a pause. Gives how often that was.
+    fn again(&mut self, now: Timestamp, key: &Key) -> u32 {
+        let Some(lookup) = self.pending.get_mut(key) else {
+            return 0;
+        };
+        lookup.in_flight = false;
+        lookup.not_before = now + lookup.backoff.next(&mut self.rng);
+        lookup.backoff.failures()
     }
 
-    /// Takes in an answer. The second part of the result: metadata is stale.
+    /// Takes in an answer.
     pub(crate) fn answered(
         &mut self,
         now: Timestamp,
         version: i16,
         body: &[u8],
         tag: LookupTag,
-    ) -> Result<(Vec<LookupAnswer>, bool), Error> {
+    ) -> Result<LookupFindings, Error> {
         let answer = match ListOffsetsResponse::decode(version, body) {
             Ok(answer) => answer,
             Err(e) => {
@@ -223,8 +236,7 @@ impl Lookups {
                 told.entry((topic.name, p.partition_index)).or_insert(p);
             }
         }
-        let mut answers = Vec::new();
-        let mut stale = false;
+        let mut findings = LookupFindings::default();
         for (key, timestamp) in tag.0 {
             // Replaced or dropped meanwhile: a late answer loses against a newer question.
             let Some(lookup) = self.pending.get_mut(&key) else {
@@ -234,38 +246,44 @@ impl Lookups {
                 continue;
             }
             let tp = &key.1;
-            let Some(p) = told.get(&(tp.topic(), tp.partition())) else {
-                self.again(now, &key);
-                continue;
+            let p = told.get(&(tp.topic(), tp.partition()));
+            let code = p.map_or(ErrorCode::None, |p| ErrorCode::from_i16(p.error_code));
+            let step = match (code, p) {
+                (ErrorCode::None, Some(p)) => {
+                    lookup.take_in(p.offset, LeaderEpoch::from_wire(p.leader_epoch))
+                }
+                // Records without timestamps (before 0.10): none is young enough.
+                (ErrorCode::UnsupportedForMessageFormat, _) => lookup.without_timestamps(),
+                _ => Step::Nonsense,
             };
-            let found = match ErrorCode::from_i16(p.error_code) {
-                ErrorCode::None => match lookup.take_in(p.offset, LeaderEpoch::from_wire(p.leader_epoch)) {
-                    Step::Found(found) => Ok(found),
-                    Step::AskOn => {
-                        lookup.in_flight = false;
-                        continue;
-                    }
-                    Step::Nonsense => {
-                        tracing::warn!(partition = %tp, offset = p.offset, "ListOffsets told no offset");
-                        self.again(now, &key);
-                        continue;
-                    }
-                },
-                ErrorCode::UnsupportedForMessageFormat => Ok(None),
-                code @ ErrorCode::TopicAuthorizationFailed => {
+            let found = match step {
+                Step::Found(found) => Ok(found),
+                Step::AskOn => {
+                    lookup.in_flight = false;
+                    continue;
+                }
+                Step::Nonsense if code == ErrorCode::TopicAuthorizationFailed => {
                     let text = "asking for offsets is not allowed: grant DESCRIBE on the topic";
                     Err(Error::new(ErrorKind::Authorization, text).with_code(code).with_partition(tp.clone()))
                 }
-                _ => {
-                    stale = true;
-                    self.again(now, &key);
-                    continue;
+                Step::Nonsense => {
+                    findings.stale |= code != ErrorCode::None;
+                    let times = self.again(now, &key);
+                    tracing::debug!(partition = %tp, %code, times, "offset not told, asking again");
+                    match refused(key.0, tp, "offset that was asked for", code, times) {
+                        Refused::Again => continue,
+                        Refused::Told(error) => {
+                            findings.told.push(error);
+                            continue;
+                        }
+                        Refused::Query(error) => Err(error),
+                    }
                 }
             };
             self.pending.remove(&key);
-            answers.push(LookupAnswer { asker: key.0, tp: key.1, found });
+            findings.answers.push(LookupAnswer { asker: key.0, tp: key.1, found });
         }
-        Ok((answers, stale))
+        Ok(findings)
     }
 
     /// When the next lookup that waits may be asked.
@@ -277,11 +295,23 @@ impl Lookups {
 enum Step {
     Found(Found),
     AskOn,
-    /// Negative where an offset is due: never a position.
+    /// No answer, or negative where an offset is due: never a position.
     Nonsense,
 }
 
 impl Lookup {
+    fn without_timestamps(&mut self) -> Step {
+        match self.place {
+            Place::Timestamp { or_end: false, .. } => Step::Found(None),
+            Place::Timestamp { or_end: true, .. } => {
+                self.place = Place::Latest;
+                Step::AskOn
+            }
+            // No timestamp was asked for: a beginning that is not told must never become the end.
+            Place::Earliest | Place::Latest | Place::FromEnd(_) => Step::Nonsense,
+        }
+    }
+
     fn take_in(&mut self, offset: i64, epoch: Option<LeaderEpoch>) -> Step {
         match self.place {
             Place::Timestamp { or_end: false, .. } if offset == -1 => Step::Found(None),

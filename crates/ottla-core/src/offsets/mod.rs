@@ -15,7 +15,12 @@ pub(crate) use committed::{
 };
 pub(crate) use lookup::{LookupAnswer, LookupTag, Lookups, Place};
 
-use crate::{CommandId, OwnershipEpoch};
+use ottla_wire::ErrorCode;
+
+use crate::{CommandId, Error, ErrorKind, OwnershipEpoch, TopicPartition};
+
+/// So many times in a row a position is asked for in vain before the reader is told why. It is asked for on.
+const TELL_AFTER: u32 = 5;
 
 /// Who wants to know an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,4 +29,33 @@ pub(crate) enum Asker {
     Position(OwnershipEpoch),
     /// A command of the user's.
     Query(CommandId),
+}
+
+/// What a refusal means that is not expected to pass by itself.
+enum Refused {
+    /// The user's query fails.
+    Query(Error),
+    /// The reader is told, and the position is asked for again.
+    Told(Error),
+    /// It is asked for again.
+    Again,
+}
+
+/// Judges an answer that is no answer: `times` in a row, for `what`. Without a code the answer made no sense.
+fn refused(asker: Asker, tp: &TopicPartition, what: &str, code: ErrorCode, times: u32) -> Refused {
+    if code.is_retriable() || code == ErrorCode::UnknownServerError {
+        return Refused::Again;
+    }
+    let error = if code == ErrorCode::None {
+        Error::new(ErrorKind::BrokerMisbehaved, format!("the broker's answer has no {what}"))
+    } else {
+        Error::new(ErrorKind::BrokerMisbehaved, format!("the broker refuses to tell the {what}"))
+            .with_code(code)
+    };
+    let error = error.with_partition(tp.clone());
+    match asker {
+        Asker::Query(_) if code != ErrorCode::None || times >= TELL_AFTER => Refused::Query(error),
+        Asker::Position(_) if times == TELL_AFTER => Refused::Told(error),
+        _ => Refused::Again,
+    }
 }

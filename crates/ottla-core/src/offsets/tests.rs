@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::Asker;
 use super::commit::{CommitJob, CommitOrigin, CommitQueue, CommitStep, JobResult};
-use super::committed::{CommittedFindings, CommittedLookups};
+use super::committed::{CommittedAnswer, CommittedFindings, CommittedLookups};
 use super::lookup::{LookupAnswer, Lookups, Place};
 use crate::config::IsolationLevel;
 use crate::delivery::CommitEntry;
@@ -59,8 +59,8 @@ fn round(
 ) -> (Vec<i64>, Vec<LookupAnswer>, bool) {
     let (request, tag) = lookups.prepare(now, LEADER, |_| Some((LEADER, None)));
     let asked = request.topics.iter().flat_map(|t| &t.partitions).map(|p| p.timestamp).collect();
-    let (answers, stale) = lookups.answered(now, 4, &offsets(answer), tag).expect("well formed");
-    (asked, answers, stale)
+    let findings = lookups.answered(now, 4, &offsets(answer), tag).expect("well formed");
+    (asked, findings.answers, findings.stale)
 }
 
 fn found(answers: &[LookupAnswer]) -> Option<Option<i64>> {
@@ -149,7 +149,7 @@ fn a_late_answer_loses_against_a_newer_question() {
     lookups.begin(T0, POSITION, tp(0), Place::Earliest);
     let (_, tag) = lookups.prepare(T0, LEADER, |_| Some((LEADER, None)));
     lookups.begin(T0, POSITION, tp(0), Place::Latest);
-    let (answers, _) = lookups.answered(T0, 4, &offsets(&[(0, 0, 5)]), tag).expect("well formed");
+    let answers = lookups.answered(T0, 4, &offsets(&[(0, 0, 5)]), tag).expect("well formed").answers;
     assert!(answers.is_empty());
     lookups.retain(|_, _| false);
     let (_, answers, _) = round(&mut lookups, T0, &[(0, 0, 5)]);
@@ -164,6 +164,58 @@ fn an_answer_that_cannot_be_read_is_an_error_and_asked_again() {
     let error = lookups.answered(T0, 4, &[1, 2, 3], tag).expect_err("garbage");
     assert_eq!(error.kind(), ErrorKind::BrokerMisbehaved);
     assert_eq!(lookups.due(LATER, |_| Some(LEADER)).0, [LEADER]);
+}
+
+/// Only what was asked for by time can be answered with "there are no times": a beginning that is not told must
+/// never become the end.
+#[test]
+fn a_log_without_timestamps_answers_only_questions_of_time() {
+    for place in [Place::Earliest, Place::Latest, Place::FromEnd(3)] {
+        let mut lookups = lookups();
+        lookups.begin(T0, POSITION, tp(0), place);
+        let (asked, answers, _) = round(&mut lookups, T0, &[(0, 43, -1)]);
+        assert!(answers.is_empty());
+        assert!(lookups.due(T0, |_| Some(LEADER)).0.is_empty(), "after a pause");
+        assert_eq!(round(&mut lookups, LATER, &[(0, 43, -1)]).0, asked, "the same place again");
+    }
+    let time = |or_end| Place::Timestamp { millis: 5, or_end };
+    let mut lookups = lookups();
+    lookups.begin(T0, QUERY, tp(0), time(false));
+    assert_eq!(found(&round(&mut lookups, T0, &[(0, 43, -1)]).1), Some(None));
+    lookups.begin(T0, POSITION, tp(0), time(true));
+    assert!(round(&mut lookups, T0, &[(0, 43, -1)]).1.is_empty());
+    let (asked, answers, _) = round(&mut lookups, T0, &[(0, 0, 9)]);
+    assert_eq!((asked, found(&answers)), (vec![-1], Some(Some(9))));
+}
+
+/// What trying again does not help against fails a query at once; of a position the reader is told, once.
+#[test]
+fn refusals_fail_queries_and_are_told_of_positions_after_five_tries() {
+    for (code, offset) in [(42, -1), (999, -1), (0, -7), (0, i64::MIN)] {
+        let mut lookups = lookups();
+        lookups.begin(T0, QUERY, tp(0), Place::Latest);
+        // Nonsense is given a few tries more than a refusal.
+        for i in 0..if code == 0 { 4 } else { 0 } {
+            let now = T0 + Duration::from_secs(2 * i);
+            assert!(round(&mut lookups, now, &[(0, code, offset)]).1.is_empty());
+        }
+        let (_, answers, _) = round(&mut lookups, LATER, &[(0, code, offset)]);
+        let [LookupAnswer { found: Err(error), .. }] = &answers[..] else { panic!("{answers:?}") };
+        assert_eq!((error.kind(), error.topic_partition()), (ErrorKind::BrokerMisbehaved, Some(&tp(0))));
+
+        lookups.begin(T0, POSITION, tp(0), Place::Latest);
+        let mut told = Vec::new();
+        for i in 0..20 {
+            let now = T0 + Duration::from_secs(2 * i);
+            let (_, tag) = lookups.prepare(now, LEADER, |_| Some((LEADER, None)));
+            let answer = offsets(&[(0, code, offset)]);
+            let findings = lookups.answered(now, 4, &answer, tag).expect("well formed");
+            assert!(findings.answers.is_empty(), "a position is asked for until it is known");
+            told.extend(findings.told);
+        }
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].code().map(|c| c.code()), (code != 0).then_some(code));
+    }
 }
 
 #[test]
@@ -257,6 +309,33 @@ fn another_coordinator_is_looked_for_and_the_question_stands() {
 fn a_group_that_may_not_be_read_is_fatal() {
     let (_, findings) = ask_committed(&[(0, -1, "", 0)], 30);
     assert!(findings.fatal.is_some_and(|e| e.is_fatal() && e.kind() == ErrorKind::Authorization));
+}
+
+/// As with ListOffsets.
+#[test]
+fn refusals_of_committed_offsets_fail_queries_and_are_told_of_positions_after_five_tries() {
+    for (code, offset) in [(24, -1), (999, -1), (0, -2), (0, i64::MIN)] {
+        let mut lookups = CommittedLookups::new("g".to_owned(), BACKOFF, Rng::new(1));
+        lookups.begin(T0, POSITION, tp(0));
+        let answer = committed(&[(0, offset, "", code)], 0);
+        let mut told = Vec::new();
+        for i in 0..20 {
+            let (_, tag) = lookups.prepare(T0 + Duration::from_secs(2 * i), 5);
+            let now = T0 + Duration::from_secs(2 * i);
+            let findings = lookups.answered(now, 5, &answer, tag).expect("well formed");
+            assert!(findings.answers.is_empty());
+            told.extend(findings.told);
+        }
+        assert_eq!(told.len(), 1, "{told:?}");
+        lookups.begin(T0, QUERY, tp(0));
+        let failed = (0..5).any(|i| {
+            let now = T0 + Duration::from_secs(100 + 2 * i);
+            let (_, tag) = lookups.prepare(now, 5);
+            let findings = lookups.answered(now, 5, &answer, tag).expect("well formed");
+            matches!(&findings.answers[..], [CommittedAnswer { asker: QUERY, committed: Err(_), .. }])
+        });
+        assert!(failed);
+    }
 }
 
 #[test]
