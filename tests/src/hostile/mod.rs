@@ -90,6 +90,21 @@ impl Stage {
         self.world.lie(lie)
     }
 
+    /// Every partition gets another leader, with a higher epoch.
+    ///
+    /// # Panics
+    /// When there is only one broker.
+    pub fn move_leaders(&mut self) {
+        let nodes: Vec<i32> = self.world.cluster.addresses().map(|(id, ..)| id).collect();
+        let now = self.world.broker_now();
+        for p in 0..self.partitions {
+            let (leader, _) = self.world.cluster.leader(TOPIC, p).expect("a partition");
+            let at = nodes.iter().position(|n| Some(*n) == leader).expect("a leader");
+            let next = nodes[(at + 1) % nodes.len()];
+            self.world.cluster.move_leader(now, TOPIC, p, next).expect("moved");
+        }
+    }
+
     /// A client that reads all partitions from their beginning, without a group.
     pub fn assign(&mut self) {
         self.id = self.world.join(self.config.clone());
@@ -111,6 +126,11 @@ impl Stage {
     pub fn seek(&mut self, partition: i32, offset: i64) {
         let tp = TopicPartition::new(TOPIC, partition);
         self.world.command(self.id, Command::Seek(tp, Offset::At(offset)));
+    }
+
+    /// What lies before this offset of the partition is not to be read: the group has committed it.
+    pub fn begin_at(&mut self, partition: i32, offset: i64) {
+        self.skipped.insert(partition, 0..offset);
     }
 
     /// Seeks to where the error of a partition says, and takes note of what is skipped by that.

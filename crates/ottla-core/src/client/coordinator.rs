@@ -234,7 +234,13 @@ impl Client {
                     );
                     return Err(Error::new(ErrorKind::BrokerMisbehaved, text));
                 };
-                self.network.set_address(Target::Broker(BrokerId(node)), host, port);
+                // Where a broker is, metadata says: one that is sent to another address here would be looked for
+                // there with all that it leads.
+                match self.cluster.brokers().get(&BrokerId(node)) {
+                    Some(known) if known.host == host && known.port == port => {}
+                    Some(_) => self.refresh.request(now),
+                    None => self.network.set_address(Target::Broker(BrokerId(node)), host, port),
+                }
                 self.coordinator.state = State::Known(BrokerId(node));
             }
             code @ ErrorCode::GroupAuthorizationFailed => {

@@ -163,7 +163,12 @@ impl Cluster {
 
     /// Whether something that is wanted has no answer that could be worked with yet.
     pub(crate) fn is_incomplete(&self) -> bool {
-        self.wanted.iter().any(|name| self.topics.get(name).is_none_or(Topic::is_incomplete))
+        let nowhere = |topic: &Topic| {
+            topic.partitions().filter_map(|p| p.leader).any(|l| !self.brokers.contains_key(&l.broker))
+        };
+        self.wanted
+            .iter()
+            .any(|name| self.topics.get(name).is_none_or(|topic| topic.is_incomplete() || nowhere(topic)))
     }
 }
 

@@ -15,6 +15,9 @@ pub(crate) struct Refresh {
     /// Asked for while a request was in flight whose answer may be older than the reason.
     again: bool,
     not_before: Timestamp,
+    /// When the last answer came, and how close a next one is one too many.
+    answered_at: Option<Timestamp>,
+    close: Duration,
 }
 
 impl Refresh {
@@ -26,6 +29,8 @@ impl Refresh {
             in_flight: false,
             again: false,
             not_before: Timestamp::ZERO,
+            answered_at: None,
+            close: max.saturating_mul(2),
         }
     }
 
@@ -50,10 +55,18 @@ impl Refresh {
     /// An answer came. `complete`: everything that is wanted was in it.
     pub(crate) fn answered(&mut self, now: Timestamp, complete: bool, rng: &mut Rng) {
         self.in_flight = false;
+        let close = self.answered_at.is_some_and(|at| now.since(at) < self.close);
+        self.answered_at = Some(now);
         if complete && !self.again {
-            self.backoff.reset();
+            // Whoever finds no help in one good answer after the other waits as well: for a partition that does
+            // not exist, or a leader that is another one each time.
+            let first = !close || self.backoff.failures() == 0;
+            if !close {
+                self.backoff.reset();
+            }
+            let pause = if close { self.backoff.next(rng) } else { Duration::ZERO };
             self.due = now + self.max_age;
-            self.not_before = now;
+            self.not_before = if first { now } else { now + pause };
         } else {
             // Asked for again and again without help (a leader that lags behind, a topic that is not there):
             // the pauses grow. The first time somebody had only come too late for the request under way.

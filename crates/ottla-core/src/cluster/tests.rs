@@ -179,6 +179,7 @@ fn a_leader_without_an_address_is_nobody_to_ask() {
     let mut cluster = cluster(&["t"]);
     tell(&mut cluster, &[Told(0, "t", 7, &[(5, 1)])]);
     assert_eq!(leader(&cluster), None);
+    assert!(cluster.is_incomplete(), "it is asked for again, and not when it is old");
 }
 
 #[test]
@@ -249,6 +250,40 @@ fn metadata_is_asked_for_at_once_then_when_old_and_with_growing_pauses_in_betwee
     refresh.sent();
     refresh.failed(t0, &mut rng);
     assert!(refresh.next().expect("due") > t0);
+}
+
+#[test]
+fn a_topic_without_a_partition_is_no_answer() {
+    let mut cluster = cluster(&["t"]);
+    tell(&mut cluster, &[Told(0, "t", 7, &[])]);
+    assert!(cluster.is_incomplete());
+}
+
+/// A partition that does not exist, or a leader that is another one in each answer: somebody asks for metadata after
+/// each good answer.
+#[test]
+fn good_answers_that_do_not_help_are_followed_by_growing_pauses() {
+    let mut rng = Rng::new(1);
+    let mut refresh =
+        Refresh::new(Duration::from_secs(300), (Duration::from_millis(100), Duration::from_secs(1)));
+    let mut now = Timestamp::from_millis(1000);
+    let mut asked = 0;
+    let end = now + Duration::from_secs(10);
+    while now < end {
+        refresh.request(now);
+        now = refresh.next().expect("due").max(now + Duration::from_millis(1));
+        refresh.sent();
+        refresh.answered(now, true, &mut rng);
+        asked += 1;
+    }
+    assert!((8..=16).contains(&asked), "{asked} in ten seconds");
+    now = now + Duration::from_secs(3);
+    refresh.request(now);
+    assert_eq!(refresh.next(), Some(now), "after a while it is done at once again");
+    refresh.sent();
+    refresh.answered(now, true, &mut rng);
+    refresh.request(now);
+    assert_eq!(refresh.next(), Some(now), "and once more");
 }
 
 #[test]

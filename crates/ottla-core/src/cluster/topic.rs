@@ -67,7 +67,11 @@ impl Topic {
     }
 
     pub(crate) fn is_incomplete(&self) -> bool {
-        !self.answered || self.error.is_some() || self.partitions.iter().any(|p| p.leaderless)
+        // A topic has a partition at least: an answer without one says nothing, with an error or without.
+        !self.answered
+            || self.error.is_some()
+            || !self.exists()
+            || self.partitions.iter().any(|p| p.leaderless)
     }
 
     /// Whether the answer can be worked with: it is there, or it certainly is not.

@@ -1,0 +1,481 @@
+//! Metadata, coordinators and offsets that lie, against the whole client (reliability: metadata, offsets). After each
+//! lie the broker is honest and everything arrives, once, without a reset that has no cause.
+
+use std::time::Duration;
+
+use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponsePartitions;
+use kafka_protocol::messages::{
+    FindCoordinatorResponse, ListOffsetsResponse, MetadataResponse, OffsetFetchResponse, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+use ottla_broker::Api;
+use ottla_core::client::{Command, Offset, Outcome};
+use ottla_core::delivery::ResetCause;
+use ottla_core::{ErrorKind, TopicPartition};
+use ottla_tests::hostile::Stage;
+use ottla_tests::sim::Lie;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+/// The lie is told once, three times, and for a while, to a client by hand and to one in a group, from the beginning
+/// and when everything was well before.
+fn in_metadata(change: impl Fn(&mut MetadataResponse) + Copy + 'static) {
+    in_metadata_of_age(Duration::from_secs(300), change);
+}
+
+fn in_metadata_of_age(age: Duration, change: impl Fn(&mut MetadataResponse) + Copy + 'static) {
+    for times in [1, 3, usize::MAX] {
+        for group in [false, true] {
+            for skip in [0, 1] {
+                let mut stage = Stage::new(3, 3, 50);
+                stage.config().metadata_max_age = age;
+                stage.move_leaders();
+                let lie = stage.lie(Lie::in_message(Api::Metadata, change).times(times).skip(skip));
+                if group {
+                    stage.subscribe();
+                } else {
+                    stage.assign();
+                }
+                stage.run(10 * SECOND);
+                // Each client asks again when leaders move.
+                stage.move_leaders();
+                stage.run(10 * SECOND);
+                assert!(stage.world.told(lie) > 0);
+                println!("times {times}, group {group}, skip {skip}");
+                stage.heal();
+                stage.everything_arrives();
+                stage.once_and_never_reset();
+                stage.never_hot();
+                stage.closes();
+            }
+        }
+    }
+}
+
+fn partitions(answer: &mut MetadataResponse) -> impl Iterator<Item = &mut MetadataResponsePartition> {
+    answer.topics.iter_mut().flat_map(|t| &mut t.partitions)
+}
+
+#[test]
+fn no_leader_at_all() {
+    in_metadata(|answer| partitions(answer).for_each(|p| p.leader_id = (-1).into()));
+    in_metadata(|answer| partitions(answer).for_each(|p| p.leader_id = i32::MIN.into()));
+}
+
+#[test]
+fn a_leader_that_is_not_among_the_brokers() {
+    in_metadata(|answer| partitions(answer).for_each(|p| p.leader_id = 99.into()));
+}
+
+#[test]
+fn a_leader_that_does_not_lead() {
+    in_metadata(|answer| {
+        for p in partitions(answer) {
+            p.leader_id = (p.leader_id.0 % 3 + 1).into();
+        }
+    });
+}
+
+#[test]
+fn an_epoch_that_goes_back() {
+    in_metadata(|answer| partitions(answer).for_each(|p| p.leader_epoch = 0));
+    in_metadata(|answer| partitions(answer).for_each(|p| p.leader_epoch = -1));
+    in_metadata(|answer| partitions(answer).for_each(|p| p.leader_epoch = i32::MIN));
+}
+
+#[test]
+fn an_epoch_beyond_all_others() {
+    in_metadata(|answer| partitions(answer).for_each(|p| p.leader_epoch = i32::MAX));
+}
+
+#[test]
+fn an_empty_broker_list() {
+    in_metadata(|answer| answer.brokers.clear());
+}
+
+#[test]
+fn brokers_without_an_address() {
+    in_metadata(|answer| answer.brokers.iter_mut().for_each(|b| b.host = text("")));
+    in_metadata(|answer| answer.brokers.iter_mut().for_each(|b| b.host = text(&"h".repeat(65_000))));
+    in_metadata(|answer| answer.brokers.iter_mut().for_each(|b| b.port = 0));
+    in_metadata(|answer| answer.brokers.iter_mut().for_each(|b| b.port = -1));
+    in_metadata(|answer| answer.brokers.iter_mut().for_each(|b| b.port = 65_536));
+    in_metadata(|answer| answer.brokers.iter_mut().for_each(|b| b.node_id = i32::MIN.into()));
+}
+
+/// All brokers at ports where nobody listens: the bootstrap addresses are tried again (KIP-899).
+#[test]
+fn brokers_where_nobody_listens() {
+    in_metadata(|answer| answer.brokers.iter_mut().for_each(|b| b.port += 1_000));
+}
+
+/// Another node at the port of the one that answers: it serves what it leads, and refuses the rest.
+#[test]
+fn all_nodes_at_the_port_of_one() {
+    in_metadata(|answer| answer.brokers.iter_mut().for_each(|b| b.port = 9092));
+}
+
+#[test]
+fn one_node_twice() {
+    in_metadata(|answer| {
+        let again: Vec<MetadataResponseBroker> =
+            answer.brokers.iter().map(|b| b.clone().with_port(b.port + 1)).collect();
+        answer.brokers.extend(again);
+    });
+}
+
+#[test]
+fn ten_thousand_brokers_more() {
+    in_metadata(|answer| {
+        for id in 100..11_000 {
+            let broker = MetadataResponseBroker::default().with_node_id(id.into()).with_port(9092);
+            answer.brokers.push(broker.with_host(text("h")));
+        }
+    });
+}
+
+#[test]
+fn topics_that_nobody_asked_for() {
+    in_metadata(|answer| {
+        let topic = answer.topics.first().cloned().unwrap_or_default();
+        for i in 0..100 {
+            let name = TopicName(text(&format!("other-{i}")));
+            answer.topics.push(topic.clone().with_name(Some(name)));
+        }
+    });
+}
+
+#[test]
+fn no_topic_at_all() {
+    in_metadata(|answer| answer.topics.clear());
+    in_metadata(|answer| answer.topics.iter_mut().for_each(|t| t.name = None));
+    in_metadata(|answer| answer.topics.iter_mut().for_each(|t| t.partitions.clear()));
+}
+
+#[test]
+fn partitions_that_cannot_be() {
+    in_metadata(|answer| partitions(answer).for_each(|p| p.partition_index = -1 - p.partition_index));
+    in_metadata(|answer| partitions(answer).for_each(|p| p.partition_index = i32::MAX - p.partition_index));
+    in_metadata(|answer| partitions(answer).for_each(|p| p.partition_index = 0));
+}
+
+/// Fewer partitions than there are: nobody can know it, and the next metadata in due time shows the others.
+#[test]
+fn a_partition_that_is_left_out() {
+    in_metadata_of_age(30 * SECOND, |answer| {
+        answer.topics.iter_mut().for_each(|t| drop(t.partitions.pop()));
+    });
+    in_metadata_of_age(30 * SECOND, |answer| {
+        answer.topics.iter_mut().for_each(|t| drop(t.partitions.drain(..1.min(t.partitions.len()))));
+    });
+}
+
+#[test]
+fn a_topic_twice() {
+    in_metadata(|answer| {
+        let again: Vec<MetadataResponseTopic> = answer.topics.clone();
+        answer.topics.extend(again);
+        for p in answer.topics.last_mut().into_iter().flat_map(|t| &mut t.partitions) {
+            p.leader_id = 99.into();
+        }
+    });
+}
+
+/// Another id is another topic (KIP-516), and an id of zero is none.
+#[test]
+fn another_topic_id() {
+    in_metadata(|answer| answer.topics.iter_mut().for_each(|t| t.topic_id = uuid::Uuid::nil()));
+    in_metadata(|answer| answer.topics.iter_mut().for_each(|t| t.topic_id = uuid::Uuid::from_u128(7)));
+}
+
+#[test]
+fn replicas_that_cannot_be() {
+    in_metadata(|answer| {
+        for p in partitions(answer) {
+            p.replica_nodes = vec![(-1).into(), i32::MAX.into(), 1.into(), 1.into()];
+            p.isr_nodes.clear();
+        }
+    });
+}
+
+#[test]
+fn an_error_of_the_whole() {
+    for code in [-1, 129, 999] {
+        in_metadata(move |answer| answer.error_code = code);
+    }
+}
+
+/// No lie at all: a partition that does not exist is waited for with pauses.
+#[test]
+fn a_partition_that_does_not_exist() {
+    let mut stage = Stage::new(3, 3, 50);
+    stage.assign();
+    let tps =
+        vec![(TopicPartition::new("t", 99), Offset::Earliest), (TopicPartition::new("u", 0), Offset::At(5))];
+    let id = stage.id;
+    stage.world.command(id, Command::Assign(tps));
+    stage.run(20 * SECOND);
+    stage.never_hot();
+    stage.closes();
+}
+
+/// What no broker of the cluster answers with a broker list is no cluster: said at the first contact.
+#[test]
+fn the_first_contact_fails_with_the_reason() {
+    let mut stage = Stage::new(1, 1, 1);
+    stage.lie(Lie::in_message(Api::Metadata, |answer: &mut MetadataResponse| answer.brokers.clear()));
+    let error = stage.bootstrap().expect_err("no cluster");
+    assert_eq!(error.kind(), ErrorKind::BrokerMisbehaved, "{error}");
+    assert!(error.to_string().contains("no broker at all"), "{error}");
+}
+
+// ---- FindCoordinator -----------------------------------------------------------------------------------------
+
+fn in_coordinator(node: i32, host: &'static str, port: i32) {
+    for times in [1, usize::MAX] {
+        let mut stage = Stage::new(3, 3, 50);
+        let change = move |answer: &mut FindCoordinatorResponse| {
+            for c in &mut answer.coordinators {
+                (c.node_id, c.host, c.port) = (node.into(), text(host), port);
+            }
+        };
+        let lie = stage.lie(Lie::in_message(Api::FindCoordinator, change).times(times));
+        stage.subscribe();
+        stage.run(20 * SECOND);
+        assert!(stage.world.told(lie) > 0);
+        stage.heal();
+        stage.everything_arrives();
+        stage.once_and_never_reset();
+        stage.never_hot();
+        stage.closes();
+    }
+}
+
+#[test]
+fn coordinators_without_an_address() {
+    in_coordinator(1, "", 9092);
+    in_coordinator(-1, "127.0.0.1", 9092);
+    in_coordinator(i32::MIN, "", -1);
+    in_coordinator(1, "127.0.0.1", 0);
+    in_coordinator(1, "127.0.0.1", 70_000);
+}
+
+#[test]
+fn a_coordinators_host_of_64_kibibytes() {
+    let long: &'static str = Box::leak("ä".repeat(32_000).into_boxed_str());
+    in_coordinator(1, long, 9092);
+}
+
+#[test]
+fn coordinators_that_are_others() {
+    // A node that is known, at the address of another; one that nobody knows; one where nobody listens.
+    in_coordinator(1, "127.0.0.1", 9093);
+    in_coordinator(77, "127.0.0.1", 9094);
+    in_coordinator(i32::MAX, "127.0.0.1", 9092);
+    in_coordinator(2, "127.0.0.1", 9);
+}
+
+#[test]
+fn a_coordinator_of_another_group() {
+    let mut stage = Stage::new(3, 3, 50);
+    stage.lie(
+        Lie::in_message(Api::FindCoordinator, |answer: &mut FindCoordinatorResponse| {
+            answer.coordinators.iter_mut().for_each(|c| c.key = text("other"));
+        })
+        .times(10),
+    );
+    stage.subscribe();
+    stage.everything_arrives();
+    stage.once_and_never_reset();
+    stage.never_hot();
+}
+
+// ---- ListOffsets ---------------------------------------------------------------------------------------------
+
+fn looked_up(answer: &mut ListOffsetsResponse) -> impl Iterator<Item = &mut ListOffsetsPartitionResponse> {
+    answer.topics.iter_mut().flat_map(|t| &mut t.partitions)
+}
+
+fn in_lookups(change: impl Fn(&mut ListOffsetsResponse) + Copy + 'static) -> Stage {
+    let mut stage = Stage::new(2, 3, 50);
+    let lie = stage.lie(Lie::in_message(Api::ListOffsets, change));
+    stage.assign();
+    stage.run(20 * SECOND);
+    assert!(stage.world.told(lie) > 0);
+    stage.never_hot();
+    stage.heal();
+    stage.everything_arrives();
+    stage.never_hot();
+    stage
+}
+
+/// Never a position: asked again, and told once it has gone on for a while.
+#[test]
+fn offsets_that_are_negative() {
+    for offset in [-1, -2, -7, i64::MIN] {
+        let mut stage = in_lookups(move |answer| looked_up(answer).for_each(|p| p.offset = offset));
+        stage.once_and_never_reset();
+        let errors = stage.errors();
+        assert_eq!(errors.len(), 3, "once for each partition: {errors:?}");
+        assert!(errors.iter().all(|e| e.kind() == ErrorKind::BrokerMisbehaved), "{errors:?}");
+    }
+}
+
+/// The leader says so, so it is the position; the leader says that it is out of range, so it is reset.
+#[test]
+fn offsets_beyond_the_log() {
+    for offset in [51, 1 << 40, i64::MAX] {
+        let mut stage = in_lookups(move |answer| looked_up(answer).for_each(|p| p.offset = offset));
+        let id = stage.id;
+        for (tp, _, cause) in &stage.world.member(id).resets {
+            assert_eq!(*cause, ResetCause::OutOfRange { offset }, "{tp}");
+        }
+        stage.in_order_once_and_complete();
+    }
+}
+
+#[test]
+fn lookups_that_leave_partitions_out_or_answer_others() {
+    for change in [
+        |answer: &mut ListOffsetsResponse| answer.topics.clear(),
+        |answer: &mut ListOffsetsResponse| looked_up(answer).for_each(|p| p.partition_index += 100),
+        |answer: &mut ListOffsetsResponse| looked_up(answer).for_each(|p| p.partition_index = -1),
+        |answer: &mut ListOffsetsResponse| {
+            answer.topics.iter_mut().for_each(|t| t.name = TopicName(text("u")));
+        },
+    ] {
+        in_lookups(change).once_and_never_reset();
+    }
+}
+
+#[test]
+fn lookups_that_answer_twice() {
+    let mut stage = in_lookups(|answer| {
+        for topic in &mut answer.topics {
+            let mut again = topic.partitions.clone();
+            again.iter_mut().for_each(|p| p.offset = 40);
+            topic.partitions.extend(again);
+        }
+    });
+    stage.once_and_never_reset();
+}
+
+/// A query of the user's ends with the reason, within its time.
+#[test]
+fn queries_fail_with_the_reason() {
+    for (offset, error) in [(-7, 0), (0, 42), (0, 999), (0, 29)] {
+        let mut stage = Stage::new(1, 1, 10);
+        stage.lie(Lie::in_message(Api::ListOffsets, move |answer: &mut ListOffsetsResponse| {
+            looked_up(answer).for_each(|p| (p.offset, p.error_code) = (offset, error));
+        }));
+        let config = stage.config().clone();
+        stage.id = stage.world.join(config);
+        let tp = TopicPartition::new("t", 0);
+        let id = stage.id;
+        stage.world.command(id, Command::ListOffsets(vec![(tp, Offset::Latest)]));
+        stage.world.run_until(30 * SECOND, |w| !w.member(id).outcomes.is_empty());
+        let Some(Outcome::Offsets(offsets)) = stage.world.member(id).outcomes.pop() else { panic!() };
+        let [(_, Err(told))] = &offsets[..] else { panic!("{offsets:?}") };
+        assert!(matches!(told.kind(), ErrorKind::BrokerMisbehaved | ErrorKind::Authorization), "{told}");
+        assert_eq!(told.code().map_or(0, |c| c.code()), error);
+        stage.never_hot();
+    }
+}
+
+// ---- OffsetFetch ---------------------------------------------------------------------------------------------
+
+fn told(answer: &mut OffsetFetchResponse) -> impl Iterator<Item = &mut OffsetFetchResponsePartitions> {
+    answer.groups.iter_mut().flat_map(|g| &mut g.topics).flat_map(|t| &mut t.partitions)
+}
+
+/// The group has committed 20 of 50 in each partition.
+fn in_committed(change: impl Fn(&mut OffsetFetchResponse) + Copy + 'static) -> Stage {
+    let mut stage = Stage::new(2, 3, 50);
+    for p in 0..3 {
+        stage.world.cluster.set_committed("g", "t", p, 20).expect("committed");
+        stage.begin_at(p, 20);
+    }
+    let lie = stage.lie(Lie::in_message(Api::OffsetFetch, change));
+    stage.subscribe();
+    stage.run(20 * SECOND);
+    assert!(stage.world.told(lie) > 0);
+    stage.never_hot();
+    stage
+}
+
+fn then_everything_arrives(mut stage: Stage) {
+    assert_eq!(stage.world.member(stage.id).count(), 0, "nothing is read before it is known where to begin");
+    stage.heal();
+    stage.everything_arrives();
+    stage.never_hot();
+    assert!(stage.world.member(stage.id).resets.is_empty(), "S12");
+    assert_eq!(stage.world.member(stage.id).count(), 3 * 40);
+}
+
+#[test]
+fn committed_offsets_that_are_left_out() {
+    then_everything_arrives(in_committed(|answer| answer.groups.clear()));
+    then_everything_arrives(in_committed(|answer| answer.groups.iter_mut().for_each(|g| g.topics.clear())));
+    then_everything_arrives(in_committed(|answer| {
+        answer.groups.iter_mut().flat_map(|g| &mut g.topics).for_each(|t| t.partitions.clear());
+    }));
+}
+
+#[test]
+fn committed_offsets_of_others() {
+    then_everything_arrives(in_committed(|answer| {
+        answer.groups.iter_mut().for_each(|g| g.group_id = kafka_protocol::messages::GroupId(text("h")));
+    }));
+    then_everything_arrives(in_committed(|answer| {
+        answer.groups.iter_mut().flat_map(|g| &mut g.topics).for_each(|t| t.name = TopicName(text("u")));
+    }));
+    then_everything_arrives(in_committed(|answer| told(answer).for_each(|p| p.partition_index += 100)));
+}
+
+/// Only −1 means that there is none.
+#[test]
+fn committed_offsets_that_are_negative() {
+    for offset in [-2, -7, i64::MIN] {
+        let stage = in_committed(move |answer| told(answer).for_each(|p| p.committed_offset = offset));
+        then_everything_arrives(stage);
+    }
+}
+
+#[test]
+fn committed_offsets_that_come_twice_or_were_not_asked_for() {
+    let mut stage = in_committed(|answer| {
+        for topic in answer.groups.iter_mut().flat_map(|g| &mut g.topics) {
+            let mut again = topic.partitions.clone();
+            again.iter_mut().for_each(|p| p.committed_offset = 40);
+            topic.partitions.extend(again.clone());
+            again.iter_mut().for_each(|p| p.partition_index = 99);
+            topic.partitions.extend(again);
+        }
+    });
+    stage.heal();
+    stage.everything_arrives();
+    assert!(stage.world.member(stage.id).resets.is_empty());
+    assert_eq!(stage.world.member(stage.id).count(), 3 * 40);
+}
+
+/// The leader confirms that there is no such offset: the policy decides, and says so.
+#[test]
+fn committed_offsets_beyond_the_log() {
+    let mut stage = in_committed(|answer| told(answer).for_each(|p| p.committed_offset = i64::MAX));
+    stage.heal();
+    for p in 0..3 {
+        stage.begin_at(p, 0);
+    }
+    stage.everything_arrives();
+    let resets = &stage.world.member(stage.id).resets;
+    assert_eq!(resets.len(), 3);
+    assert!(resets.iter().all(|r| r.2 == ResetCause::OutOfRange { offset: i64::MAX }), "{resets:?}");
+}
