@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ottla_core::assignor::Assignor;
 use ottla_core::client::{Command, Offset, Outcome};
-use ottla_core::config::{GroupConfig, OffsetReset};
+use ottla_core::config::{CommitMode, GroupConfig, OffsetReset};
 use ottla_core::{ErrorKind, Timestamp, TopicPartition};
 use ottla_tests::sim::{MemberId, Seen, World};
 
@@ -112,6 +112,12 @@ fn assert_nothing_lost(world: &mut World, members: &[MemberId], partitions: i32,
     }
 }
 
+/// Whether the group is between JoinGroup and SyncGroup.
+fn joining(world: &World, group: &str) -> bool {
+    use ottla_broker::GroupState::{CompletingRebalance, PreparingRebalance};
+    world.cluster.group(group).is_some_and(|g| matches!(g.state, PreparingRebalance | CompletingRebalance))
+}
+
 /// When the first records came: resets before that are those of a group that has committed nothing.
 fn world_start(seen: &[(Timestamp, Seen)]) -> Timestamp {
     seen.iter().find(|(_, s)| matches!(s, Seen::Records(..))).map_or(Timestamp::NEVER, |(at, _)| *at)
@@ -177,7 +183,20 @@ fn cooperative_members_keep_reading_while_others_join_and_look_up_no_offset_agai
     let first = subscriber(&mut world);
     world.run_until(MINUTE, |w| w.member(first).count() == 60);
     let second = subscriber(&mut world);
-    world.run_until(MINUTE, |w| w.member(second).owned().len() == 3);
+    // The join of the second waits for the first, which goes on reading what is written meanwhile.
+    world.run_until(MINUTE, |w| joining(w, "g"));
+    let now = world.broker_now();
+    for p in 0..6 {
+        world.cluster.produce(now, "t", p, ["meanwhile"]).expect("produced");
+    }
+    let mut during = 0;
+    world.run_until(MINUTE, |w| {
+        if joining(w, "g") {
+            during = w.member(first).count() - 60;
+        }
+        w.member(second).owned().len() == 3
+    });
+    assert!(during > 0, "kept partitions hand out records between JoinGroup and SyncGroup");
     let kept = world.member(first).owned();
     assert_eq!(kept.len(), 3);
     let lost = world.member(first).seen.iter().filter(|(_, s)| matches!(s, Seen::Lost(_))).count();
@@ -307,6 +326,95 @@ fn a_deleted_topic_is_given_up_and_its_successor_is_read() {
     let now = world.broker_now();
     world.cluster.delete_topic(now, "t").expect("deleted");
     world.run_until(2 * MINUTE, |w| w.member(id).owned().is_empty());
+    world.member(id).values.clear();
+    world.cluster.create_topic("t", 2).expect("made anew");
+    fill(&mut world, 2, 30);
+    world.run_until(10 * MINUTE, |w| w.member(id).owned().len() == 2);
+    world.run_until(MINUTE, |w| w.member(id).count() > 0);
+}
+
+#[test]
+fn unsubscribing_commits_what_is_done_and_leaves_without_waiting_for_the_reader() {
+    let mut world = world(3, 2);
+    fill(&mut world, 2, 10);
+    let id = subscriber(&mut world);
+    world.run_until(MINUTE, |w| w.member(id).count() == 20);
+    world.member(id).auto_read = false;
+    let before = world.now();
+    world.command(id, Command::Unsubscribe);
+    world.run_until(MINUTE, |w| w.member(id).outcomes.len() == 2 && w.member(id).owned().is_empty());
+    assert!(world.now().since(before) < Duration::from_secs(1));
+    assert!(world.cluster.group("g").is_none_or(|g| g.members.is_empty()), "it left");
+    assert!(
+        (0..2).any(|p| world.cluster.committed("g", "t", p).is_some_and(|c| c.offset == 10)),
+        "what is done"
+    );
+    // And the client can be given partitions by hand right away.
+    world.command(id, Command::Assign(vec![(TopicPartition::new("t", 0), Offset::Earliest)]));
+    assert!(matches!(world.member(id).outcomes.last(), Some(Outcome::Done)));
+    world.member(id).auto_read = true;
+    world.member(id).values.clear();
+    world.run_until(MINUTE, |w| w.member(id).count() == 10);
+}
+
+#[test]
+fn assigning_anew_commits_what_is_done_of_the_former_assignment() {
+    let mut world = world(1, 2);
+    fill(&mut world, 2, 10);
+    let mut config = world.config();
+    config.group = Some(GroupConfig::new("g"));
+    let id = world.join(config);
+    let (first, second) = (TopicPartition::new("t", 0), TopicPartition::new("t", 1));
+    world.command(id, Command::Assign(vec![(first.clone(), Offset::Committed)]));
+    world.run_until(MINUTE, |w| w.member(id).count() == 10);
+    world.command(id, Command::Assign(vec![(first, Offset::Committed), (second, Offset::Committed)]));
+    world.run_until(MINUTE, |w| w.member(id).count() == 20);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.member(id).count(), 20, "what was done is not read again");
+}
+
+#[test]
+fn two_resets_in_a_row_are_both_committed_at_once() {
+    let mut world = world(2, 2);
+    fill(&mut world, 2, 10);
+    let mut config = world.config();
+    config.auto_offset_reset = OffsetReset::Latest;
+    config.commit = CommitMode::Auto { interval: 100 * MINUTE };
+    config.group = Some(GroupConfig::new("g"));
+    let id = world.join(config);
+    world.command(id, Command::Subscribe(vec!["t".to_owned()]));
+    world.run_until(MINUTE, |w| {
+        (0..2).all(|p| w.cluster.committed("g", "t", p).is_some_and(|c| c.offset == 10))
+    });
+}
+
+#[test]
+fn a_reader_that_stays_away_leaves_the_group_also_when_it_owns_nothing() {
+    let mut world = world(1, 1);
+    fill(&mut world, 1, 10);
+    let join = |world: &mut World| {
+        let mut config = world.config();
+        let mut group = GroupConfig::new("g");
+        group.assignors = vec![Assignor::Range];
+        group.max_poll_interval = Some(Duration::from_secs(300));
+        group.revoke_timeout = Duration::from_secs(5);
+        config.group = Some(group);
+        let id = world.join(config);
+        world.command(id, Command::Subscribe(vec!["t".to_owned()]));
+        id
+    };
+    // It sits on its batch while its partition goes to somebody else.
+    let hung = join(&mut world);
+    world.member(hung).auto_read = false;
+    world.run_until(MINUTE, |w| {
+        w.read(hung);
+        w.member(hung).hand.is_some()
+    });
+    let others: Vec<MemberId> = (0..3).map(|_| join(&mut world)).collect();
+    world.run_until(3 * MINUTE, |w| others.iter().any(|m| w.member(*m).owned().len() == 1));
+    world.run_for(8 * MINUTE);
+    let members = world.cluster.group("g").map_or(0, |g| g.members.len());
+    assert_eq!(members, 3, "the one that hangs is out");
 }
 
 #[test]

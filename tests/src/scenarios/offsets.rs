@@ -97,6 +97,9 @@ pub async fn topics_come_and_go(backend: &Backend) -> Result<()> {
         }
     })
     .await?;
-    consumer.close().await?;
+    // What was done of it cannot be committed any more, if it was not before: that is said, and nothing else.
+    if let Err(error) = consumer.close().await {
+        assert!(error.to_string().contains("was the topic deleted?"), "{error}");
+    }
     Ok(())
 }

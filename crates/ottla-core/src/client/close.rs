@@ -1,10 +1,10 @@
 //! The end: commit what is done, leave the group, close the connections; each step is tried, all within one bound.
 //!
-//! | state      | commits are through     | group has left | deadline |
-//! |------------|-------------------------|----------------|----------|
-//! | No         | –                       | –              | –        |
-//! | Committing | Leaving (leave is sent) | –              | Done     |
-//! | Leaving    | –                       | Done           | Done     |
+//! | state      | commits are through, or their share of the time is | group has left | deadline |
+//! |------------|----------------------------------------------------|----------------|----------|
+//! | No         | –                                                  | –              | –        |
+//! | Committing | Leaving (leave is sent)                            | –              | –        |
+//! | Leaving    | –                                                  | Done           | Done     |
 
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(super) enum Closing {
 /// What is known of a close under way.
 #[derive(Debug)]
 pub(super) struct Close {
+    /// The commits' share of the time: leaving is tried whatever becomes of them.
+    commits_until: Timestamp,
     deadline: Timestamp,
     /// Who waits, if somebody does.
     command: Option<CommandId>,
@@ -50,6 +52,7 @@ impl Client {
             Closing::Committing(close) | Closing::Leaving(close) => {
                 // Once more: the later caller is told, and the shorter bound holds.
                 close.deadline = close.deadline.min(now + timeout);
+                close.commits_until = close.commits_until.min(now + timeout / 4 * 3);
                 let before = std::mem::replace(&mut close.command, command);
                 if let Some(id) = before {
                     self.finish_command(id, Outcome::Closed(Vec::new()));
@@ -69,11 +72,12 @@ impl Client {
         if self.config.group.is_some() {
             let entries = self.delivery.lock().committable(crate::delivery::CommitScope::All);
             if !entries.is_empty() {
-                let origin = CommitOrigin::Close;
-                self.commits.push(CommitJob { origin, entries, results: Vec::new(), deadline });
+                self.commits.push(CommitJob::new(CommitOrigin::Close, entries, deadline));
             }
         }
-        self.closing = Closing::Committing(Close { deadline, command, errors: Vec::new(), left: false });
+        let commits_until = now + timeout / 4 * 3;
+        let close = Close { commits_until, deadline, command, errors: Vec::new(), left: false };
+        self.closing = Closing::Committing(close);
     }
 
     /// The group machine has left, or there was nothing to leave.
@@ -82,6 +86,7 @@ impl Client {
             close.left = true;
         } else if self.mode == Mode::Subscribed && self.subscription.is_empty() {
             self.mode = Mode::Idle;
+            self.left();
         }
     }
 
@@ -89,13 +94,14 @@ impl Client {
         self.closing = match std::mem::replace(&mut self.closing, Closing::Done) {
             Closing::No => Closing::No,
             Closing::Done => Closing::Done,
-            Closing::Committing(mut close) if now >= close.deadline => {
-                let text = "not all offsets could be committed before the close timeout was over";
-                close.errors.push(Error::new(ErrorKind::Transport, text));
-                self.finish_close(close);
-                Closing::Done
-            }
-            Closing::Committing(close) if self.commits.is_empty() => {
+            Closing::Committing(close) if self.commits.is_empty() || now >= close.commits_until => {
+                self.closing = Closing::Committing(close);
+                for result in self.commits.abandon() {
+                    self.commit_finished(now, result);
+                }
+                let Closing::Committing(close) = std::mem::replace(&mut self.closing, Closing::Done) else {
+                    return;
+                };
                 if let Some(group) = &mut self.group {
                     group.leave(now, "the consumer was closed");
                     Closing::Leaving(close)
@@ -129,7 +135,8 @@ impl Client {
 
     pub(super) fn close_timeout(&self) -> Option<Timestamp> {
         match &self.closing {
-            Closing::Committing(close) | Closing::Leaving(close) => Some(close.deadline),
+            Closing::Committing(close) => Some(close.commits_until),
+            Closing::Leaving(close) => Some(close.deadline),
             Closing::No | Closing::Done => None,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Client, Command, CommitItem, CommittedOffset, Mode, Offset, Outcome};
 use crate::connection::{Role, Target};
-use crate::delivery::{CommitEntry, CommitRequest};
+use crate::delivery::{CommitEntry, CommitRequest, CommitScope};
 use crate::offsets::{Asker, CommitJob, CommitOrigin, Place};
 use crate::{CommandId, CommitError, Error, ErrorKind, Timestamp, TopicPartition};
 
@@ -22,6 +22,8 @@ pub(super) struct Pending {
 #[derive(Debug)]
 enum Waiting {
     Bootstrap,
+    /// Until the group is left.
+    Left,
     PartitionCounts(Vec<Arc<str>>),
     Offsets(BTreeMap<TopicPartition, Option<Result<Option<i64>, Error>>>),
     Committed(BTreeMap<TopicPartition, Option<Result<Option<CommittedOffset>, Error>>>),
@@ -33,7 +35,7 @@ impl Pending {
         match &self.what {
             Waiting::PartitionCounts(topics) => topics.clone(),
             Waiting::Offsets(partitions) => partitions.keys().map(|tp| tp.topic_arc().clone()).collect(),
-            Waiting::Bootstrap | Waiting::Committed(_) => Vec::new(),
+            Waiting::Bootstrap | Waiting::Left | Waiting::Committed(_) => Vec::new(),
         }
     }
 }
@@ -54,8 +56,9 @@ impl Client {
             Command::Bootstrap => {
                 return self.wait_for(now + self.config.connection_setup_timeout, id, Waiting::Bootstrap);
             }
+            Command::Subscribe(topics) if topics.is_empty() => return self.unsubscribe(now, id),
             Command::Subscribe(topics) => self.subscribe(now, topics),
-            Command::Unsubscribe => self.unsubscribe(now),
+            Command::Unsubscribe => return self.unsubscribe(now, id),
             Command::Assign(partitions) => self.assign(now, partitions),
             Command::Seek(tp, offset) => self.seek(now, &tp, offset),
             Command::Pause(partitions) => {
@@ -97,9 +100,6 @@ impl Client {
         if let Some(bad) = topics.iter().find(|t| t.is_empty() || t.len() > 249) {
             return misuse(&format!("a topic's name has 1 to 249 characters, not {}", bad.len()));
         }
-        if topics.is_empty() {
-            return self.unsubscribe(now);
-        }
         if self.mode == Mode::Assigned {
             return misuse("partitions are assigned by hand: unsubscribe() before subscribe()");
         }
@@ -113,22 +113,53 @@ impl Client {
         Outcome::Done
     }
 
-    fn unsubscribe(&mut self, now: Timestamp) -> Outcome {
+    /// Gives up what is read. What is done of it is committed, without waiting for the reader.
+    fn unsubscribe(&mut self, now: Timestamp, id: CommandId) {
         match self.mode {
             Mode::Subscribed => {
                 self.subscription.clear();
+                let deadline = now + self.config.default_api_timeout;
+                self.commands.insert(id, Pending { deadline, what: Waiting::Left });
                 if let Some(group) = &mut self.group {
                     group.subscribe(now, self.subscription.clone());
                 }
             }
             Mode::Assigned => {
-                self.forget_positions();
-                self.delivery.lock().unassign_all(now);
+                self.give_up_assigned(now);
                 self.mode = Mode::Idle;
+                self.finish_command(id, Outcome::Done);
             }
-            Mode::Idle => {}
+            Mode::Idle => self.finish_command(id, Outcome::Done),
         }
-        Outcome::Done
+    }
+
+    /// Whoever waited for the group to be left goes on.
+    pub(super) fn left(&mut self) {
+        let waiting: Vec<CommandId> = self
+            .commands
+            .iter()
+            .filter(|(_, p)| matches!(p.what, Waiting::Left))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in waiting {
+            self.commands.remove(&id);
+            self.finish_command(id, Outcome::Done);
+        }
+    }
+
+    /// Ends what was assigned by hand, and commits what is done of it.
+    fn give_up_assigned(&mut self, now: Timestamp) {
+        self.forget_positions();
+        let entries = {
+            let mut delivery = self.delivery.lock();
+            let entries = delivery.committable(CommitScope::All);
+            delivery.unassign_all(now);
+            entries
+        };
+        if self.config.group.is_some() && !entries.is_empty() {
+            let deadline = now + self.config.default_api_timeout;
+            self.commits.push(CommitJob::last(CommitOrigin::Auto, entries, deadline));
+        }
     }
 
     fn forget_positions(&mut self) {
@@ -154,14 +185,9 @@ impl Client {
                 _ => {}
             }
         }
-        self.commit_done(now, CommitOrigin::Auto);
-        self.forget_positions();
+        self.give_up_assigned(now);
         let tps: Vec<TopicPartition> = partitions.iter().map(|(tp, _)| tp.clone()).collect();
-        let owned = {
-            let mut delivery = self.delivery.lock();
-            delivery.unassign_all(now);
-            delivery.assign_manual(now, &tps)
-        };
+        let owned = self.delivery.lock().assign_manual(now, &tps);
         self.mode = if partitions.is_empty() { Mode::Idle } else { Mode::Assigned };
         for ((tp, epoch), (_, offset)) in owned.into_iter().zip(partitions) {
             self.begin_position(now, tp, epoch, offset);
@@ -222,7 +248,9 @@ impl Client {
             }
         }
         let deadline = now + self.config.default_api_timeout;
-        self.commits.push(CommitJob { origin, entries: latest_per_partition(entries), results, deadline });
+        let mut job = CommitJob::new(origin, latest_per_partition(entries), deadline);
+        job.results = results;
+        self.commits.push(job);
     }
 
     fn commit_delivered(&mut self, now: Timestamp, id: CommandId) {
@@ -231,8 +259,7 @@ impl Client {
         }
         let entries = self.delivery.lock().delivered(now);
         let deadline = now + self.config.default_api_timeout;
-        let origin = CommitOrigin::User(id);
-        self.commits.push(CommitJob { origin, entries, results: Vec::new(), deadline });
+        self.commits.push(CommitJob::new(CommitOrigin::User(id), entries, deadline));
     }
 
     fn query_committed(&mut self, now: Timestamp, id: CommandId, partitions: Vec<TopicPartition>) {
@@ -295,7 +322,7 @@ impl Client {
             .filter(|(_, p)| match &p.what {
                 Waiting::Offsets(answers) => answers.values().all(Option::is_some),
                 Waiting::Committed(answers) => answers.values().all(Option::is_some),
-                Waiting::Bootstrap | Waiting::PartitionCounts(_) => false,
+                Waiting::Bootstrap | Waiting::Left | Waiting::PartitionCounts(_) => false,
             })
             .map(|(id, _)| *id)
             .collect();
@@ -318,7 +345,7 @@ impl Client {
                 answers.into_iter().map(|(tp, a)| (tp, a.unwrap_or_else(|| Err(late())))).collect(),
             ),
             Some(Waiting::Bootstrap) => Outcome::Failed(self.bootstrap_error()),
-            Some(Waiting::PartitionCounts(_)) => Outcome::Failed(late()),
+            Some(Waiting::PartitionCounts(_) | Waiting::Left) => Outcome::Failed(late()),
             None => return,
         };
         let keep = |asker: Asker, _: &TopicPartition| asker != Asker::Query(id);
@@ -355,7 +382,7 @@ impl Client {
                 Waiting::PartitionCounts(topics) => {
                     topics.iter().all(|t| self.cluster.topic(t).is_some_and(|t| t.is_settled()))
                 }
-                Waiting::Offsets(_) | Waiting::Committed(_) => false,
+                Waiting::Left | Waiting::Offsets(_) | Waiting::Committed(_) => false,
             })
             .map(|(id, _)| *id)
             .collect();

@@ -183,8 +183,17 @@ impl Client {
                 self.coordinator.backoff.reset();
                 group.coordinator_known(now, versions);
             }
-            Err(error) => self.delivery.lock().fail_all(error.with_fatal(true)),
+            Err(error) => self.fail(now, error),
         }
+    }
+
+    /// The end of everything but closing: every read gives the error from now on, and the group is left.
+    pub(super) fn fail(&mut self, now: Timestamp, error: Error) {
+        self.delivery.lock().fail_all(error.with_fatal(true));
+        if let Some(group) = &mut self.group {
+            group.leave(now, "the consumer cannot go on");
+        }
+        self.coordinator.wanted = false;
     }
 
     /// The search failed: no answer.
@@ -246,8 +255,7 @@ impl Client {
             code @ ErrorCode::GroupAuthorizationFailed => {
                 self.coordinator_not_found(now);
                 let text = format!("using group {group_id:?} is not allowed: grant READ on the group");
-                let error = Error::new(ErrorKind::Authorization, text).with_code(code).with_fatal(true);
-                self.delivery.lock().fail_all(error);
+                self.fail(now, Error::new(ErrorKind::Authorization, text).with_code(code));
             }
             code if code.is_retriable() => self.coordinator_not_found(now),
             code => {

@@ -28,6 +28,10 @@ impl Client {
                 self.refresh_if_unknown(now);
                 self.tell_topology(now);
             }
+            // The user gave the subscription up: there is nobody to wait for.
+            GroupAction::Revoke { partitions, .. } if self.subscription.is_empty() => {
+                self.give_up(now, partitions);
+            }
             GroupAction::Revoke { partitions, deadline } => {
                 let id = self.delivery.lock().revoke(now, &partitions, deadline);
                 self.forget_lookups(&partitions);
@@ -49,6 +53,28 @@ impl Client {
             GroupAction::Fail(error) => self.delivery.lock().fail_all(error.with_fatal(true)),
             GroupAction::Report(error) => self.delivery.lock().report(error.with_fatal(false)),
             GroupAction::Left => self.group_left(),
+        }
+    }
+
+    /// Commits what is done of these partitions and ends their ownership; the group goes on when that is through.
+    fn give_up(&mut self, now: Timestamp, partitions: Vec<TopicPartition>) {
+        let entries = {
+            let mut delivery = self.delivery.lock();
+            let entries = delivery.committable(CommitScope::Only(&partitions));
+            delivery.unassign(now, &partitions);
+            entries
+        };
+        self.forget_lookups(&partitions);
+        self.given_up = partitions;
+        let deadline = now + self.config.default_api_timeout.min(self.commit_grace());
+        self.commits.push(CommitJob::last(CommitOrigin::Unsubscribe, entries, deadline));
+    }
+
+    /// What was done of the partitions that were given up is committed, or cannot be.
+    pub(super) fn gave_up(&mut self, now: Timestamp) {
+        let partitions = std::mem::take(&mut self.given_up);
+        if let Some(group) = &mut self.group {
+            group.revocation_finished(now, &partitions);
         }
     }
 
@@ -113,19 +139,15 @@ impl Client {
             let mut delivery = self.delivery.lock();
             delivery.take_driver_dirty();
             let revoked: Vec<_> = std::iter::from_fn(|| delivery.poll_revocation(now)).collect();
-            let expired = delivery.poll_deadline().is_some_and(|at| now >= at)
-                && !delivery.poll_expired(now).is_empty();
+            let expired =
+                delivery.poll_deadline().is_some_and(|at| now >= at) && delivery.poll_expired(now).is_some();
             (revoked, expired, delivery.is_reader_gone(), delivery.take_polled())
         };
         for revoked in revoked {
             moved = true;
             let deadline = now + self.config.default_api_timeout.min(self.commit_grace());
-            self.commits.push(CommitJob {
-                origin: CommitOrigin::Revocation(revoked.id),
-                entries: revoked.commits,
-                results: Vec::new(),
-                deadline,
-            });
+            let origin = CommitOrigin::Revocation(revoked.id);
+            self.commits.push(CommitJob::new(origin, revoked.commits, deadline));
         }
         if let Some(group) = &mut self.group {
             if expired {
@@ -153,10 +175,11 @@ impl Client {
         let CommitOrigin::Revocation(id) = result.origin else {
             return;
         };
+        // Also of one whose partitions were lost meanwhile: the reader's side must forget it.
+        self.delivery.lock().end_revocation(now, id);
         let Some(partitions) = self.revoking.remove(&id) else {
             return;
         };
-        self.delivery.lock().end_revocation(now, id);
         if let Some(group) = &mut self.group {
             group.revocation_finished(now, &partitions);
         }
@@ -170,7 +193,7 @@ impl Client {
         let entries = self.delivery.lock().committable(CommitScope::All);
         if !entries.is_empty() {
             let deadline = now + self.config.default_api_timeout;
-            self.commits.push(CommitJob { origin, entries, results: Vec::new(), deadline });
+            self.commits.push(CommitJob::new(origin, entries, deadline));
         }
     }
 

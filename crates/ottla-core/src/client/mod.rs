@@ -82,7 +82,11 @@ pub struct Client {
     fetcher: Fetcher,
     commands: BTreeMap<CommandId, Pending>,
     revoking: BTreeMap<delivery::RevocationId, Vec<TopicPartition>>,
+    /// Partitions of a subscription that was given up, until their last commit is through.
+    given_up: Vec<TopicPartition>,
     next_auto_commit: Timestamp,
+    /// Something has to be committed at once, and an automatic commit is under way.
+    commit_again: bool,
     closing: Closing,
     actions: VecDeque<Action>,
     outcomes: VecDeque<(CommandId, Outcome)>,
@@ -132,7 +136,9 @@ impl Client {
             fetcher: Fetcher::new(&config, rng.split()),
             commands: BTreeMap::new(),
             revoking: BTreeMap::new(),
+            given_up: Vec::new(),
             next_auto_commit: now + config.commit_interval(),
+            commit_again: false,
             closing: Closing::No,
             actions: VecDeque::new(),
             outcomes: VecDeque::new(),

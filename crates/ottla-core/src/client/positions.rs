@@ -131,7 +131,8 @@ impl Client {
     }
 
     pub(super) fn drive_committed(&mut self, now: Timestamp) {
-        if !self.committed.as_ref().is_some_and(|c| c.is_due(now)) {
+        // A position must not be looked up before the commit of the former ownership is through.
+        if self.commits.holds_last() || !self.committed.as_ref().is_some_and(|c| c.is_due(now)) {
             return;
         }
         let Some((target, version)) = self.coordinator_use::<OffsetFetchRequest>(COMMITTED_MAX_VERSION)
@@ -195,6 +196,7 @@ impl Client {
     pub(super) fn drive_commits(&mut self, now: Timestamp) -> bool {
         if self.commit_timeout().is_some_and(|at| now >= at) {
             self.next_auto_commit = now + self.config.commit_interval();
+            self.commit_again = self.commits.holds(CommitOrigin::Auto);
             self.commit_done(now, CommitOrigin::Auto);
         }
         if self.commits.is_empty() {
@@ -242,10 +244,14 @@ impl Client {
                 self.finish_command(id, Outcome::Commit(result.results));
             }
             CommitOrigin::Revocation(_) => self.end_revocation(now, &result),
+            CommitOrigin::Unsubscribe => self.gave_up(now),
             CommitOrigin::Background => {
                 self.delivery.lock().background_committed(result.results);
             }
             CommitOrigin::Auto | CommitOrigin::Close => {
+                if std::mem::take(&mut self.commit_again) {
+                    self.next_auto_commit = now;
+                }
                 for (tp, result) in result.results {
                     let Err(error) = result else { continue };
                     match (&mut self.closing, error) {

@@ -177,7 +177,7 @@ impl Client {
                     self.coordinator_lost(now);
                 }
                 if let Some(error) = findings.fatal {
-                    self.delivery.lock().fail_all(error);
+                    self.fail(now, error);
                 }
                 self.report_all(findings.told);
                 for answer in findings.answers {

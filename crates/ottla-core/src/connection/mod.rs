@@ -197,15 +197,16 @@ impl<T> Connection<T> {
                 .peer
                 .error(ErrorKind::BrokerMisbehaved, "sent an answer although nothing was asked"));
         };
-        let (correlation_id, body_at) = frame::decode_response_header(request.api, request.version, &payload)
-            .map_err(|e| {
-                self.peer
-                    .error(
-                        ErrorKind::BrokerMisbehaved,
-                        &format!("sent an answer to {} with a broken header", request.api.name()),
-                    )
-                    .with_source(e)
-            })?;
+        let header = frame::decode_response_header(request.api, request.version, &payload);
+        let (correlation_id, body_at) = match header {
+            Ok(header) => header,
+            Err(e) => {
+                let text = format!("sent an answer to {} with a broken header", request.api.name());
+                // It is not answered: whoever asked is told so with everything else in flight.
+                self.in_flight.push_front(request);
+                return Err(self.peer.error(ErrorKind::BrokerMisbehaved, &text).with_source(e));
+            }
+        };
         if correlation_id != request.correlation_id {
             let text = format!(
                 "sent answer {correlation_id} where {} ({} version {}) was due",

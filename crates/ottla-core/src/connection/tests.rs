@@ -206,6 +206,19 @@ fn hostile_correlation_ids_end_the_connection() {
 }
 
 #[test]
+fn an_answer_with_a_broken_header_leaves_its_request_among_the_unanswered() {
+    // Metadata 12 has the flexible header: too short, and a tag section that never ends.
+    for damaged in [&[][..], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff]] {
+        let mut connection = ready();
+        ask(&mut connection, "first");
+        ask(&mut connection, "second");
+        let error = connection.handle_frame(payload(1, damaged)).expect_err("damaged");
+        refused(&error, ErrorKind::BrokerMisbehaved, "broken header");
+        assert_eq!(connection.into_unanswered().collect::<Vec<_>>(), ["first", "second"]);
+    }
+}
+
+#[test]
 fn hostile_frame_lengths_are_refused_without_allocating() {
     for (length, part) in [
         (-1i32, "negative"),

@@ -382,10 +382,10 @@ impl Delivery {
         deadline
     }
 
-    /// Whether the reader stayed away for too long: the partitions to lose. Told once, until the reader comes
+    /// Whether the reader stayed away for too long, and the partitions to lose, which may be none. Told once, until the reader comes
     /// again. For partitions that are read on their own only the stuck ones are told; their member leaves the
     /// group, so the others are to be revoked.
-    pub fn poll_expired(&mut self, now: Timestamp) -> Vec<TopicPartition> {
+    pub fn poll_expired(&mut self, now: Timestamp) -> Option<Vec<TopicPartition>> {
         self.saw(now);
         self.clock.update(self.clock.running().is_some(), Some(now));
         while let Some(&(None, key)) = self.clocks.first() {
@@ -395,12 +395,12 @@ impl Delivery {
                 self.clocks.insert((Some(now), key));
             }
         }
-        let Some(interval) = self.config.max_poll_interval else { return Vec::new() };
+        let interval = self.config.max_poll_interval?;
         if let PollClock::Running(since) = self.clock
             && since + interval <= now
         {
             self.clock = PollClock::Expired;
-            return self.index.keys().cloned().collect();
+            return Some(self.index.keys().cloned().collect());
         }
         let mut stuck = Vec::new();
         while let Some(&(Some(since), key)) = self.clocks.first() {
@@ -413,7 +413,7 @@ impl Delivery {
                 stuck.push(p.ownership.topic_partition.clone());
             }
         }
-        stuck
+        (!stuck.is_empty()).then_some(stuck)
     }
 }
 

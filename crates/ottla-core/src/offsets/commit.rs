@@ -35,6 +35,8 @@ pub(crate) enum CommitOrigin {
     Background,
     Auto,
     Revocation(RevocationId),
+    /// The user gave a subscription up.
+    Unsubscribe,
     Close,
 }
 
@@ -46,7 +48,26 @@ pub(crate) struct CommitJob {
     /// What is decided already.
     pub(crate) results: CommitResults,
     pub(crate) deadline: Timestamp,
+    /// Whether it is the last commit of ownerships that ended with it: they need not stand any more.
+    last: bool,
+    /// How often the coordinator said that it does not know a topic.
+    unknown: u8,
 }
+
+impl CommitJob {
+    /// A commit of `entries`.
+    pub(crate) fn new(origin: CommitOrigin, entries: Vec<CommitEntry>, deadline: Timestamp) -> Self {
+        Self { origin, entries, results: Vec::new(), deadline, last: false, unknown: 0 }
+    }
+
+    /// The last commit of ownerships that end with it.
+    pub(crate) fn last(origin: CommitOrigin, entries: Vec<CommitEntry>, deadline: Timestamp) -> Self {
+        Self { last: true, ..Self::new(origin, entries, deadline) }
+    }
+}
+
+/// A topic that is not known after so many answers was deleted, and must not hold up the commits behind it.
+const UNKNOWN_TRIES: u8 = 3;
 
 /// A job that is over.
 #[derive(Debug)]
@@ -100,6 +121,11 @@ impl CommitQueue {
         self.jobs.iter().any(|j| j.origin == origin)
     }
 
+    /// Whether the last commit of an ownership is under way: what is committed changes with it.
+    pub(crate) fn holds_last(&self) -> bool {
+        self.jobs.iter().any(|j| j.last)
+    }
+
     /// Queues a job. In the background the latest per partition replaces what waits.
     pub(crate) fn push(&mut self, job: CommitJob) {
         let busy = usize::from(self.in_flight.is_some());
@@ -132,10 +158,10 @@ impl CommitQueue {
         let mut done = Vec::new();
         let mut index = usize::from(self.in_flight.is_some());
         while let Some(job) = self.jobs.get_mut(index) {
-            let late = now >= job.deadline;
+            let (late, last) = (now >= job.deadline, job.last);
             let results = &mut job.results;
             job.entries.retain(|e| {
-                if owned(&e.tp) != Some(e.epoch) {
+                if !last && owned(&e.tp) != Some(e.epoch) {
                     results.push((e.tp.clone(), Err(CommitError::NotOwned)));
                     return false;
                 }
@@ -231,11 +257,20 @@ impl CommitQueue {
         let Some(job) = self.jobs.front_mut() else {
             return Ok(step);
         };
+        let unknown = ErrorCode::UnknownTopicOrPartition.code();
+        job.unknown = job.unknown.saturating_add(u8::from(told.values().any(|code| *code == unknown)));
         let mut again = Vec::new();
         for entry in std::mem::take(&mut job.entries) {
             let code = told.get(&(entry.tp.topic(), entry.tp.partition()));
             // A partition that the answer leaves out is sent again: silence is no success.
             let code = code.map_or(ErrorCode::RequestTimedOut, |c| ErrorCode::from_i16(*c));
+            if code == ErrorCode::UnknownTopicOrPartition && job.unknown >= UNKNOWN_TRIES {
+                let text = "the coordinator does not know the partition: was the topic deleted?";
+                let error =
+                    Error::new(ErrorKind::Transport, text).with_code(code).with_partition(entry.tp.clone());
+                job.results.push((entry.tp, Err(CommitError::Retriable(error))));
+                continue;
+            }
             match judge(code, sent.generation_id, generation_id) {
                 Verdict::Committed => {
                     step.acked.push((entry.tp.clone(), entry.epoch, entry.offset));
@@ -268,6 +303,22 @@ impl CommitQueue {
             job.entries = again;
         }
         Ok(step)
+    }
+
+    /// Gives everything up: the time for it is over.
+    pub(crate) fn abandon(&mut self) -> Vec<JobResult> {
+        self.in_flight = None;
+        let jobs = std::mem::take(&mut self.jobs);
+        let text = "the offset was not committed before the close timeout was over";
+        jobs.into_iter()
+            .map(|mut job| {
+                for entry in job.entries {
+                    let error = Error::new(ErrorKind::Transport, text).with_partition(entry.tp.clone());
+                    job.results.push((entry.tp, Err(CommitError::Retriable(error))));
+                }
+                JobResult { origin: job.origin, results: job.results }
+            })
+            .collect()
     }
 
     /// When the queue wants to be looked at again.

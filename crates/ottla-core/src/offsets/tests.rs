@@ -366,7 +366,7 @@ fn entry(partition: i32, offset: i64) -> CommitEntry {
 }
 
 fn job(origin: CommitOrigin, entries: Vec<CommitEntry>) -> CommitJob {
-    CommitJob { origin, entries, results: Vec::new(), deadline: LATER }
+    CommitJob::new(origin, entries, LATER)
 }
 
 fn queue(entries: Vec<CommitEntry>) -> CommitQueue {
@@ -460,6 +460,25 @@ fn a_partition_that_the_answer_leaves_out_is_not_taken_for_committed() {
     let mut queue = queue(vec![entry(0, 7)]);
     let step = commit_round(&mut queue, 5, &[(1, 0)]);
     assert!(step.acked.is_empty() && outcome(&mut queue).is_none() && queue.is_due(LATER));
+}
+
+#[test]
+fn a_deleted_topic_does_not_hold_up_the_commits_behind_it() {
+    let mut queue = queue(vec![entry(0, 7), entry(1, 8)]);
+    commit_round(&mut queue, 5, &[(0, 3), (1, 0)]);
+    commit_round(&mut queue, 5, &[(0, 3)]);
+    assert!(queue.settle(T0, owned).is_empty());
+    commit_round(&mut queue, 5, &[(0, 3)]);
+    let results = results(queue.settle(T0, owned));
+    assert!(matches!(results[..], [Ok(()), Err(CommitError::Retriable(_))]));
+}
+
+#[test]
+fn the_last_commit_of_an_ownership_is_sent_although_it_has_ended() {
+    let mut queue = CommitQueue::new(BACKOFF, Rng::new(1));
+    queue.push(CommitJob::last(CommitOrigin::Unsubscribe, vec![entry(0, 7)], LATER));
+    assert!(queue.settle(T0, |_| None).is_empty());
+    assert!(queue.prepare(&identity(5), 6).is_some());
 }
 
 #[test]

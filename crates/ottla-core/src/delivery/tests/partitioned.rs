@@ -138,8 +138,8 @@ fn the_poll_clock_is_per_partition_and_names_the_stuck_one() {
         assert_eq!(rig.lock().poll_deadline(), Some(started + Duration::from_secs(300)));
     }
     rig.pass(Duration::from_secs(10));
-    assert_eq!(rig.lock().poll_expired(rig.now), [tp(0)]);
-    assert_eq!(rig.lock().poll_expired(rig.now), []);
+    assert_eq!(rig.lock().poll_expired(rig.now), Some(vec![tp(0)]));
+    assert_eq!(rig.lock().poll_expired(rig.now), None);
     drop(batch);
 }
 
