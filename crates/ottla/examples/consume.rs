@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::task::Poll;
 use std::time::Duration;
 
-use ottla::{Batch, Commit, Consumer, Event, Offset, OffsetReset, TopicPartition};
+use ottla::{Batch, Commit, CommitError, CommitToken, Consumer, Event, Offset, OffsetReset, TopicPartition};
 
 const USAGE: &str = "\
 Prints the records of a topic.
@@ -29,7 +29,7 @@ Usage: consume --topic NAME [options]
   --format FORMAT            %t topic  %p partition  %o offset  %T timestamp  %k key  %s value
                              %K length of the key  %S length of the value (-1: null)  %h headers  %% percent
                              \\n \\t \\r \\0 \\\\ as usual (default: '%t %p %o %k %s\\n')
-  --commit auto|none         with --group: commit what was printed, or nothing (default: auto)
+  --commit auto|none         with --group: commit what was printed, or none of it (default: auto)
   --help                     this text";
 
 /// How long a broker that does not answer is waited for.
@@ -118,6 +118,8 @@ async fn print_records(options: &Options, consumer: &mut Consumer) -> Result<(),
     });
     let mut out = BufWriter::with_capacity(1 << 17, io::stdout().lock());
     let mut left = options.count;
+    // What was printed last: the batch may hold more than was to be printed.
+    let mut last = None;
     // Whether each partition that is read was read to its end.
     let mut ends: BTreeMap<TopicPartition, bool> = BTreeMap::new();
     if options.group.is_none() {
@@ -139,7 +141,9 @@ async fn print_records(options: &Options, consumer: &mut Consumer) -> Result<(),
         };
         let printed = match next {
             Ok(None) => break,
-            Ok(Some(Event::Batch(batch))) => print_batch(&options.format, &batch, &mut left, &mut out),
+            Ok(Some(Event::Batch(batch))) => {
+                print_batch(&options.format, &batch, &mut left, &mut out).map(|token| last = token)
+            }
             Ok(Some(Event::Assigned(partitions))) => {
                 ends.extend(partitions.into_iter().map(|partition| (partition, false)));
                 Ok(())
@@ -176,9 +180,13 @@ async fn print_records(options: &Options, consumer: &mut Consumer) -> Result<(),
         Ok(()) | Err(Stop::NobodyReads) => {}
         Err(Stop::Error(text)) => return Err(text),
     }
-    // Printed is done: close commits it.
-    if options.group.is_some() && options.commit {
-        consumer.commit_delivered().await.map_err(sentence)?;
+    // The batches before were come back from, and are done; of the last one only what was printed is.
+    if let Some(token) = last.filter(|_| options.group.is_some() && options.commit) {
+        match consumer.commit(token).await {
+            // Taken by another member meanwhile, which prints it again.
+            Ok(()) | Err(CommitError::NotOwned) => {}
+            Err(error) => return Err(sentence(error)),
+        }
     }
     Ok(())
 }
@@ -199,7 +207,14 @@ impl From<io::Error> for Stop {
     }
 }
 
-fn print_batch(format: &[Piece], batch: &Batch, left: &mut u64, out: &mut impl Write) -> Result<(), Stop> {
+/// Prints up to `left` records of the batch, and gives what commits them.
+fn print_batch(
+    format: &[Piece],
+    batch: &Batch,
+    left: &mut u64,
+    out: &mut impl Write,
+) -> Result<Option<CommitToken>, Stop> {
+    let mut last = None;
     for record in batch {
         if *left == 0 {
             break;
@@ -228,8 +243,9 @@ fn print_batch(format: &[Piece], batch: &Batch, left: &mut u64, out: &mut impl W
                 }
             }
         }
+        last = Some(record);
     }
-    Ok(())
+    Ok(last.map(|record| record.token()))
 }
 
 fn length(bytes: Option<&[u8]>) -> i64 {

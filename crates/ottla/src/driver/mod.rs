@@ -333,18 +333,20 @@ impl Driver {
         let results = self.computed.0.clone();
         let partitions: usize = job.topics.iter().map(|topic| topic.partitions.len()).sum();
         let size = job.members.len().saturating_mul(partitions);
-        let compute = move || {
-            let assignment = job.run();
+        let job = Arc::new(job);
+        let run = |job: &AssignJob, results: &mpsc::UnboundedSender<Computed>| {
             // The driver may have ended meanwhile.
-            let _ = results.send((job.id, assignment));
+            let _ = results.send((job.id, job.run()));
         };
-        if size <= COMPUTE_AT_ONCE {
-            return compute();
+        if size > COMPUTE_AT_ONCE {
+            let (job, results) = (Arc::clone(&job), results.clone());
+            let thread = std::thread::Builder::new().name("ottla-assign".to_owned());
+            match thread.spawn(move || run(&job, &results)) {
+                Ok(_) => return,
+                Err(error) => tracing::warn!(%error, "no thread for an assignment: the driver computes it"),
+            }
         }
-        let thread = std::thread::Builder::new().name("ottla-assign".to_owned());
-        if let Err(error) = thread.spawn(compute) {
-            tracing::error!(%error, "no thread for computing an assignment");
-        }
+        run(&job, &results);
     }
 }
 
