@@ -93,12 +93,17 @@ struct Driver {
 type Computed = (JobId, GroupAssignment);
 
 /// Drives the client until it is closed. Dropping the future drops the sockets and the timer with it.
-pub(crate) async fn run(parts: Parts) {
+///
+/// The driver is made before the future: one that is dropped before its first poll (its runtime ends at once) must
+/// tell the reader so too.
+pub(crate) fn run(parts: Parts) -> impl Future<Output = ()> + Send {
     let mut driver = Driver::new(parts);
-    let mut sleep = Box::pin(tokio::time::sleep(Duration::ZERO));
-    driver.armed = Some(Timestamp::ZERO);
-    driver.settle(driver.clock.now());
-    poll_fn(|cx| driver.poll(&mut sleep, cx)).await;
+    async move {
+        let mut sleep = Box::pin(tokio::time::sleep(Duration::ZERO));
+        driver.armed = Some(Timestamp::ZERO);
+        driver.settle(driver.clock.now());
+        poll_fn(|cx| driver.poll(&mut sleep, cx)).await;
+    }
 }
 
 impl Driver {

@@ -33,7 +33,8 @@ impl Place {
     }
 }
 
-/// Starts the driver. What is returned resolves when it has ended, its sockets closed and its timer gone.
+/// Starts the driver. What is returned resolves when it has ended, its sockets closed and its timer gone: with `Ok`
+/// if it came to its end, with `Err` if its runtime ended first.
 pub(crate) fn spawn(place: Place, parts: Parts) -> Result<oneshot::Receiver<()>, Error> {
     let (ended, when_ended) = oneshot::channel();
     match place {
@@ -46,20 +47,24 @@ pub(crate) fn spawn(place: Place, parts: Parts) -> Result<oneshot::Receiver<()>,
                 .build()
                 .map_err(no_thread)?;
             let thread = thread::Builder::new().name("ottla-driver".to_owned());
+            let driver = super::run(parts);
             let body = move || {
-                runtime.block_on(super::run(parts));
+                runtime.block_on(driver);
                 // A name that is still being resolved is not waited for.
                 runtime.shutdown_background();
-                drop(ended);
+                // Nobody may be there to be told.
+                let _ = ended.send(());
             };
             // Detached: it ends when the core is closed, and nobody must block to see that.
             thread.spawn(body).map_err(no_thread)?;
         }
         Place::Runtime(handle) => {
+            // Made here and not inside of the task, which may be dropped before its first poll.
+            let driver = super::run(parts);
             handle.spawn(async move {
-                // Bound here, so that it is dropped after the future below: whatever ends this task.
-                let _ended = ended;
-                super::run(parts).await;
+                driver.await;
+                // A task that is dropped before says so by dropping this.
+                let _ = ended.send(());
             });
         }
     }
