@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// A small seeded generator (xoshiro256**, seeded through splitmix64). Not for secrets.
 ///
-/// It decides backoff jitter, member ids and the order of bootstrap addresses; the same seed gives the same
-/// run, which is what makes a failing simulation replayable.
+/// It decides the jitter of backoffs; the same seed gives the same run, which is what makes a failing simulation
+/// replayable.
 #[derive(Clone, Debug)]
 pub struct Rng([u64; 4]);
 

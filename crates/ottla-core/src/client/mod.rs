@@ -100,8 +100,8 @@ pub struct Client {
 impl Client {
     /// A client that is decided by its arguments and inputs alone.
     ///
-    /// `unix_millis_at_zero` is the wall clock at [`Timestamp::ZERO`], for resets by duration. Two clients with
-    /// the same `seed` draw the same member ids: only tests fix it.
+    /// `unix_millis_at_zero` is the wall clock at [`Timestamp::ZERO`], for resets by duration. `seed` decides what
+    /// is random: only tests fix it.
     pub fn new(
         config: Config,
         delivery: Arc<delivery::Shared>,

@@ -90,6 +90,8 @@ pub(super) struct Open {
     deadline: Timestamp,
     /// The reader took the event.
     seen: bool,
+    /// It was met by a read without events: the work in hand decides, whatever kind of read comes next.
+    by_default: bool,
     finished: bool,
     /// The driver was woken because it is done.
     announced: bool,
@@ -134,6 +136,7 @@ impl Delivery {
             partitions: Arc::clone(&partitions),
             deadline,
             seen: partitions.is_empty(),
+            by_default: false,
             finished: partitions.is_empty(),
             announced: false,
             told: None,
@@ -239,10 +242,18 @@ impl Delivery {
         Some(Revocation { id, partitions, deadline, shared: self.shared.clone() })
     }
 
+    /// A read without events met it.
+    pub(super) fn revocation_met(&mut self, id: RevocationId) {
+        if let Some(open) = self.revocations.get_mut(&id) {
+            open.seen = true;
+            open.by_default = true;
+        }
+    }
+
     /// The reader came for more: reading on after `Revoking` equals `finish`.
     pub(super) fn read_on(&mut self) {
         if self.events_mode {
-            for open in self.revocations.values_mut().filter(|r| r.seen) {
+            for open in self.revocations.values_mut().filter(|r| r.seen && !r.by_default) {
                 open.finished = true;
             }
         }
@@ -263,7 +274,7 @@ impl Delivery {
         if open.finished || gone {
             return true;
         }
-        if events_mode {
+        if events_mode && !open.by_default {
             return false;
         }
         // Looked at from the back until one is not done: looking again costs nothing.

@@ -196,13 +196,12 @@ impl Delivery {
     fn take_event(&mut self, wanted: bool) -> Option<Event> {
         while let Some(event) = self.events.pop_front() {
             match event {
-                Pending::Revoking(id) => {
-                    if let Some(revocation) = self.revocation_seen(id)
-                        && wanted
-                    {
+                Pending::Revoking(id) if wanted => {
+                    if let Some(revocation) = self.revocation_seen(id) {
                         return Some(Event::Revoking(revocation));
                     }
                 }
+                Pending::Revoking(id) => self.revocation_met(id),
                 Pending::Told(event) if wanted => return Some(event),
                 Pending::Told(event) => tracing::debug!(?event, "handled by the defaults"),
             }

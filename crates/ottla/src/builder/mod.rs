@@ -203,8 +203,7 @@ impl Builder {
         self
     }
 
-    /// For this project's tests: the same seed makes the same jitter and member ids. Two members of a group
-    /// with one seed fence each other.
+    /// For this project's tests: the same seed makes the same jitter.
     #[doc(hidden)]
     pub fn __seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);

@@ -164,6 +164,21 @@ fn with_events_even_an_idle_revocation_waits_for_the_reader() {
 }
 
 #[test]
+fn a_revocation_met_by_a_batch_read_waits_for_its_work_whatever_read_comes_next() {
+    let mut rig = Rig::new(auto());
+    rig.own(0, 0);
+    rig.push(0, data(0, 3));
+    let batch = rig.batch();
+    rig.revoke(0);
+    rig.pending();
+    // Events from here on: reading on must not finish what is still being worked on.
+    assert!(matches!(take_event(&mut rig), Taken::Pending));
+    assert!(rig.poll_revocation().is_none(), "in hand");
+    drop(batch);
+    assert!(rig.poll_revocation().is_some(), "and no event is there that would finish it");
+}
+
+#[test]
 fn finish_commits_its_tokens() {
     let mut rig = rig_with_events(manual());
     rig.push(0, data(0, 5));
