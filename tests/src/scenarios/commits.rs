@@ -27,22 +27,22 @@ pub async fn auto_commits_only_what_the_reader_came_back_from(backend: &Backend)
         Ok(consumer.next_batch().await?.ok_or("the end")?)
     })
     .await?;
-    assert_eq!(in_hand.first_offset(), 20);
+    let done = in_hand.first_offset();
     // Closing is not coming back: the batch in hand is not done.
     consumer.close().await?;
-    assert_eq!(backend.committed(&group, &topic)?.get(&0), Some(&20));
+    assert_eq!(backend.committed(&group, &topic)?.get(&0), Some(&done));
     drop(in_hand);
 
     let mut consumer = builder().connect().await?;
     guarded("the rest", async {
         // Held back by a handle: a record that is alive is not done, however often the reader comes back.
         let held = consumer.next_record().await?.ok_or("the end")?;
-        assert_eq!(held.offset(), 20);
+        assert_eq!(held.offset(), done);
         for _ in 0..20 {
             consumer.next_record().await?.ok_or("the end")?;
         }
         consumer.close().await?;
-        assert_eq!(backend.committed(&group, &topic)?.get(&0), Some(&20));
+        assert_eq!(backend.committed(&group, &topic)?.get(&0), Some(&done));
         drop(held);
         Ok(())
     })
@@ -74,9 +74,10 @@ pub async fn manual_commits_are_where_the_next_member_begins(backend: &Backend) 
         assert_eq!(batch.first_offset(), expected, "round {how}");
         match how {
             0 => {
-                let record = batch.records().nth(3).ok_or("a fourth record")?;
+                // The producer decides how many records a batch has.
+                let record = batch.records().take(4).last().ok_or("a record")?;
                 consumer.commit(&record).await?;
-                expected += 4;
+                expected = record.offset() + 1;
             }
             1 => {
                 consumer.commit(&batch).await?;
@@ -93,12 +94,11 @@ pub async fn manual_commits_are_where_the_next_member_begins(backend: &Backend) 
             }
             _ => {
                 // Marks: only the gap-free prefix.
-                for (i, record) in batch.records().enumerate() {
-                    if i != 5 {
-                        record.token().mark();
-                    }
+                let gap = batch.records().take(6).last().ok_or("a record")?.offset();
+                for record in batch.records().filter(|r| r.offset() != gap) {
+                    record.token().mark();
                 }
-                expected += 5;
+                expected = gap;
             }
         }
         drop(batch);
