@@ -299,7 +299,6 @@ impl Client {
         if let Some(Pending { what: Waiting::Offsets(answers), .. }) = self.commands.get_mut(&id) {
             answers.insert(tp.clone(), Some(found));
         }
-        self.check_queries();
     }
 
     pub(super) fn committed_answered(
@@ -311,11 +310,10 @@ impl Client {
         if let Some(Pending { what: Waiting::Committed(answers), .. }) = self.commands.get_mut(&id) {
             answers.insert(tp.clone(), Some(committed));
         }
-        self.check_queries();
     }
 
-    /// Ends the queries that have all their answers.
-    fn check_queries(&mut self) {
+    /// Ends the queries that have all their answers. Walks them: once for all the answers of a response.
+    pub(super) fn check_queries(&mut self) {
         let done: Vec<CommandId> = self
             .commands
             .iter()
@@ -432,11 +430,12 @@ impl Client {
             }
         }
         for (id, tp) in unknown {
-            self.lookups.retain(|asker, other| asker != Asker::Query(id) || *other != tp);
+            self.lookups.forget(Asker::Query(id), &tp);
             let error =
                 Error::new(ErrorKind::ApiMisuse, "the partition does not exist").with_partition(tp.clone());
             self.query_answered(id, &tp, Err(error));
         }
+        self.check_queries();
     }
 
     pub(super) fn expire_commands(&mut self, now: Timestamp) {
@@ -473,13 +472,12 @@ impl Client {
 }
 
 fn latest_per_partition(entries: Vec<CommitEntry>) -> Vec<CommitEntry> {
-    let mut latest: Vec<CommitEntry> = Vec::new();
+    let mut latest: BTreeMap<TopicPartition, CommitEntry> = BTreeMap::new();
     for entry in entries {
-        match latest.iter_mut().find(|e| e.tp == entry.tp) {
+        match latest.get(&entry.tp) {
             Some(known) if known.offset > entry.offset && known.epoch == entry.epoch => {}
-            Some(known) => *known = entry,
-            None => latest.push(entry),
+            _ => drop(latest.insert(entry.tp.clone(), entry)),
         }
     }
-    latest
+    latest.into_values().collect()
 }

@@ -1,5 +1,6 @@
 //! What the group machine wants done, and what the reader says about it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::close::Closing;
@@ -48,7 +49,8 @@ impl Client {
             GroupAction::Lost(partitions) => {
                 self.delivery.lock().lose(now, &partitions);
                 self.forget_lookups(&partitions);
-                self.revoking.retain(|_, revoking| !revoking.iter().all(|tp| partitions.contains(tp)));
+                let lost: BTreeSet<&TopicPartition> = partitions.iter().collect();
+                self.revoking.retain(|_, revoking| !revoking.iter().all(|tp| lost.contains(tp)));
             }
             GroupAction::Fail(error) => self.delivery.lock().fail_all(error.with_fatal(true)),
             GroupAction::Report(error) => self.delivery.lock().report(error.with_fatal(false)),
@@ -79,13 +81,13 @@ impl Client {
     }
 
     fn forget_lookups(&mut self, partitions: &[TopicPartition]) {
-        let keep =
-            |asker: Asker, tp: &TopicPartition| matches!(asker, Asker::Query(_)) || !partitions.contains(tp);
+        let gone: BTreeSet<&TopicPartition> = partitions.iter().collect();
+        let keep = |asker: Asker, tp: &TopicPartition| matches!(asker, Asker::Query(_)) || !gone.contains(tp);
         self.lookups.retain(keep);
         if let Some(committed) = &mut self.committed {
             committed.retain(keep);
         }
-        self.fetcher.retain(|tp| !partitions.contains(tp));
+        self.fetcher.retain(|tp| !gone.contains(tp));
     }
 
     fn refresh_if_unknown(&mut self, now: Timestamp) {

@@ -11,6 +11,8 @@ mod group;
 mod interface;
 mod positions;
 mod responses;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

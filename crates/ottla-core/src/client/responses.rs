@@ -183,6 +183,7 @@ impl Client {
                 for answer in findings.answers {
                     self.committed_told(now, answer);
                 }
+                self.check_queries();
             }
             Tag::OffsetCommit => {
                 let generation = self.group.as_ref().and_then(|g| g.identity()).map(|i| i.generation_id);
@@ -209,6 +210,7 @@ impl Client {
                 for answer in findings.answers {
                     self.looked_up(now, answer);
                 }
+                self.check_queries();
             }
             Tag::Fetch => {
                 if let Target::Broker(broker) = answer.target {

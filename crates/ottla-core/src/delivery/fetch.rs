@@ -148,7 +148,6 @@ impl Delivery {
             self.settle(Some(now));
             return Pushed::Empty;
         }
-        self.pushes += 1;
         let outcome = self.take_in(key, fetched);
         self.make_ready(key);
         self.settle_partition(key, Some(now));
@@ -299,18 +298,30 @@ impl Delivery {
 
     /// Frames of which less than a quarter is queued: the rest is copied out and the frame is given back.
     fn copy_small_rests(&mut self) {
-        if self.compacted_at == self.pushes {
-            return;
-        }
-        self.compacted_at = self.pushes;
         let signals = Arc::clone(&self.signals);
         for segment in self.partitions.values_mut().flat_map(|p| p.queue.iter_mut()) {
-            let Segment::Raw(raw) = segment else { continue };
-            let charge = raw.queued.charge();
-            if charge.is_small_rest() && !charge.is_pinned() {
-                raw.rest = Bytes::copy_from_slice(&raw.rest);
-                let size = raw.rest.len();
-                raw.queued = Queued::new(Arc::new(FrameCharge::new(&signals, size)), size);
+            let (Segment::Raw(RawSegment { queued, .. }) | Segment::Decoded(Rest { queued, .. })) = segment
+            else {
+                continue;
+            };
+            // What is copied fills its allocation: that is not looked at again before most of it is handed out.
+            if !queued.charge().is_small_rest() || queued.charge().is_pinned() {
+                continue;
+            }
+            let size = match segment {
+                Segment::Raw(raw) => {
+                    raw.rest = Bytes::copy_from_slice(&raw.rest);
+                    raw.rest.len()
+                }
+                Segment::Decoded(rest) => {
+                    (rest.batch, rest.cursor) = rest.batch.detached_from(rest.cursor);
+                    rest.batch.data().len()
+                }
+                Segment::Failed(_) => continue,
+            };
+            if let Segment::Raw(RawSegment { queued, .. }) | Segment::Decoded(Rest { queued, .. }) = segment {
+                // What the partition's queue counts stays the same.
+                *queued = Queued::new(Arc::new(FrameCharge::new(&signals, size)), queued.bytes());
             }
         }
     }

@@ -75,9 +75,6 @@ pub struct Delivery {
     pub(super) fatal: Option<Error>,
 
     pub(super) fetch_generation: u64,
-    /// Responses taken in, and how many there were when small rests were last looked for.
-    pub(super) pushes: u64,
-    pub(super) compacted_at: u64,
     pub(super) watching: bool,
     pub(super) scratch: Scratch,
 }
@@ -117,8 +114,6 @@ impl Delivery {
             shutdown: false,
             fatal: None,
             fetch_generation: 0,
-            pushes: 0,
-            compacted_at: 0,
             watching: false,
             scratch: Scratch::default(),
         }

@@ -10,7 +10,7 @@
 //! | FENCED_INSTANCE_ID                              | fenced                                                       |
 //! | everything else                                 | again if the code is retriable, else failed                  |
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use ottla_wire::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -116,6 +116,12 @@ impl CommitQueue {
         self.jobs.is_empty()
     }
 
+    /// How many offsets wait or are under way.
+    #[cfg(test)]
+    pub(crate) fn entries(&self) -> usize {
+        self.jobs.iter().map(|job| job.entries.len()).sum()
+    }
+
     /// Whether a job of this origin is under way or waits.
     pub(crate) fn holds(&self, origin: CommitOrigin) -> bool {
         self.jobs.iter().any(|j| j.origin == origin)
@@ -132,10 +138,9 @@ impl CommitQueue {
         if job.origin == CommitOrigin::Background
             && let Some(waiting) = self.jobs.iter_mut().skip(busy).find(|j| j.origin == job.origin)
         {
-            for entry in job.entries {
-                waiting.entries.retain(|e| e.tp != entry.tp);
-                waiting.entries.push(entry);
-            }
+            let newer: BTreeSet<&TopicPartition> = job.entries.iter().map(|e| &e.tp).collect();
+            waiting.entries.retain(|e| !newer.contains(&e.tp));
+            waiting.entries.extend(job.entries);
             waiting.results.extend(job.results);
             waiting.deadline = waiting.deadline.max(job.deadline);
             return;

@@ -1,6 +1,6 @@
 //! OffsetFetch: what the group has committed (stable offsets only, KIP-447).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ottla_wire::messages::offset_fetch_request::{
@@ -77,31 +77,33 @@ impl CommittedLookups {
         self.pending.values().any(|l| !l.in_flight && now >= l.not_before)
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }
 
     /// The request for everything that can be asked now, for `version`. It counts as sent.
     pub(crate) fn prepare(&mut self, now: Timestamp, version: i16) -> (OffsetFetchRequest, CommittedTag) {
-        let mut topics: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+        let mut topics: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
         let mut tag = Vec::new();
         for (key, lookup) in &mut self.pending {
             if lookup.in_flight || now < lookup.not_before {
                 continue;
             }
             lookup.in_flight = true;
-            let partitions = topics.entry(key.1.topic().to_owned()).or_default();
-            if !partitions.contains(&key.1.partition()) {
-                partitions.push(key.1.partition());
-            }
+            topics.entry(key.1.topic().to_owned()).or_default().insert(key.1.partition());
             tag.push(key.clone());
         }
         let mut request =
             OffsetFetchRequest { require_stable: version >= 7, ..OffsetFetchRequest::default() };
         if version >= 8 {
-            let topics = topics.into_iter().map(|(name, partition_indexes)| OffsetFetchRequestTopics {
+            let topics = topics.into_iter().map(|(name, partitions)| OffsetFetchRequestTopics {
                 name,
-                partition_indexes,
+                partition_indexes: partitions.into_iter().collect(),
                 ..OffsetFetchRequestTopics::default()
             });
             request.groups = vec![OffsetFetchRequestGroup {
@@ -110,9 +112,9 @@ impl CommittedLookups {
                 ..OffsetFetchRequestGroup::default()
             }];
         } else {
-            let topics = topics.into_iter().map(|(name, partition_indexes)| OffsetFetchRequestTopic {
+            let topics = topics.into_iter().map(|(name, partitions)| OffsetFetchRequestTopic {
                 name,
-                partition_indexes,
+                partition_indexes: partitions.into_iter().collect(),
                 ..OffsetFetchRequestTopic::default()
             });
             request.group_id.clone_from(&self.group_id);

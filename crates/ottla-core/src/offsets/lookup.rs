@@ -1,6 +1,6 @@
 //! ListOffsets: where is the beginning, the end, or the first record of a time?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ottla_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -124,6 +124,11 @@ impl Lookups {
         self.pending.retain(|(asker, tp), _| keep(*asker, tp));
     }
 
+    /// Drops one lookup.
+    pub(crate) fn forget(&mut self, asker: Asker, tp: &TopicPartition) {
+        self.pending.remove(&(asker, tp.clone()));
+    }
+
     /// The partitions that something is asked for.
     pub(crate) fn partitions(&self) -> impl Iterator<Item = &TopicPartition> {
         self.pending.keys().map(|(_, tp)| tp)
@@ -135,19 +140,18 @@ impl Lookups {
         now: Timestamp,
         leader: impl Fn(&TopicPartition) -> Option<BrokerId>,
     ) -> (Vec<BrokerId>, bool) {
-        let mut brokers = Vec::new();
+        let mut brokers = BTreeSet::new();
         let mut leaderless = false;
         for ((_, tp), lookup) in &self.pending {
             if lookup.in_flight || now < lookup.not_before {
                 continue;
             }
             match leader(tp) {
-                Some(broker) if !brokers.contains(&broker) => brokers.push(broker),
-                Some(_) => {}
+                Some(broker) => drop(brokers.insert(broker)),
                 None => leaderless = true,
             }
         }
-        (brokers, leaderless)
+        (brokers.into_iter().collect(), leaderless)
     }
 
     /// The request for everything that `broker` can be asked now. It counts as sent.
@@ -160,7 +164,7 @@ impl Lookups {
         let mut topics: BTreeMap<String, Vec<ListOffsetsPartition>> = BTreeMap::new();
         let mut tag = Vec::new();
         // A request may name a partition once: another question about it waits for the next request.
-        let mut named: std::collections::BTreeSet<TopicPartition> = std::collections::BTreeSet::new();
+        let mut named: BTreeSet<TopicPartition> = BTreeSet::new();
         for (key, lookup) in &mut self.pending {
             let tp = &key.1;
             if lookup.in_flight || now < lookup.not_before {

@@ -63,6 +63,15 @@ impl Batch {
         Self { header: self.header, data: Bytes::copy_from_slice(&self.data) }
     }
 
+    /// The records from `cursor` on copied into memory of their own, and where they begin in there. What lies before
+    /// `cursor` is not in it.
+    #[must_use]
+    pub fn detached_from(&self, cursor: RecordCursor) -> (Self, RecordCursor) {
+        let rest = self.data.get(cursor.position()..).unwrap_or_default();
+        let batch = Self { header: self.header, data: Bytes::copy_from_slice(rest) };
+        (batch, RecordCursor { position: 0, index: cursor.index })
+    }
+
     /// What the records of a control batch say; of any other batch: nothing.
     pub fn control_records(&self) -> ControlRecords<'_> {
         ControlRecords::new(self)

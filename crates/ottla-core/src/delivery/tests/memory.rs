@@ -131,6 +131,35 @@ fn a_small_rest_of_a_frame_is_copied_out_when_room_is_needed() {
     assert_eq!(offsets(&rig.batch()), [0, 1, 2]);
 }
 
+/// The same for a batch that was begun: a reader that is stuck in the middle of it must not hold a frame.
+#[test]
+fn the_small_rest_of_a_decoded_batch_is_copied_out_when_room_is_needed() {
+    let mut rig = Rig::new(manual());
+    rig.own(0, 0);
+    rig.own(1, 0);
+    let charge = Arc::new(rig.shared.charge(50_000));
+    for (partition, records) in [(0, data(0, 8)), (1, data(0, 1000))] {
+        let fetched = Fetched { charge: Some(Arc::clone(&charge)), ..rig.fetched(partition, records) };
+        rig.lock().push(rig.now, fetched);
+    }
+    drop(charge);
+    assert_eq!(offsets(&rig.batch_of(3)), [0, 1, 2]);
+    rig.lock().evict_paused(1);
+    assert_eq!(rig.buffered(), 50_000, "more than a quarter waits");
+    let paused = [tp(0)];
+    rig.lock().pause(&paused);
+    drop(rig.batch());
+    rig.lock().resume(rig.now, &paused);
+    assert_eq!(rig.buffered(), 50_000);
+    // No response came in between.
+    rig.lock().evict_paused(1);
+    assert!(rig.buffered() < data(0, 8).len(), "{} are left", rig.buffered());
+    assert_eq!(offsets(&rig.batch_of(2)), [3, 4]);
+    assert_eq!(offsets(&rig.batch_of(1)), [5]);
+    assert_eq!(offsets(&rig.batch()), [6, 7]);
+    assert_eq!(rig.buffered(), 0);
+}
+
 #[test]
 fn hostile_tiny_batches_cost_no_memory_but_their_bytes() {
     let rig = Rig::new(auto());

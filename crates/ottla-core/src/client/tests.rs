@@ -1,0 +1,102 @@
+//! The client without a network: what its commands and the group's wishes cost.
+
+use std::sync::Arc;
+
+use super::{Client, Command, CommitItem, Offset, Outcome};
+use crate::config::{CommitMode, Config, GroupConfig};
+use crate::delivery::{self, DeliveryConfig};
+use crate::group::GroupAction;
+use crate::{CommandId, Timestamp, TopicPartition};
+
+/// Work that grows with the square of this does not end.
+const MANY: i32 = 100_000;
+const T0: Timestamp = Timestamp::from_millis(1_000);
+
+fn client(config: Config) -> Client {
+    let delivery = delivery::Shared::new(DeliveryConfig::from(&config));
+    let mut client = Client::new(config, delivery, 1, T0, 0);
+    drain(&mut client);
+    client
+}
+
+fn config() -> Config {
+    Config {
+        bootstrap: vec![("127.0.0.1".to_owned(), 9092)],
+        group: Some(GroupConfig::new("g")),
+        commit: CommitMode::Manual,
+        ..Config::default()
+    }
+}
+
+fn drain(client: &mut Client) -> Vec<Outcome> {
+    while client.poll_action().is_some() {}
+    std::iter::from_fn(|| client.poll_outcome()).map(|(_, outcome)| outcome).collect()
+}
+
+fn command(client: &mut Client, command: Command) -> Vec<Outcome> {
+    client.command(T0, CommandId(1), command);
+    drain(client)
+}
+
+fn many() -> Vec<TopicPartition> {
+    let topic: Arc<str> = Arc::from("t");
+    (0..MANY).map(|p| TopicPartition::new(Arc::clone(&topic), p)).collect()
+}
+
+#[test]
+fn a_hundred_thousand_partitions_are_given_back_and_lost_in_linear_work() {
+    let mut client = client(config());
+    command(&mut client, Command::Subscribe(vec!["t".to_owned()]));
+    let (partitions, half) = (many(), MANY as usize / 2);
+    client.handle_group_action(T0, GroupAction::Assign(partitions.clone()));
+    assert_eq!(client.delivery.lock().owned().len(), partitions.len());
+    let (back, lost) = partitions.split_at(half);
+    let deadline = Timestamp::from_millis(60_000);
+    client.handle_group_action(T0, GroupAction::Revoke { partitions: back.to_vec(), deadline });
+    assert_eq!(client.revoking.len(), 1);
+    assert_eq!(client.committed.as_ref().map(|c| c.len()), Some(lost.len()), "no question without an owner");
+    client.handle_group_action(T0, GroupAction::Lost(lost.to_vec()));
+    assert_eq!(client.revoking.len(), 1, "not among the lost");
+    client.handle_group_action(T0, GroupAction::Lost(back.to_vec()));
+    assert_eq!(client.revoking.len(), 0);
+    assert_eq!(client.committed.as_ref().map(|c| c.len()), Some(0));
+    assert_eq!(client.delivery.lock().owned().len(), 0);
+}
+
+#[test]
+fn a_hundred_thousand_offsets_are_committed_in_linear_work() {
+    let mut client = client(config());
+    let partitions = many();
+    let places = partitions.iter().map(|tp| (tp.clone(), Offset::At(5))).collect();
+    assert!(matches!(command(&mut client, Command::Assign(places))[..], [Outcome::Done]));
+    let items = |offset: i64| {
+        let item = |tp: &TopicPartition| CommitItem::Offset {
+            topic_partition: tp.clone(),
+            offset,
+            leader_epoch: None,
+            metadata: None,
+            rewind: false,
+        };
+        // Each twice: the latest counts.
+        partitions.iter().chain(&partitions).map(item).collect()
+    };
+    for offset in [6, 7] {
+        let done = command(&mut client, Command::CommitInBackground(items(offset)));
+        assert!(matches!(done[..], [Outcome::Done]), "{done:?}");
+    }
+    assert_eq!(client.commits.entries(), partitions.len(), "one job, each partition once");
+}
+
+#[test]
+fn a_query_of_a_hundred_thousand_partitions_takes_linear_work() {
+    let mut client = client(config());
+    let partitions = many();
+    client.command(T0, CommandId(7), Command::Committed(partitions.clone()));
+    for tp in &partitions {
+        client.committed_answered(CommandId(7), tp, Ok(None));
+    }
+    client.check_queries();
+    let done = drain(&mut client);
+    let [Outcome::Committed(committed)] = &done[..] else { panic!("{done:?}") };
+    assert_eq!(committed.len(), partitions.len());
+}
