@@ -40,6 +40,7 @@ macro_rules! on_own {
 on_shared! {
     every_byte_arrives,
     members_come_and_go,
+    kept_partitions_are_read_during_a_rebalance,
     work_that_is_finished_in_time_is_committed,
     work_that_is_not_finished_in_time_is_lost,
     a_reader_that_stays_away_is_put_out,

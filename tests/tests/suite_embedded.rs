@@ -16,6 +16,7 @@ macro_rules! on_embedded {
 on_embedded! {
     every_byte_arrives(3),
     members_come_and_go(3),
+    kept_partitions_are_read_during_a_rebalance(3),
     work_that_is_finished_in_time_is_committed(3),
     work_that_is_not_finished_in_time_is_lost(3),
     a_reader_that_stays_away_is_put_out(3),

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ottla_broker::Broker;
+use ottla_broker::{Broker, GroupInfo};
 use ottla_wire::records::{BatchWriter, Compression};
 
-use super::Result;
-use crate::kafka::{KafkaCluster, RecordSpec, shared};
+use super::{Result, guarded};
+use crate::kafka::{KafkaCluster, RecordSpec, shared, wire};
 
 /// The embedded broker, or real Kafka.
 pub enum Backend {
@@ -103,11 +103,7 @@ impl Backend {
         let Self::Embedded(broker) = self else {
             return self.real(|k| Ok(k.tool()?.produce(topic, spec).map(drop)?)).unwrap_or(Ok(()));
         };
-        let compression =
-            [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd]
-                .into_iter()
-                .find(|c| c.name() == codec)
-                .ok_or("no such codec")?;
+        let compression = compression(codec)?;
         let partitions: std::collections::BTreeSet<u32> =
             spec.indexes().map(|i| spec.partition_of(i)).collect();
         for partition in partitions {
@@ -128,6 +124,31 @@ impl Backend {
             }
         }
         Ok(())
+    }
+
+    /// Writes record batches as they are and returns the offset of their first record: what Kafka's own clients
+    /// cannot write.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub fn produce_batch(&self, topic: &str, partition: u32, batches: &[u8]) -> Result<i64> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.produce_batch(topic, partition as i32, batches.to_vec())?),
+            _ => self
+                .real(|k| Ok(wire::produce(k.address()?, topic, partition as i32, batches)?))
+                .unwrap_or_else(|| Err("no cluster".into())),
+        }
+    }
+
+    /// Raises the number of partitions of a topic to `count`.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub fn create_partitions(&self, topic: &str, count: u32) -> Result<()> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.create_partitions(topic, count as i32)?),
+            _ => self.real(|k| Ok(k.tool()?.create_partitions(topic, count)?)).unwrap_or(Ok(())),
+        }
     }
 
     /// What the group has committed of a topic, by partition.
@@ -187,6 +208,40 @@ impl Backend {
         }
     }
 
+    /// Waits until the group's coordinator says that it is in this state, such as `PreparingRebalance`, and has
+    /// this many members.
+    ///
+    /// # Errors
+    /// When that hangs.
+    pub async fn group_is(&self, group: &str, state: &str, members: usize) -> Result<()> {
+        guarded(&format!("{group} with {members} members in {state}"), async {
+            match self {
+                Self::Embedded(broker) => {
+                    let is = |g: GroupInfo| format!("{:?}", g.state) == state && g.members.len() == members;
+                    broker.wait_until(|b| b.group(group).is_some_and(is)).await;
+                }
+                // Kafka tells nobody when a group changes: it has to be asked.
+                _ => {
+                    while self.described(group)? != (state.to_owned(), members) {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// State and number of members of a group; a group that nobody knows of is dead.
+    fn described(&self, group: &str) -> Result<(String, usize)> {
+        let described = self.real(|k| Ok(k.tool()?.group(group)?));
+        Ok(match described {
+            Some(Ok(g)) => (g.state, g.members.len()),
+            Some(Err(e)) if !e.to_string().contains("GroupIdNotFound") => return Err(e),
+            _ => ("Dead".to_owned(), 0),
+        })
+    }
+
     /// The broker that coordinates `group`.
     ///
     /// # Errors
@@ -211,4 +266,14 @@ impl Backend {
             _ => self.real(|k| Ok(k.tool()?.move_leader(topic, partition, to)?)).unwrap_or(Ok(())),
         }
     }
+}
+
+/// A codec by its name.
+///
+/// # Errors
+/// When there is no such codec.
+pub fn compression(codec: &str) -> Result<Compression> {
+    let all =
+        [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+    Ok(all.into_iter().find(|c| c.name() == codec).ok_or("no such codec")?)
 }

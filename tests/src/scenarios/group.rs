@@ -1,25 +1,66 @@
 //! A group of consumers that tell what they are given, and whose partitions nobody else may own meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ottla::{Assignor, Consumer, ConsumerHandle, Event, TopicPartition};
-use tokio::sync::mpsc;
+use ottla::{Assignor, Consumer, ConsumerHandle, Event, ResetCause, TopicPartition};
+use tokio::sync::{mpsc, watch};
 
 use super::{Backend, Result, guarded};
 use crate::kafka::unique;
 
+/// Partitions.
+pub type Partitions = BTreeSet<TopicPartition>;
+
+/// What a member was told about its partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It owns these in addition.
+    Assigned(Partitions),
+    /// It has these to give back.
+    Revoking(Partitions),
+}
+
 /// What members of a group report.
 #[derive(Debug)]
 enum Told {
-    Owns(usize, BTreeSet<TopicPartition>),
+    Changed(usize, Change),
+    /// It read on after a revocation.
+    GaveBack(usize, Partitions),
     Records(TopicPartition, Vec<i64>),
+    Reset(TopicPartition, i64, ResetCause),
     Ended(usize),
+    Failed(String),
 }
 
 /// Who owns what, as the readers see it: never two.
-type Owners = Arc<Mutex<BTreeMap<TopicPartition, usize>>>;
+#[derive(Clone, Debug, Default)]
+struct Owners(Arc<Mutex<BTreeMap<TopicPartition, usize>>>);
+
+impl Owners {
+    fn on<T>(&self, act: impl FnOnce(&mut BTreeMap<TopicPartition, usize>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn take(&self, id: usize, partitions: &Partitions) {
+        self.on(|owners| {
+            for tp in partitions {
+                let before = owners.insert(tp.clone(), id);
+                assert_eq!(before, None, "{tp} is owned by {before:?} and {id}");
+            }
+        });
+    }
+
+    fn give(&self, id: usize, partitions: &Partitions) {
+        self.on(|owners| {
+            for tp in partitions {
+                let before = owners.remove(tp);
+                assert_eq!(before, Some(id), "{tp} was taken from {id} before it gave it");
+            }
+        });
+    }
+}
 
 /// A group under observation.
 #[derive(Debug)]
@@ -32,10 +73,18 @@ pub struct Group {
     /// Of the members that join from now on.
     pub session_timeout: Duration,
     owners: Owners,
+    /// Members that do not read on after a revocation.
+    holding: watch::Sender<BTreeSet<usize>>,
     tell: mpsc::UnboundedSender<Told>,
     told: mpsc::UnboundedReceiver<Told>,
     /// What each member owns.
-    pub owned: BTreeMap<usize, BTreeSet<TopicPartition>>,
+    pub owned: BTreeMap<usize, Partitions>,
+    /// What each member has to give back and has not: still its own.
+    pub held: BTreeMap<usize, Partitions>,
+    /// What each member was told, in order.
+    pub changes: Vec<(usize, Change)>,
+    /// What the reset policy decided.
+    pub resets: Vec<(TopicPartition, i64, ResetCause)>,
     seen: BTreeMap<TopicPartition, BTreeSet<i64>>,
     /// Records that were handed out more than once.
     pub repeated: usize,
@@ -52,9 +101,13 @@ impl Group {
             assignor,
             session_timeout: Duration::from_secs(10),
             owners: Owners::default(),
+            holding: watch::Sender::default(),
             tell,
             told,
             owned: BTreeMap::new(),
+            held: BTreeMap::new(),
+            changes: Vec::new(),
+            resets: Vec::new(),
             seen: BTreeMap::new(),
             repeated: 0,
         }
@@ -65,7 +118,8 @@ impl Group {
     /// # Errors
     /// When it cannot connect.
     pub async fn join(&mut self, id: usize) -> Result<ConsumerHandle> {
-        let mut consumer = Consumer::builder(self.bootstrap.as_str())
+        let consumer = Consumer::builder(self.bootstrap.as_str())
+            .client_id(format!("member-{id}"))
             .group(self.group.as_str())
             .subscribe([self.topic.as_str()])
             .assignors([self.assignor])
@@ -74,78 +128,82 @@ impl Group {
             .connect()
             .await?;
         let handle = consumer.handle();
-        let (owners, tell) = (self.owners.clone(), self.tell.clone());
+        let (owners, holding, tell) = (self.owners.clone(), self.holding.subscribe(), self.tell.clone());
+        let member = tokio::spawn(member(id, consumer, owners, holding, tell.clone()));
         tokio::spawn(async move {
-            let mut mine = BTreeSet::new();
-            loop {
-                let event = match consumer.next_event().await {
-                    Ok(Some(event)) => event,
-                    Ok(None) => break,
-                    Err(error) => panic!("member {id}: {error}"),
-                };
-                match event {
-                    Event::Batch(batch) => {
-                        let tp = batch.topic_partition().clone();
-                        assert!(mine.contains(&tp), "member {id} was handed {tp}, which is not its own");
-                        let offsets = batch.iter().map(|r| r.offset()).collect();
-                        let _ = tell.send(Told::Records(tp, offsets));
-                    }
-                    Event::Assigned(partitions) => {
-                        let mut owners = owners.lock().unwrap();
-                        for tp in partitions {
-                            let before = owners.insert(tp.clone(), id);
-                            assert_eq!(before, None, "{tp} is owned by {before:?} and {id}");
-                            mine.insert(tp);
-                        }
-                        let _ = tell.send(Told::Owns(id, mine.clone()));
-                    }
-                    Event::Revoking(revocation) => {
-                        let mut owners = owners.lock().unwrap();
-                        for tp in revocation.partitions() {
-                            owners.remove(tp);
-                            mine.remove(tp);
-                        }
-                        let _ = tell.send(Told::Owns(id, mine.clone()));
-                    }
-                    Event::Lost(partitions) => panic!("member {id} lost {partitions:?}"),
-                    _ => {}
-                }
-            }
-            {
-                let mut owners = owners.lock().unwrap();
-                owners.retain(|_, owner| *owner != id);
-            }
-            consumer.close().await.expect("a clean close");
-            let _ = tell.send(Told::Ended(id));
+            let end = match member.await {
+                Ok(Ok(())) => Told::Ended(id),
+                Ok(Err(error)) => Told::Failed(format!("member {id}: {error}")),
+                Err(panicked) => Told::Failed(format!("member {id}: {panicked}")),
+            };
+            let _ = tell.send(end);
         });
         Ok(handle)
+    }
+
+    /// From now on these members do not read on after a revocation, and go on when they are not among these any
+    /// more.
+    pub fn hold(&self, members: impl IntoIterator<Item = usize>) {
+        self.holding.send_replace(members.into_iter().collect());
     }
 
     /// Takes in what members say until `done`.
     ///
     /// # Errors
-    /// When that hangs.
+    /// When a member failed, or that hangs.
     pub async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) -> Result<()> {
-        guarded(what, async {
+        let result = guarded(what, async {
             while !done(self) {
-                match self.told.recv().await.ok_or("all members are gone")? {
-                    Told::Owns(id, owned) => {
-                        self.owned.insert(id, owned);
-                    }
-                    Told::Records(tp, offsets) => {
-                        let seen = self.seen.entry(tp).or_default();
-                        for offset in offsets {
-                            self.repeated += usize::from(!seen.insert(offset));
-                        }
-                    }
-                    Told::Ended(id) => {
-                        self.owned.remove(&id);
-                    }
-                }
+                let told = self.told.recv().await.ok_or("all members are gone")?;
+                self.take_in(told)?;
             }
             Ok(())
+        });
+        result.await.map_err(|error| {
+            let (sizes, count) = (self.sizes(), self.count());
+            format!("{error}: {count} records, {sizes:?} owned, {:?} held", self.held).into()
         })
-        .await
+    }
+
+    /// Takes in what members have said already.
+    ///
+    /// # Errors
+    /// When a member failed.
+    pub fn look(&mut self) -> Result<()> {
+        while let Ok(told) = self.told.try_recv() {
+            self.take_in(told)?;
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, told: Told) -> Result<()> {
+        match told {
+            Told::Changed(id, change) => {
+                match &change {
+                    Change::Assigned(new) => self.owned.entry(id).or_default().extend(new.iter().cloned()),
+                    Change::Revoking(old) => {
+                        self.held.insert(id, old.clone());
+                    }
+                }
+                self.changes.push((id, change));
+            }
+            Told::GaveBack(id, old) => {
+                self.held.remove(&id);
+                self.owned.entry(id).or_default().retain(|tp| !old.contains(tp));
+            }
+            Told::Records(tp, offsets) => {
+                let seen = self.seen.entry(tp).or_default();
+                for offset in offsets {
+                    self.repeated += usize::from(!seen.insert(offset));
+                }
+            }
+            Told::Reset(tp, offset, cause) => self.resets.push((tp, offset, cause)),
+            Told::Ended(id) => {
+                self.owned.remove(&id);
+            }
+            Told::Failed(why) => return Err(why.into()),
+        }
+        Ok(())
     }
 
     /// How many partitions each member owns.
@@ -157,4 +215,91 @@ impl Group {
     pub fn count(&self) -> usize {
         self.seen.values().map(BTreeSet::len).sum()
     }
+
+    /// How many different records of a partition were handed out.
+    pub fn count_of(&self, tp: &TopicPartition) -> usize {
+        self.seen.get(tp).map_or(0, BTreeSet::len)
+    }
+
+    /// What this member was told since `changes` had this length.
+    pub fn changes_of(&self, id: usize, since: usize) -> Vec<&Change> {
+        self.changes
+            .iter()
+            .skip(since)
+            .filter(|(member, _)| *member == id)
+            .map(|(_, change)| change)
+            .collect()
+    }
+
+    /// Every record was handed out and none twice, and each partition was reset once, at its beginning, because
+    /// nothing was committed: there is no other reason.
+    ///
+    /// # Panics
+    /// When it is otherwise.
+    pub fn assert_each_record_once(&self, partitions: u32, each: i64) {
+        for p in 0..partitions {
+            let seen = self.seen.get(&TopicPartition::new(self.topic.as_str(), p as i32));
+            assert!(seen.is_some_and(|s| s.iter().copied().eq(0..each)), "partition {p}: {seen:?}");
+        }
+        assert_eq!(self.repeated, 0, "handed out twice");
+        self.assert_reset_once_at_the_beginning(partitions);
+    }
+
+    /// Each partition was reset once, at its beginning, because nothing was committed.
+    ///
+    /// # Panics
+    /// When it is otherwise.
+    pub fn assert_reset_once_at_the_beginning(&self, partitions: u32) {
+        let mut resets = self.resets.clone();
+        resets.sort_by(|a, b| a.0.cmp(&b.0));
+        let at_the_beginning =
+            |p| (TopicPartition::new(self.topic.as_str(), p), 0, ResetCause::NoCommittedOffset);
+        let expected: Vec<_> = (0..partitions as i32).map(at_the_beginning).collect();
+        assert_eq!(resets, expected);
+    }
+}
+
+/// Reads until the end, and says what it meets.
+async fn member(
+    id: usize,
+    mut consumer: Consumer,
+    owners: Owners,
+    mut holding: watch::Receiver<BTreeSet<usize>>,
+    tell: mpsc::UnboundedSender<Told>,
+) -> Result<()> {
+    let mut mine = Partitions::new();
+    while let Some(event) = consumer.next_event().await? {
+        match event {
+            Event::Batch(batch) => {
+                let tp = batch.topic_partition().clone();
+                assert!(mine.contains(&tp), "member {id} was handed {tp}, which is not its own");
+                let offsets = batch.iter().map(|r| r.offset()).collect();
+                let _ = tell.send(Told::Records(tp, offsets));
+            }
+            Event::Assigned(partitions) => {
+                let new: Partitions = partitions.into_iter().collect();
+                owners.take(id, &new);
+                mine.extend(new.iter().cloned());
+                let _ = tell.send(Told::Changed(id, Change::Assigned(new)));
+            }
+            Event::Revoking(revocation) => {
+                let old: Partitions = revocation.partitions().iter().cloned().collect();
+                let _ = tell.send(Told::Changed(id, Change::Revoking(old.clone())));
+                let _ = holding.wait_for(|held| !held.contains(&id)).await;
+                // Nothing but reading on ends the ownership.
+                owners.give(id, &old);
+                mine.retain(|tp| !old.contains(tp));
+                let _ = tell.send(Told::GaveBack(id, old));
+            }
+            Event::OffsetReset { topic_partition, offset, cause } => {
+                let _ = tell.send(Told::Reset(topic_partition, offset, cause));
+            }
+            Event::Lost(partitions) => return Err(format!("it lost {partitions:?}").into()),
+            other => return Err(format!("it was told {other:?}").into()),
+        }
+    }
+    // Closing commits and leaves: from here on others may have them.
+    owners.give(id, &mine);
+    consumer.close().await?;
+    Ok(())
 }

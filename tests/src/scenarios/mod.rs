@@ -24,10 +24,10 @@ pub use failures::{
     a_member_that_dies_is_replaced, a_restarted_broker_loses_nothing, close_returns_whatever_is_gone,
     leaders_and_coordinators_move,
 };
-pub use group::Group;
+pub use group::{Change, Group, Partitions};
 pub use groups::{
-    a_reader_that_stays_away_is_put_out, members_come_and_go, work_that_is_finished_in_time_is_committed,
-    work_that_is_not_finished_in_time_is_lost,
+    a_reader_that_stays_away_is_put_out, kept_partitions_are_read_during_a_rebalance, members_come_and_go,
+    work_that_is_finished_in_time_is_committed, work_that_is_not_finished_in_time_is_lost,
 };
 pub use offsets::{offsets_are_reset_by_policy, topics_come_and_go};
 
