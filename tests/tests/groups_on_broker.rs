@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use ottla_broker::{Api, ErrorCode, Fault};
+use ottla_broker::{Api, ErrorCode, Fault, GroupState};
+use ottla_core::TopicPartition;
 use ottla_core::assignor::Assignor;
 use ottla_core::client::Command;
 use ottla_core::config::GroupConfig;
@@ -128,6 +129,89 @@ fn kip_429_kept_partitions_are_not_touched() {
         .filter(|r| kept.iter().any(|tp| r.names(tp.topic(), tp.partition())))
         .count();
     assert_eq!(again, 0, "offsets of kept partitions were fetched again");
+}
+
+fn produce(world: &mut World, partitions: &[TopicPartition]) {
+    let now = world.broker_now();
+    for tp in partitions {
+        world.cluster.produce(now, "t", tp.partition(), ["record"]).expect("produced");
+    }
+}
+
+/// Between JoinGroup and SyncGroup, however long that takes, the records of kept partitions are handed out as soon as
+/// they are written, and when the last member has given back, the rebalance is over at once.
+#[test]
+fn kip_429_a_rebalance_that_is_held_up_delays_no_record_of_a_kept_partition() {
+    /// A few times there and back.
+    const SOON: Duration = Duration::from_millis(20);
+    let mut world = world(3);
+    let first = subscriber(&mut world, group());
+    settle(&mut world, &[first], &[12]);
+    let second = subscriber(&mut world, group());
+    settle(&mut world, &[first, second], &[6, 6]);
+    world.run_for(Duration::from_secs(5));
+    // The second one does not read on after its revocation.
+    world.member(second).auto_read = false;
+    let before = world.member(first).seen.len();
+    let third = subscriber(&mut world, group());
+    world.run_until(MINUTE, |w| {
+        if !matches!(w.member(second).seen.last(), Some((_, Seen::Revoking(_)))) {
+            w.read(second);
+            return false;
+        }
+        let waits = w.cluster.group("g").is_some_and(|g| g.state == GroupState::PreparingRebalance);
+        waits && w.member(first).owned().len() == 4
+    });
+    let kept = world.member(first).owned();
+    for round in 1..=20 {
+        produce(&mut world, &kept);
+        let written = world.now();
+        world.run_until(MINUTE, |w| w.member(first).count() == 4 * round);
+        let took = world.now().since(written);
+        assert!(took <= SOON, "round {round}: {took:?}");
+        world.run_for(Duration::from_millis(500));
+        assert_eq!(shares(&mut world, &[first, second, third]), [4, 6, 0], "round {round}");
+    }
+    assert_eq!(
+        world.cluster.group("g").map(|g| g.state),
+        Some(GroupState::PreparingRebalance),
+        "the rebalance stood still all the while"
+    );
+    world.member(second).auto_read = true;
+    let freed = world.now();
+    settle(&mut world, &[first, second, third], &[4, 4, 4]);
+    let took = world.now().since(freed);
+    assert!(took <= SOON, "{took:?}");
+    let told = told_of_partitions(&mut world, first, before);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("Revoking"), "{told:?}");
+}
+
+/// Eager: everybody stops from learning of the rebalance, at the latest a heartbeat after it began, until the new
+/// assignment; that is no longer than the slowest heartbeat.
+#[test]
+fn an_eager_rebalance_takes_no_longer_than_a_heartbeat() {
+    let config = || GroupConfig { assignors: vec![Assignor::Range], ..group() };
+    let mut world = world(3);
+    let first = subscriber(&mut world, config());
+    settle(&mut world, &[first], &[12]);
+    let second = subscriber(&mut world, config());
+    settle(&mut world, &[first, second], &[6, 6]);
+    world.run_for(Duration::from_secs(5));
+    let joined = world.now();
+    let third = subscriber(&mut world, config());
+    settle(&mut world, &[first, second, third], &[4, 4, 4]);
+    let took = world.now().since(joined);
+    let bound = group().heartbeat_interval + Duration::from_millis(50);
+    assert!(took <= bound, "{took:?}");
+    for member in [first, second] {
+        let told = |wanted: fn(&Seen) -> bool, world: &mut World| {
+            world.member(member).seen.iter().rfind(|(_, s)| wanted(s)).map(|(at, _)| *at).expect("told")
+        };
+        let revoked = told(|s| matches!(s, Seen::Revoking(_)), &mut world);
+        let assigned = told(|s| matches!(s, Seen::Assigned(_)), &mut world);
+        assert!(revoked >= joined && assigned.since(revoked) <= bound, "{revoked:?} to {assigned:?}");
+    }
 }
 
 #[test]

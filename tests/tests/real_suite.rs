@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use ottla::{Assignor, Commit, Consumer};
-use ottla_tests::kafka::{Member, MemberSpec, RecordSpec, shared, unique, versions};
-use ottla_tests::scenarios::{self, Backend, GUARD, Group, Result, guarded};
+use ottla_tests::kafka::{RecordSpec, shared, unique, versions};
+use ottla_tests::scenarios::{self, Backend, Result, guarded};
 
 /// On the cluster that all tests of a version share.
 macro_rules! on_shared {
@@ -135,43 +135,19 @@ async fn kafkas_tools_see_the_member_its_offsets_and_its_lag() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_mixed_with_java_and_librdkafka_is_stable_and_loses_nothing() -> Result<()> {
+async fn a_cooperative_group_mixed_with_java_and_librdkafka_is_stable_and_loses_nothing() -> Result<()> {
+    mixed(Assignor::CooperativeSticky).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_eager_group_mixed_with_java_and_librdkafka_is_stable_and_loses_nothing() -> Result<()> {
+    mixed(Assignor::Range).await
+}
+
+async fn mixed(assignor: Assignor) -> Result<()> {
     for version in versions() {
-        let kafka = shared(&version)?;
-        for (assignor, name) in
-            [(Assignor::CooperativeSticky, "cooperative-sticky"), (Assignor::Range, "range")]
-        {
-            let topic = unique("mixed");
-            {
-                let mut tool = kafka.tool()?;
-                tool.create_topic(&topic, 6)?;
-                tool.produce(&topic, &RecordSpec::new(600).partitions(6))?;
-            }
-            let mut group = Group::new(&Backend::shared(&version)?, &topic, assignor);
-            let handle = group.join(0).await?;
-            group.until("ottla alone", |g| g.sizes() == [6] && g.count() == 600).await?;
-            let java_name = match assignor {
-                Assignor::Range => "org.apache.kafka.clients.consumer.RangeAssignor",
-                _ => "org.apache.kafka.clients.consumer.CooperativeStickyAssignor",
-            };
-            let spec = MemberSpec::new(&group.group, &[&topic]).property("session.timeout.ms", "10000");
-            let java =
-                Member::java(&kafka, &spec.clone().property("partition.assignment.strategy", java_name))?;
-            group.until("ottla and Java", |g| g.sizes() == [3]).await?;
-            let librdkafka =
-                Member::librdkafka(&kafka, &spec.property("partition.assignment.strategy", name))?;
-            group.until("ottla, Java and librdkafka", |g| g.sizes() == [2]).await?;
-            let described = kafka.tool()?.group(&group.group)?;
-            assert_eq!(described.members.len(), 3);
-            java.close(GUARD)?;
-            group.until("ottla and librdkafka", |g| g.sizes() == [3]).await?;
-            librdkafka.close(GUARD)?;
-            group.until("ottla alone again", |g| g.sizes() == [6]).await?;
-            kafka.tool()?.produce(&topic, &RecordSpec::new(600).partitions(6).seed(1))?;
-            group.until("the rest", |g| g.count() == 1200).await?;
-            handle.shutdown();
-            group.until("nobody", |g| g.owned.is_empty()).await?;
-        }
+        let (kafka, backend) = (shared(&version)?, Backend::shared(&version)?);
+        scenarios::a_mixed_group_is_stable_and_loses_nothing(&kafka, &backend, assignor).await?;
     }
     Ok(())
 }

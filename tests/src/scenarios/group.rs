@@ -221,6 +221,11 @@ impl Group {
         self.seen.get(tp).map_or(0, BTreeSet::len)
     }
 
+    /// The offsets that were handed out, by partition.
+    pub fn seen(&self) -> &BTreeMap<TopicPartition, BTreeSet<i64>> {
+        &self.seen
+    }
+
     /// What this member was told since `changes` had this length.
     pub fn changes_of(&self, id: usize, since: usize) -> Vec<&Change> {
         self.changes

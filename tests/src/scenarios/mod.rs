@@ -10,6 +10,7 @@ mod failures;
 mod group;
 mod groups;
 mod offsets;
+mod peers;
 
 use std::future::Future;
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub use groups::{
     work_that_is_finished_in_time_is_committed, work_that_is_not_finished_in_time_is_lost,
 };
 pub use offsets::{offsets_are_reset_by_policy, topics_come_and_go};
+pub use peers::a_mixed_group_is_stable_and_loses_nothing;
 
 /// What a scenario gives.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

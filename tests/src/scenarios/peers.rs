@@ -1,0 +1,252 @@
+//! Item 3: groups in which not everybody is ottla. The peers need the jars of Kafka and a Python wheel, so that these
+//! scenarios run on real Kafka only: the suite on the embedded broker needs nothing but Rust.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ottla::{Assignor, ConsumerHandle, TopicPartition};
+
+use super::{Backend, GUARD, Group, Partitions, Result, guarded};
+use crate::kafka::{Event, KafkaCluster, Member, MemberSpec, RecordSpec, unique};
+
+/// A member that is not ours, and what it said.
+struct Peer {
+    member: Member,
+    owned: Partitions,
+    /// How often it was told of its partitions.
+    changes: usize,
+    seen: BTreeMap<TopicPartition, BTreeSet<i64>>,
+}
+
+impl Peer {
+    fn new(member: Member) -> Self {
+        Self { member, owned: Partitions::new(), changes: 0, seen: BTreeMap::new() }
+    }
+
+    fn take_in(&mut self, event: Event) -> Result<()> {
+        let set = |list: Vec<(String, u32)>| -> Partitions {
+            list.into_iter().map(|(topic, p)| TopicPartition::new(topic, p as i32)).collect()
+        };
+        match event {
+            Event::Assigned(new) => {
+                self.changes += 1;
+                self.owned.extend(set(new));
+            }
+            Event::Revoked(old) => {
+                self.changes += 1;
+                let old = set(old);
+                self.owned.retain(|tp| !old.contains(tp));
+            }
+            Event::Records { topic, partition, first, last, count } => {
+                let tp = TopicPartition::new(topic, partition as i32);
+                let offsets = first..=last;
+                assert_eq!(offsets.clone().count() as u64, count, "{tp}: a gap from {first} to {last}");
+                for offset in offsets {
+                    let new = self.seen.entry(tp.clone()).or_default().insert(offset);
+                    assert!(new, "{tp}: it read {offset} twice");
+                }
+            }
+            Event::Committed => {}
+            other => return Err(format!("a peer said {other:?}").into()),
+        }
+        Ok(())
+    }
+
+    /// Takes in what it has said already.
+    fn look(&mut self) -> Result<()> {
+        while let Some(event) = self.member.try_next()? {
+            self.take_in(event)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what it says until it has read this many records.
+    fn until_count(&mut self, count: usize) -> Result<()> {
+        while self.count() < count {
+            let event = self.member.next(GUARD)?;
+            self.take_in(event)?;
+        }
+        Ok(())
+    }
+
+    fn count(&self) -> usize {
+        self.seen.values().map(BTreeSet::len).sum()
+    }
+}
+
+/// Members of three kinds in one group.
+struct Mixed<'a> {
+    kafka: &'a KafkaCluster,
+    backend: &'a Backend,
+    topic: String,
+    ours: Group,
+    peers: BTreeMap<&'static str, Peer>,
+    written: i64,
+    /// What peers that are gone had read.
+    seen_before: Vec<(TopicPartition, BTreeSet<i64>)>,
+}
+
+impl Mixed<'_> {
+    /// Waits until the group is stable with these shares (ours first, then the peers' by name), and everybody knows
+    /// the assignment that the coordinator knows.
+    async fn settle(&mut self, what: &str, shares: &[usize]) -> Result<()> {
+        let members = shares.iter().filter(|s| **s > 0).count();
+        guarded(what, async {
+            loop {
+                self.backend.group_is(&self.ours.group, "Stable", members).await?;
+                self.ours.look()?;
+                for peer in self.peers.values_mut() {
+                    peer.look()?;
+                }
+                if self.shares() == shares && self.views() == self.assignment()? {
+                    return Ok(());
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await?;
+        let all: Vec<_> = self.views().into_values().flatten().collect();
+        assert_eq!(all.len(), 6, "complete: {all:?}");
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 6, "disjoint: {all:?}");
+        Ok(())
+    }
+
+    fn shares(&self) -> Vec<usize> {
+        let ours = self.ours.owned.values().map(BTreeSet::len).sum();
+        std::iter::once(ours).chain(self.peers.values().map(|p| p.owned.len())).collect()
+    }
+
+    /// What each member says that it owns, by client id.
+    fn views(&self) -> BTreeMap<String, Partitions> {
+        let ours = self.ours.owned.iter().map(|(id, owned)| (format!("member-{id}"), owned.clone()));
+        ours.chain(self.peers.iter().map(|(name, p)| ((*name).to_owned(), p.owned.clone()))).collect()
+    }
+
+    /// The same as the coordinator says it.
+    fn assignment(&self) -> Result<BTreeMap<String, Partitions>> {
+        let described = self.kafka.tool()?.group(&self.ours.group)?;
+        let partitions = |assignment: BTreeMap<String, Vec<u32>>| {
+            let all = assignment
+                .into_iter()
+                .flat_map(|(topic, list)| list.into_iter().map(move |p| (topic.clone(), p as i32)));
+            all.map(|(topic, p)| TopicPartition::new(topic, p)).collect()
+        };
+        Ok(described.members.into_iter().map(|m| (m.client_id, partitions(m.assignment))).collect())
+    }
+
+    fn changes(&self) -> Vec<usize> {
+        std::iter::once(self.ours.changes.len()).chain(self.peers.values().map(|p| p.changes)).collect()
+    }
+
+    /// Writes a hundred records into each partition: each member hands out those of its own, and nobody's partitions
+    /// move meanwhile.
+    async fn round(&mut self, handle: Option<&ConsumerHandle>) -> Result<()> {
+        let generation = |h: Option<ConsumerHandle>| async move {
+            match h {
+                Some(h) => Ok(h.group_metadata().await?.map(|g| g.generation_id)),
+                None => Result::Ok(None),
+            }
+        };
+        let before = (generation(handle.cloned()).await?, self.changes());
+        let spec = RecordSpec::new(600).partitions(6).seed(self.written as u64);
+        self.backend.produce(&self.topic, "none", &spec)?;
+        self.written += 100;
+        for (name, peer) in &mut self.peers {
+            peer.until_count(peer.count() + 100 * peer.owned.len())
+                .map_err(|error| format!("{name}: {error}"))?;
+        }
+        let ours: usize = self.ours.owned.values().map(BTreeSet::len).sum();
+        let count = self.ours.count() + 100 * ours;
+        self.ours.until("our share of the records", |g| g.count() == count).await?;
+        for peer in self.peers.values_mut() {
+            peer.look()?;
+        }
+        assert_eq!((generation(handle.cloned()).await?, self.changes()), before, "a stable assignment");
+        Ok(())
+    }
+
+    fn close(&mut self, name: &str) -> Result<()> {
+        let mut peer = self.peers.remove(name).ok_or("no such peer")?;
+        peer.look()?;
+        self.seen_before.extend(peer.seen);
+        // What it gives back on its way out is no news.
+        peer.member.close(GUARD)?;
+        Ok(())
+    }
+
+    /// Each record was read by somebody, and by nobody else.
+    fn assert_each_record_once(&self) {
+        let mut all: BTreeMap<&TopicPartition, BTreeSet<i64>> = BTreeMap::new();
+        let peers = self.peers.values().flat_map(|p| &p.seen);
+        let before = self.seen_before.iter().map(|(tp, seen)| (tp, seen));
+        for (tp, seen) in peers.chain(before).chain(self.ours.seen()) {
+            for offset in seen {
+                let new = all.entry(tp).or_default().insert(*offset);
+                assert!(new, "{tp}: {offset} was read by two members");
+            }
+        }
+        assert_eq!(all.len(), 6);
+        for (tp, seen) in all {
+            assert!(seen.iter().copied().eq(0..self.written), "{tp}: {seen:?}");
+        }
+        assert_eq!(self.ours.repeated, 0);
+        self.ours.assert_reset_once_at_the_beginning(6);
+    }
+}
+
+/// A group of ottla, Kafka's Java consumer and librdkafka, led by ottla and then by one of the others: complete,
+/// disjoint and stable assignments, and every record read once.
+///
+/// # Errors
+/// When it is otherwise, or hangs.
+pub async fn a_mixed_group_is_stable_and_loses_nothing(
+    kafka: &KafkaCluster,
+    backend: &Backend,
+    assignor: Assignor,
+) -> Result<()> {
+    let (java_name, librdkafka_name) = match assignor {
+        Assignor::Range => ("org.apache.kafka.clients.consumer.RangeAssignor", "range"),
+        _ => ("org.apache.kafka.clients.consumer.CooperativeStickyAssignor", "cooperative-sticky"),
+    };
+    let topic = unique("mixed");
+    backend.create_topic(&topic, 6)?;
+    let ours = Group::new(backend, &topic, assignor);
+    let spec = |name: &str, assignor: &str| {
+        MemberSpec::new(&ours.group, &[&topic])
+            .property("client.id", name)
+            .property("session.timeout.ms", "10000")
+            .property("heartbeat.interval.ms", "300")
+            .property("partition.assignment.strategy", assignor)
+    };
+    let (java, librdkafka) = (spec("java", java_name), spec("librdkafka", librdkafka_name));
+    let topic = topic.clone();
+    let peers = BTreeMap::new();
+    let mut mixed = Mixed { kafka, backend, topic, ours, peers, written: 0, seen_before: Vec::new() };
+
+    let first = mixed.ours.join(0).await?;
+    mixed.settle("ottla alone", &[6]).await?;
+    mixed.round(Some(&first)).await?;
+    mixed.peers.insert("java", Peer::new(Member::java(kafka, &java)?));
+    mixed.settle("ottla and Java", &[3, 3]).await?;
+    mixed.round(Some(&first)).await?;
+    mixed.peers.insert("librdkafka", Peer::new(Member::librdkafka(kafka, &librdkafka)?));
+    mixed.settle("ottla, Java and librdkafka", &[2, 2, 2]).await?;
+    mixed.round(Some(&first)).await?;
+    mixed.round(Some(&first)).await?;
+    // Without its leader the group makes one of the others lead.
+    first.shutdown();
+    mixed.settle("Java and librdkafka", &[0, 3, 3]).await?;
+    mixed.round(None).await?;
+    let second = mixed.ours.join(1).await?;
+    mixed.settle("ottla led by a peer", &[2, 2, 2]).await?;
+    mixed.round(Some(&second)).await?;
+    mixed.close("java")?;
+    mixed.settle("ottla and librdkafka", &[3, 3]).await?;
+    mixed.round(Some(&second)).await?;
+    mixed.close("librdkafka")?;
+    mixed.settle("ottla alone again", &[6]).await?;
+    mixed.round(Some(&second)).await?;
+    second.shutdown();
+    mixed.ours.until("nobody", |g| g.owned.is_empty()).await?;
+    mixed.assert_each_record_once();
+    Ok(())
+}
