@@ -112,7 +112,8 @@ impl ClassicGroup {
         match reaction(kind, code) {
             Reaction::Proceed => {
                 self.alive(now, ticket.sent);
-                if matches!(self.state, State::Stable) {
+                // One that is about to join again because of a failure has not left that behind.
+                if matches!(self.state, State::Stable) && self.rejoin.is_none() {
                     self.rounds = 0;
                     self.join_backoff.reset();
                     self.reported = false;

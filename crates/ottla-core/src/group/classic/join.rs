@@ -182,7 +182,7 @@ impl ClassicGroup {
         self.in_flight.forget(Kind::Probe);
         self.clock.joined(now, &self.config);
         if reply.leader == self.member_id {
-            self.lead(reply.members, reply.skip_assignment);
+            self.lead(now, reply.members, reply.skip_assignment);
         } else {
             self.follow();
         }

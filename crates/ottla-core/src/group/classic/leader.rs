@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::blob;
 use super::reply::JoinMember;
 use super::{ClassicGroup, Pace, Phase, State};
-use crate::Timestamp;
 use crate::assignor::{Assignor, ClusterTopics, GroupAssignment, GroupMember, TopicInfo};
 use crate::group::{AssignJob, GroupAction, JobId};
+use crate::{Error, Timestamp};
 
 /// What is known of each topic of the group; `None`: it does not exist.
 type Known = BTreeMap<String, Option<TopicInfo>>;
@@ -34,8 +34,11 @@ fn is_legal(topic: &str) -> bool {
 impl ClassicGroup {
     /// This member was chosen. With `skip_assignment` (KIP-814: a static leader that came back) the group keeps
     /// its assignment, but the leader still watches the topics.
-    pub(super) fn lead(&mut self, members: Vec<JoinMember>, skip_assignment: bool) {
-        let members = self.read_members(members);
+    pub(super) fn lead(&mut self, now: Timestamp, members: Vec<JoinMember>, skip_assignment: bool) {
+        let members = match self.read_members(members) {
+            Ok(members) => members,
+            Err(error) => return self.misbehaved(now, error),
+        };
         let wanted: BTreeSet<_> =
             members.iter().flat_map(|m| &m.topics).filter(|t| is_legal(t)).cloned().collect();
         self.actions.push_back(GroupAction::WantMetadata(wanted.iter().cloned().collect()));
@@ -56,7 +59,9 @@ impl ClassicGroup {
         }
     }
 
-    fn read_members(&self, members: Vec<JoinMember>) -> Vec<GroupMember> {
+    /// An error if what this member itself has told did not come back: it would assign nothing to itself, and go on
+    /// as if all were well.
+    fn read_members(&self, members: Vec<JoinMember>) -> Result<Vec<GroupMember>, Error> {
         let mut seen = BTreeSet::new();
         let mut read = Vec::with_capacity(members.len());
         for member in members {
@@ -64,15 +69,28 @@ impl ClassicGroup {
                 tracing::warn!(group = %self.config.group_id, member = %member.member_id, "member without an id, or listed twice: ignored");
                 continue;
             }
-            let mut described = blob::decode_subscription(&member.metadata).unwrap_or_else(|error| {
-                tracing::warn!(group = %self.config.group_id, member = %member.member_id, %error, "subscription of a member cannot be read: it is assigned nothing");
-                GroupMember::default()
-            });
+            let mut described = match blob::decode_subscription(&member.metadata) {
+                Ok(described) => described,
+                Err(error) if member.member_id == self.member_id => {
+                    let text =
+                        "the subscription that this member told came back as something that cannot be read";
+                    return Err(self.misbehaviour(text).with_source(error));
+                }
+                Err(error) => {
+                    tracing::warn!(group = %self.config.group_id, member = %member.member_id, %error, "subscription of a member cannot be read: it is assigned nothing");
+                    GroupMember::default()
+                }
+            };
             described.member_id = member.member_id;
             described.group_instance_id = member.group_instance_id;
             read.push(described);
         }
-        read
+        if !seen.contains(&self.member_id) {
+            return Err(self.misbehaviour(
+                "the coordinator made this member the leader and does not list it among the members",
+            ));
+        }
+        Ok(read)
     }
 
     /// The client's metadata are new: `topics` holds what it knows, `unknown` names topics of which it is known

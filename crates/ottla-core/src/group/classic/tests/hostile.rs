@@ -70,20 +70,6 @@ fn topics_that_cannot_exist_are_not_asked_for() {
     assert_eq!(actions, ["want[a]"]);
 }
 
-#[test]
-fn a_leader_that_is_not_among_the_members_still_answers() {
-    let (mut rig, _) = leads(&[("n", subscription(&["a"]))]);
-    rig.metadata(&[("a", 1)], &[]);
-    assert_eq!(rig.computed(), ["sync g1 m[n={a-0}]"]);
-}
-
-#[test]
-fn a_leader_of_nobody_still_answers() {
-    let (mut rig, actions) = leads(&[]);
-    assert_eq!(actions, ["want[]", "compute cooperative-sticky for "]);
-    assert_eq!(rig.computed(), ["sync g1 m[]"]);
-}
-
 /// Told once in a row, tried again with a backoff, and cured by an honest answer.
 fn told_once(mut rig: Rig, mut answer: impl FnMut(&mut Rig) -> Vec<String>) {
     assert_eq!(answer(&mut rig), ["report BrokerMisbehaved"]);
@@ -95,6 +81,20 @@ fn told_once(mut rig: Rig, mut answer: impl FnMut(&mut Rig) -> Vec<String>) {
         }
     }
     assert_eq!(rig.state(), GroupState::Unjoined);
+}
+
+/// It would assign nothing to itself, and nobody would know why nothing comes.
+#[test]
+fn a_leader_that_is_not_among_the_members_or_cannot_read_what_it_said_is_told() {
+    let members: [&[(&str, Bytes)]; 4] = [
+        &[],
+        &[("n", subscription(&["a"]))],
+        &[("m", garbage()), ("n", subscription(&["a"]))],
+        &[("n", subscription(&["a"])), ("m", Bytes::new())],
+    ];
+    for members in members {
+        told_once(Rig::cooperative().joining(&["a"]), |rig| rig.join(leading(1, "m", members)));
+    }
 }
 
 #[test]
