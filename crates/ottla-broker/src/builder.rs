@@ -29,6 +29,10 @@ pub struct Builder {
 
 impl Builder {
     pub(crate) fn new() -> Self {
+        let mut config = ClusterConfig::default();
+        if let Ok(since) = SystemTime::now().duration_since(UNIX_EPOCH) {
+            config.start_time_ms = i64::try_from(since.as_millis()).unwrap_or(config.start_time_ms);
+        }
         Self {
             brokers: 1,
             host: "127.0.0.1".to_owned(),
@@ -39,7 +43,7 @@ impl Builder {
             in_memory: false,
             own_thread: false,
             write_chunk: None,
-            config: ClusterConfig::default(),
+            config,
         }
     }
 
@@ -123,6 +127,8 @@ impl Builder {
     }
 
     /// Changes any setting of the cluster; nodes and versions are set by the other methods.
+    ///
+    /// The wall clock that record timestamps count from (`start_time_ms`) is the present time unless it is set here.
     pub fn configure(mut self, change: impl FnOnce(&mut ClusterConfig)) -> Self {
         change(&mut self.config);
         self
@@ -171,9 +177,6 @@ impl Builder {
         }
         for (api, max) in self.caps {
             config.versions.set_max(api, max);
-        }
-        if let Ok(since) = SystemTime::now().duration_since(UNIX_EPOCH) {
-            config.start_time_ms = i64::try_from(since.as_millis()).unwrap_or(config.start_time_ms);
         }
         let ids: Vec<i32> = config.nodes.iter().map(|node| node.id).collect();
         let mut cluster = Cluster::new(config);

@@ -1,0 +1,9 @@
+//! The driver on a network in memory and on virtual time: every future dropped at every point, the end at every point
+//! and in any weather, and the same seed gives the same bytes.
+#![allow(unreachable_pub, reason = "the modules of a test program share what they have")]
+
+mod cancel;
+mod endings;
+mod harness;
+mod net;
+mod trace;
