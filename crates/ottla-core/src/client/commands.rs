@@ -205,13 +205,18 @@ impl Client {
         let Some(epoch) = epoch else {
             return misuse(&format!("{tp} is not owned: only what is assigned can be sought"));
         };
+        self.forget_position_of(tp);
+        self.begin_position(now, tp.clone(), epoch, offset);
+        Outcome::Done
+    }
+
+    /// Where this partition begins is not looked for any more.
+    pub(super) fn forget_position_of(&mut self, tp: &TopicPartition) {
         let keep = |asker: Asker, other: &TopicPartition| matches!(asker, Asker::Query(_)) || other != tp;
         self.lookups.retain(keep);
         if let Some(committed) = &mut self.committed {
             committed.retain(keep);
         }
-        self.begin_position(now, tp.clone(), epoch, offset);
-        Outcome::Done
     }
 
     fn commit(&mut self, now: Timestamp, origin: CommitOrigin, items: Vec<CommitItem>) {

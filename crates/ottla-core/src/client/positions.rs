@@ -1,5 +1,7 @@
 //! Where partitions begin: committed offsets, the reset policy, offsets that are looked up; and commits.
 
+use std::sync::Arc;
+
 use ottla_wire::Request;
 use ottla_wire::messages::{OffsetCommitRequest, OffsetFetchRequest};
 
@@ -47,6 +49,8 @@ impl Client {
         cause: ResetCause,
     ) {
         let place = match self.config.auto_offset_reset {
+            // All that the new topic holds came after what was read of the former one.
+            _ if cause == ResetCause::TopicRecreated => Place::Earliest,
             OffsetReset::Earliest => Place::Earliest,
             // A partition that came after the subscription: what was written before we saw it would be lost.
             OffsetReset::Latest if cause == ResetCause::NoCommittedOffset && self.is_new(&tp) => {
@@ -68,6 +72,7 @@ impl Client {
                     ResetCause::OutOfRange { .. } => {
                         "the offset is out of range and auto_offset_reset is error: seek, or choose another policy"
                     }
+                    ResetCause::TopicRecreated => "the topic was deleted and created anew: seek",
                 };
                 let error = Error::new(ErrorKind::NoOffset, text).with_partition(tp.clone());
                 self.delivery.lock().fail(&tp, epoch, error);
@@ -85,6 +90,39 @@ impl Client {
             && first.is_some_and(|count| usize::try_from(tp.partition()).is_ok_and(|p| p >= *count))
     }
 
+    /// Another topic has this name now (KIP-516): the offsets of the former one say nothing of it. What is owned of
+    /// it begins at its first record, and the reader is told, once.
+    pub(super) fn topic_recreated(&mut self, now: Timestamp, topic: &Arc<str>) {
+        tracing::warn!(%topic, "the topic was deleted and created anew");
+        self.first_seen.insert(Arc::clone(topic), 0);
+        let mut owned = self.delivery.lock().owned();
+        owned.retain(|(tp, _)| tp.topic() == &**topic);
+        let by_hand = self.config.auto_offset_reset == OffsetReset::Error;
+        let how =
+            if by_hand { "seek to where it shall be read from" } else { "it is read from its beginning" };
+        let text = format!("topic {topic:?} was deleted and created anew, what it held is gone: {how}");
+        let error = Error::new(ErrorKind::DataLoss, text).with_fatal(false);
+        if !owned.is_empty() && !by_hand {
+            self.delivery.lock().report(error.clone());
+        }
+        for (tp, epoch) in owned {
+            if by_hand {
+                self.delivery.lock().fail(&tp, epoch, error.clone());
+            } else {
+                self.begin_reset(now, &tp, ResetCause::TopicRecreated);
+            }
+        }
+    }
+
+    /// Leaves the position for where the policy says. A lookup for the former one is forgotten.
+    fn begin_reset(&mut self, now: Timestamp, tp: &TopicPartition, cause: ResetCause) {
+        let epoch = self.delivery.lock().begin_seek(now, tp);
+        if let Some(epoch) = epoch {
+            self.forget_position_of(tp);
+            self.reset_position(now, tp.clone(), epoch, cause);
+        }
+    }
+
     /// The leader says that the offset does not exist.
     pub(super) fn out_of_range(
         &mut self,
@@ -96,10 +134,7 @@ impl Client {
         if self.config.auto_offset_reset == OffsetReset::Error {
             return self.reset_position(now, tp.clone(), epoch, ResetCause::OutOfRange { offset });
         }
-        let epoch = self.delivery.lock().begin_seek(now, tp);
-        if let Some(epoch) = epoch {
-            self.reset_position(now, tp.clone(), epoch, ResetCause::OutOfRange { offset });
-        }
+        self.begin_reset(now, tp, ResetCause::OutOfRange { offset });
     }
 
     pub(super) fn drive_lookups(&mut self, now: Timestamp) {
@@ -239,6 +274,7 @@ impl Client {
     }
 
     pub(super) fn commit_finished(&mut self, now: Timestamp, result: JobResult) {
+        self.note_failures(&result);
         match result.origin {
             CommitOrigin::User(id) => {
                 self.finish_command(id, Outcome::Commit(result.results));
@@ -265,6 +301,20 @@ impl Client {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// What failed is neither committed nor on its way any more.
+    fn note_failures(&self, result: &JobResult) {
+        let mut delivery = self.delivery.lock();
+        for (tp, result) in &result.results {
+            let failed = matches!(
+                result,
+                Err(CommitError::Fenced(_) | CommitError::Retriable(_) | CommitError::Fatal(_))
+            );
+            if failed && let Some(epoch) = delivery.ownership(tp) {
+                delivery.note_not_committed(tp, epoch, self.commits.latest(tp, epoch));
             }
         }
     }

@@ -156,10 +156,10 @@ impl Client {
                 if changes.topology || !self.leader_topics.is_empty() {
                     self.tell_topology(now);
                 }
-                for topic in changes.recreated {
-                    tracing::warn!(%topic, "the topic was deleted and created anew");
-                }
                 self.look_at_topics();
+                for topic in changes.recreated {
+                    self.topic_recreated(now, &topic);
+                }
                 self.metadata_told(now);
             }
             Tag::FindCoordinator => self.coordinator_answered(now, version, answer.body())?,
@@ -228,7 +228,9 @@ impl Client {
                 continue;
             };
             let count = topic.partition_count();
-            self.first_seen.entry(Arc::clone(&name)).or_insert(count);
+            let first = self.first_seen.entry(Arc::clone(&name)).or_insert(count);
+            // Gone: if it comes again, all of it is new.
+            *first = (*first).min(count);
             let refusal = topic.error.filter(|code| {
                 matches!(code, ErrorCode::TopicAuthorizationFailed | ErrorCode::InvalidTopicException)
             });

@@ -194,6 +194,16 @@ fn kip_516_another_id_is_another_topic_and_its_epochs_begin_anew() {
 }
 
 #[test]
+fn kip_516_a_broker_that_still_tells_of_the_former_topic_is_not_believed() {
+    let mut cluster = cluster(&["t"]);
+    tell(&mut cluster, &[Told(0, "t", 7, &[(1, 9)])]);
+    tell(&mut cluster, &[Told(0, "t", 8, &[(2, 0)])]);
+    let changes = tell(&mut cluster, &[Told(0, "t", 7, &[(1, 9)])]);
+    assert!(changes.recreated.is_empty());
+    assert_eq!(leader(&cluster), Some((2, Some(0))));
+}
+
+#[test]
 fn a_deleted_topic_loses_its_partitions_and_an_error_in_passing_does_not() {
     let mut cluster = cluster(&["t"]);
     tell(&mut cluster, &[Told(0, "t", 7, &[(1, 9)])]);

@@ -34,6 +34,8 @@ pub(crate) struct Partition {
 #[derive(Debug, Default)]
 pub(crate) struct Topic {
     pub(crate) id: Option<TopicId>,
+    /// The id of the topic that had the name before.
+    former: Option<TopicId>,
     pub(crate) error: Option<ErrorCode>,
     partitions: Vec<Partition>,
     answered: bool,
@@ -105,11 +107,16 @@ impl Topic {
             return update;
         }
         let id = (told.topic_id != TopicId::ZERO).then_some(told.topic_id);
+        if id.is_some() && id == self.former {
+            // A broker that lags behind tells of the topic that was deleted.
+            return update;
+        }
         if let (Some(new), Some(old)) = (id, self.id)
             && new != old
         {
             // Another topic of the same name: its epochs begin anew.
             update.recreated = true;
+            self.former = Some(old);
             self.partitions.clear();
         }
         // An answer without an id does not take away what another one told.

@@ -113,7 +113,8 @@ impl Delivery {
     ///
     /// # Errors
     /// `NotOwned` if the partition is not owned, or not by the ownership of the token any more;
-    /// `WouldRewind` if an offset is below what was committed and `rewind` does not say that this is meant;
+    /// `WouldRewind` if an offset is below what was committed, or is on its way to be, and `rewind` does not say
+    /// that this is meant;
     /// `Fatal` for a negative offset.
     pub fn check_commit<'a>(
         &mut self,
@@ -216,6 +217,14 @@ impl Delivery {
         if let Some((at, text)) = &p.metadata {
             p.committed_metadata = (*at == offset).then(|| text.clone());
         }
+    }
+
+    /// An offset that was given out to be committed was not, and is not tried again. `pending` is the latest of
+    /// this ownership that is still on its way: a plain offset may not go below that or what is committed, but it
+    /// may go below what failed.
+    pub fn note_not_committed(&mut self, tp: &TopicPartition, epoch: OwnershipEpoch, pending: Option<i64>) {
+        let Some(p) = self.partition_mut(tp).filter(|p| p.ownership.epoch == epoch) else { return };
+        p.requested = pending;
     }
 
     /// What this ownership knows to be committed, with the text that came along.

@@ -107,4 +107,6 @@ pub enum ResetCause {
         /// The offset that was asked for.
         offset: i64,
     },
+    /// The topic was deleted and created anew (its id is another one): it begins at its first record.
+    TopicRecreated,
 }

@@ -30,6 +30,8 @@ pub struct FetchPosition {
     pub last_epoch: Option<LeaderEpoch>,
     /// Bytes that wait to be handed out.
     pub buffered_bytes: usize,
+    /// Whether a fetch has told this ownership where the log ends.
+    pub knows_end: bool,
 }
 
 /// What one response said of one partition, without an error.
@@ -334,6 +336,7 @@ fn fetch_position(p: &Partition) -> FetchPosition {
         offset: p.fetch_offset,
         last_epoch: p.fetch_epoch,
         buffered_bytes: p.queued_bytes,
+        knows_end: p.watermarks.high_watermark.is_some(),
     }
 }
 

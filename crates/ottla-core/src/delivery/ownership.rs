@@ -114,6 +114,12 @@ impl Delivery {
             }
             StartCause::Explicit => {}
         }
+        // A session's answers leave out a partition of which nothing has changed: the end that is known already
+        // is not told again. (Beyond it the leader has to say whether there is such an offset.)
+        let read_committed = self.config.read_committed();
+        if self.partitions.get(&key).and_then(|p| p.end_offset(read_committed)) == Some(start.offset) {
+            self.check_eof(key);
+        }
         self.fetch_generation += 1;
         self.settle(Some(now));
         true

@@ -105,7 +105,7 @@ pub(super) struct Partition {
     /// What the group has committed for it, as far as this ownership knows.
     pub(super) committed: Option<i64>,
     pub(super) committed_metadata: Option<String>,
-    /// The highest offset that was given out to be committed.
+    /// The latest offset that was given out to be committed and has not failed.
     pub(super) requested: Option<i64>,
     /// Only above this a commit makes sense: where it was started, or what a rewind leaves behind.
     pub(super) commit_above: i64,

@@ -67,6 +67,10 @@ impl Fetcher {
                 left_out = Some(now);
                 continue;
             }
+            // A session's answers leave out what has not changed since its last one, to whichever ownership.
+            if !position.knows_end && state.session.holds(&position.tp) {
+                state.session.replace();
+            }
             let max_bytes = trouble.and_then(|t| t.max_bytes).unwrap_or(max_partition_bytes);
             asked.insert(position.tp.clone(), Asked { epoch: position.epoch, offset: position.offset });
             wanted.push((position.tp, Wanted { topic_id, offset: position.offset, leader_epoch, max_bytes }));

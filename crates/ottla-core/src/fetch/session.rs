@@ -73,6 +73,11 @@ impl Session {
         Plan { session_id: self.id, session_epoch: self.epoch, send, forget }
     }
 
+    /// Whether the broker holds this partition.
+    pub(super) fn holds(&self, tp: &TopicPartition) -> bool {
+        self.held.contains_key(tp)
+    }
+
     /// Whether topics go by id.
     pub(super) fn by_id(&self) -> bool {
         self.by_id

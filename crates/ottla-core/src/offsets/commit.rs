@@ -1,4 +1,5 @@
-//! OffsetCommit: one at a time, in order, never cancelled.
+//! OffsetCommit: one at a time, in order, never cancelled. What waits goes out together in the next request; each
+//! who asked still gets an answer of their own.
 //!
 //! | code                                            | what it means for the entry                                  |
 //! |-------------------------------------------------|--------------------------------------------------------------|
@@ -66,6 +67,59 @@ impl CommitJob {
     }
 }
 
+/// What an answer says, partition by partition.
+type Told<'a> = BTreeMap<(&'a str, i32), i16>;
+
+impl CommitJob {
+    /// Takes in its part of an answer. Gives whether nothing is left to be sent again.
+    fn answered(&mut self, told: &Told<'_>, sent: i32, present: Option<i32>, step: &mut CommitStep) -> bool {
+        let unknown = ErrorCode::UnknownTopicOrPartition;
+        let code_of = |entry: &CommitEntry| {
+            // A partition that the answer leaves out is sent again: silence is no success.
+            let code = told.get(&(entry.tp.topic(), entry.tp.partition()));
+            code.map_or(ErrorCode::RequestTimedOut, |c| ErrorCode::from_i16(*c))
+        };
+        let is_unknown = self.entries.iter().any(|entry| code_of(entry) == unknown);
+        self.unknown = self.unknown.saturating_add(u8::from(is_unknown));
+        let mut again = Vec::new();
+        for entry in std::mem::take(&mut self.entries) {
+            let code = code_of(&entry);
+            if code == unknown && self.unknown >= UNKNOWN_TRIES {
+                let text = "the coordinator does not know the partition: was the topic deleted?";
+                let error =
+                    Error::new(ErrorKind::Transport, text).with_code(code).with_partition(entry.tp.clone());
+                self.results.push((entry.tp, Err(CommitError::Retriable(error))));
+                continue;
+            }
+            match judge(code, sent, present) {
+                Verdict::Committed => {
+                    step.acked.push((entry.tp.clone(), entry.epoch, entry.offset));
+                    self.results.push((entry.tp, Ok(())));
+                }
+                Verdict::Again { coordinator_lost, refused } => {
+                    step.coordinator_lost |= coordinator_lost;
+                    if refused {
+                        step.refused = Some((code, sent));
+                    }
+                    again.push(entry);
+                }
+                Verdict::Fenced => {
+                    step.refused = Some((code, sent));
+                    let text = "the group does not know this member any more; its partitions are lost";
+                    let error = Error::new(ErrorKind::Fenced, text).with_code(code).with_fatal(false);
+                    self.results.push((entry.tp, Err(CommitError::Fenced(error))));
+                }
+                Verdict::Failed(error) => {
+                    let error = error.with_partition(entry.tp.clone());
+                    self.results.push((entry.tp, Err(CommitError::Fatal(error))));
+                }
+            }
+        }
+        self.entries = again;
+        self.entries.is_empty()
+    }
+}
+
 /// A topic that is not known after so many answers was deleted, and must not hold up the commits behind it.
 const UNKNOWN_TRIES: u8 = 3;
 
@@ -88,13 +142,17 @@ pub(crate) struct CommitStep {
 #[derive(Debug)]
 struct Sent {
     generation_id: i32,
+    /// How many jobs the request carries: the first ones.
+    jobs: usize,
 }
+
+/// More entries than this do not go out together: a request has to stay well below what a broker accepts.
+const MAX_MERGED: usize = 10_000;
 
 /// The commits of one client.
 #[derive(Debug)]
 pub(crate) struct CommitQueue {
     jobs: VecDeque<CommitJob>,
-    /// Of the first job.
     in_flight: Option<Sent>,
     backoff: Backoff,
     not_before: Timestamp,
@@ -132,9 +190,20 @@ impl CommitQueue {
         self.jobs.iter().any(|j| j.last)
     }
 
+    /// How many jobs the request in flight carries.
+    fn busy(&self) -> usize {
+        self.in_flight.as_ref().map_or(0, |sent| sent.jobs)
+    }
+
+    /// The latest offset of this ownership that is on its way.
+    pub(crate) fn latest(&self, tp: &TopicPartition, epoch: OwnershipEpoch) -> Option<i64> {
+        let entries = self.jobs.iter().rev().flat_map(|j| &j.entries);
+        entries.filter(|e| e.epoch == epoch && e.tp == *tp).map(|e| e.offset).next()
+    }
+
     /// Queues a job. In the background the latest per partition replaces what waits.
     pub(crate) fn push(&mut self, job: CommitJob) {
-        let busy = usize::from(self.in_flight.is_some());
+        let busy = self.busy();
         if job.origin == CommitOrigin::Background
             && let Some(waiting) = self.jobs.iter_mut().skip(busy).find(|j| j.origin == job.origin)
         {
@@ -161,7 +230,7 @@ impl CommitQueue {
         owned: impl Fn(&TopicPartition) -> Option<OwnershipEpoch>,
     ) -> Vec<JobResult> {
         let mut done = Vec::new();
-        let mut index = usize::from(self.in_flight.is_some());
+        let mut index = self.busy();
         while let Some(job) = self.jobs.get_mut(index) {
             let (late, last) = (now >= job.deadline, job.last);
             let results = &mut job.results;
@@ -188,11 +257,28 @@ impl CommitQueue {
         done
     }
 
-    /// The request for the first job. It counts as sent.
+    /// How many jobs can go out together, from the first on. Of a partition that several name the last one counts,
+    /// as it would if they went out one after the other. One with a text of its own waits for its turn: should the
+    /// broker refuse the text, that is not to be told of an earlier one.
+    fn mergeable(&self) -> usize {
+        let mut named: BTreeSet<&TopicPartition> = BTreeSet::new();
+        for (count, job) in self.jobs.iter().enumerate() {
+            let again = |e: &CommitEntry| e.metadata.is_some() && named.contains(&e.tp);
+            let crowded = !named.is_empty() && named.len() + job.entries.len() > MAX_MERGED;
+            if crowded || job.entries.iter().any(again) {
+                return count;
+            }
+            named.extend(job.entries.iter().map(|e| &e.tp));
+        }
+        self.jobs.len()
+    }
+
+    /// The request for what waits. It counts as sent.
     pub(crate) fn prepare(&mut self, identity: &GroupIdentity, version: i16) -> Option<OffsetCommitRequest> {
-        let job = self.jobs.front()?;
+        self.jobs.front()?;
+        let jobs = self.mergeable();
         let mut topics: BTreeMap<&str, BTreeMap<i32, OffsetCommitRequestPartition>> = BTreeMap::new();
-        for entry in &job.entries {
+        for entry in self.jobs.iter().take(jobs).flat_map(|job| &job.entries) {
             let partition = OffsetCommitRequestPartition {
                 partition_index: entry.tp.partition(),
                 committed_offset: entry.offset,
@@ -208,7 +294,7 @@ impl CommitQueue {
             partitions: partitions.into_values().collect(),
             ..OffsetCommitRequestTopic::default()
         });
-        self.in_flight = Some(Sent { generation_id: identity.generation_id });
+        self.in_flight = Some(Sent { generation_id: identity.generation_id, jobs });
         Some(OffsetCommitRequest {
             group_id: identity.group_id.clone(),
             generation_id_or_member_epoch: identity.generation_id,
@@ -221,12 +307,14 @@ impl CommitQueue {
 
     /// The request will not be answered. Whether it was carried out is not known: it is sent again.
     pub(crate) fn failed(&mut self, now: Timestamp, error: &Error) {
-        if self.in_flight.take().is_none() {
+        let Some(sent) = self.in_flight.take() else {
             return;
-        }
+        };
         if error.is_retriable() {
             self.not_before = now + self.backoff.next(&mut self.rng);
-        } else if let Some(job) = self.jobs.front_mut() {
+            return;
+        }
+        for job in self.jobs.iter_mut().take(sent.jobs) {
             for entry in std::mem::take(&mut job.entries) {
                 job.results.push((entry.tp, Err(CommitError::Fatal(error.clone()))));
             }
@@ -253,59 +341,21 @@ impl CommitQueue {
                 return Err(Error::new(ErrorKind::BrokerMisbehaved, text).with_source(e));
             }
         };
-        let mut told = BTreeMap::new();
+        let mut told = Told::new();
         for topic in answer.topics.iter() {
             for p in topic.partitions.iter() {
                 told.entry((topic.name, p.partition_index)).or_insert(p.error_code);
             }
         }
-        let Some(job) = self.jobs.front_mut() else {
-            return Ok(step);
-        };
-        let unknown = ErrorCode::UnknownTopicOrPartition.code();
-        job.unknown = job.unknown.saturating_add(u8::from(told.values().any(|code| *code == unknown)));
-        let mut again = Vec::new();
-        for entry in std::mem::take(&mut job.entries) {
-            let code = told.get(&(entry.tp.topic(), entry.tp.partition()));
-            // A partition that the answer leaves out is sent again: silence is no success.
-            let code = code.map_or(ErrorCode::RequestTimedOut, |c| ErrorCode::from_i16(*c));
-            if code == ErrorCode::UnknownTopicOrPartition && job.unknown >= UNKNOWN_TRIES {
-                let text = "the coordinator does not know the partition: was the topic deleted?";
-                let error =
-                    Error::new(ErrorKind::Transport, text).with_code(code).with_partition(entry.tp.clone());
-                job.results.push((entry.tp, Err(CommitError::Retriable(error))));
-                continue;
-            }
-            match judge(code, sent.generation_id, generation_id) {
-                Verdict::Committed => {
-                    step.acked.push((entry.tp.clone(), entry.epoch, entry.offset));
-                    job.results.push((entry.tp, Ok(())));
-                }
-                Verdict::Again { coordinator_lost, refused } => {
-                    step.coordinator_lost |= coordinator_lost;
-                    if refused {
-                        step.refused = Some((code, sent.generation_id));
-                    }
-                    again.push(entry);
-                }
-                Verdict::Fenced => {
-                    step.refused = Some((code, sent.generation_id));
-                    let text = "the group does not know this member any more; its partitions are lost";
-                    let error = Error::new(ErrorKind::Fenced, text).with_code(code).with_fatal(false);
-                    job.results.push((entry.tp, Err(CommitError::Fenced(error))));
-                }
-                Verdict::Failed(error) => {
-                    let error = error.with_partition(entry.tp.clone());
-                    job.results.push((entry.tp, Err(CommitError::Fatal(error))));
-                }
-            }
+        let mut complete = true;
+        for job in self.jobs.iter_mut().take(sent.jobs) {
+            complete &= job.answered(&told, sent.generation_id, generation_id, &mut step);
         }
-        if again.is_empty() {
+        if complete {
             self.backoff.reset();
             self.not_before = now;
         } else {
             self.not_before = now + self.backoff.next(&mut self.rng);
-            job.entries = again;
         }
         Ok(step)
     }
@@ -328,7 +378,7 @@ impl CommitQueue {
 
     /// When the queue wants to be looked at again.
     pub(crate) fn next_timeout(&self) -> Option<Timestamp> {
-        let waiting = self.jobs.iter().skip(usize::from(self.in_flight.is_some()));
+        let waiting = self.jobs.iter().skip(self.busy());
         let deadline = waiting.map(|j| j.deadline).min();
         let retry = (self.in_flight.is_none() && !self.jobs.is_empty()).then_some(self.not_before);
         deadline.into_iter().chain(retry).min()

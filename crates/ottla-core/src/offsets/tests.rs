@@ -434,9 +434,9 @@ fn a_commit_carries_offset_epoch_metadata_and_identity() {
 #[test]
 fn one_commit_is_in_flight_at_a_time_and_they_go_in_order() {
     let mut queue = queue(vec![entry(0, 7)]);
-    queue.push(job(CommitOrigin::User(CommandId(1)), vec![entry(0, 8)]));
     assert!(queue.is_due(T0));
     queue.prepare(&identity(5), 6).expect("the first");
+    queue.push(job(CommitOrigin::User(CommandId(1)), vec![entry(0, 8)]));
     assert!(!queue.is_due(T0));
     let step = queue.answered(T0, 6, &commit_answer(&[(0, 0)]), Some(5)).expect("well formed");
     assert_eq!(step.acked, [(tp(0), OwnershipEpoch(3), 7)]);
@@ -569,4 +569,65 @@ fn in_the_background_the_latest_per_partition_replaces_what_waits() {
     let request = queue.prepare(&identity(5), 6).expect("what waited");
     let offsets: Vec<_> = request.topics[0].partitions.iter().map(|p| p.committed_offset).collect();
     assert_eq!(offsets, [3, 2]);
+}
+
+fn user(id: u64) -> CommitOrigin {
+    CommitOrigin::User(CommandId(id))
+}
+
+fn committed_offsets(request: &ottla_wire::messages::OffsetCommitRequest) -> Vec<(i32, i64)> {
+    request
+        .topics
+        .iter()
+        .flat_map(|t| &t.partitions)
+        .map(|p| (p.partition_index, p.committed_offset))
+        .collect()
+}
+
+#[test]
+fn what_waits_goes_out_together_and_each_who_asked_gets_an_answer() {
+    let mut queue = CommitQueue::new(BACKOFF, Rng::new(1));
+    queue.push(job(user(0), vec![entry(0, 1)]));
+    queue.prepare(&identity(5), 6).expect("in flight");
+    for id in 1..100 {
+        queue.push(job(user(id), vec![entry((id % 2) as i32, id as i64)]));
+    }
+    queue.answered(T0, 6, &commit_answer(&[(0, 0)]), Some(5)).expect("well formed");
+    assert_eq!(queue.settle(T0, owned).len(), 1);
+    let request = queue.prepare(&identity(5), 6).expect("all that waited");
+    assert_eq!(committed_offsets(&request), [(0, 98), (1, 99)], "the last of each partition");
+    let step = queue.answered(T0, 6, &commit_answer(&[(0, 0), (1, 12)]), Some(5)).expect("well formed");
+    assert_eq!(step.acked.last(), Some(&(tp(0), OwnershipEpoch(3), 98)));
+    let over = queue.settle(T0, owned);
+    let told = |over: &JobResult| (over.origin, over.results[0].1.is_ok());
+    assert_eq!(
+        over.iter().map(told).collect::<Vec<_>>(),
+        (1..100).map(|id| (user(id), id % 2 == 0)).collect::<Vec<_>>()
+    );
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn a_request_that_carries_several_is_sent_again_whole_and_fails_for_all() {
+    let mut queue = queue(vec![entry(0, 1)]);
+    queue.push(job(user(1), vec![entry(0, 2)]));
+    queue.prepare(&identity(5), 6).expect("both");
+    queue.failed(T0, &Error::new(ErrorKind::Transport, "reset"));
+    queue.push(job(user(2), vec![entry(1, 3)]));
+    assert_eq!(committed_offsets(&queue.prepare(&identity(5), 6).expect("again")), [(0, 2), (1, 3)]);
+    queue.failed(T0, &Error::new(ErrorKind::Unsupported, "no version"));
+    let over = queue.settle(T0, owned);
+    assert_eq!(over.len(), 3);
+    assert!(over.iter().all(|j| matches!(j.results[..], [(_, Err(CommitError::Fatal(_)))])));
+}
+
+#[test]
+fn a_text_that_the_broker_may_refuse_waits_for_its_turn_behind_the_same_partition() {
+    let mut queue = queue(vec![entry(0, 1)]);
+    queue.push(job(user(1), vec![CommitEntry { metadata: Some("long".to_owned()), ..entry(0, 2) }]));
+    queue.push(job(user(2), vec![entry(1, 3)]));
+    assert_eq!(committed_offsets(&queue.prepare(&identity(5), 6).expect("the first")), [(0, 1)]);
+    queue.answered(T0, 6, &commit_answer(&[(0, 0)]), Some(5)).expect("well formed");
+    assert!(matches!(results(queue.settle(T0, owned))[..], [Ok(())]));
+    assert_eq!(committed_offsets(&queue.prepare(&identity(5), 6).expect("the rest")), [(0, 2), (1, 3)]);
 }

@@ -24,7 +24,8 @@ fn a_partition_is_fetched_from_its_start_and_on_from_what_came() {
             epoch,
             offset: 10,
             last_epoch: LeaderEpoch::from_wire(4),
-            buffered_bytes: 0
+            buffered_bytes: 0,
+            knows_end: false,
         }]
     );
     let records = data(10, 3);
