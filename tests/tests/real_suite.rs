@@ -64,10 +64,11 @@ async fn close_returns_whatever_is_gone() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_member_that_dies_is_replaced() -> Result<()> {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_dies_is_replaced() -> Result<()> {
     for version in versions() {
-        scenarios::a_member_that_dies_is_replaced(&Backend::shared(&version)?)?;
+        let backend = Backend::shared(&version)?;
+        scenarios::a_member_that_dies_is_replaced(&backend, env!("CARGO_BIN_EXE_victim")).await?;
     }
     Ok(())
 }

@@ -34,9 +34,8 @@ async fn close_returns_whatever_is_gone() -> Result<()> {
     scenarios::close_returns_whatever_is_gone(&Backend::embedded(3).await?, 3).await
 }
 
-#[test]
-fn a_member_that_dies_is_replaced() -> Result<()> {
-    let runtime = tokio::runtime::Runtime::new()?;
-    let backend = runtime.block_on(Backend::embedded(3))?;
-    scenarios::a_member_that_dies_is_replaced(&backend)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_dies_is_replaced() -> Result<()> {
+    let backend = Backend::embedded(3).await?;
+    scenarios::a_member_that_dies_is_replaced(&backend, env!("CARGO_BIN_EXE_victim")).await
 }

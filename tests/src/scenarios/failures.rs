@@ -1,51 +1,111 @@
 //! Items 4, 7 and 8: what dies, restarts and moves.
 
+use std::process::Stdio;
 use std::time::Duration;
 
-use ottla::{Assignor, Commit, Consumer};
+use ottla::{Assignor, Consumer, TopicPartition};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 use super::{Backend, Group, Result, guarded};
 use crate::kafka::{RecordSpec, unique};
 
-/// A member dies without a word: after the session timeout the next one begins at the committed offset.
+/// A process that reads in a group and is killed, as a crash would.
+struct Victim {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+/// What a victim said: its partition, what it committed there, and up to where it read.
+struct Words {
+    partition: u32,
+    committed: i64,
+    read: i64,
+}
+
+impl Victim {
+    /// `program` is that of `src/bin/victim.rs`.
+    fn start(program: &str, backend: &Backend, group: &str, topic: &str) -> Result<Self> {
+        let mut child = Command::new(program)
+            .args([backend.bootstrap().as_str(), group, topic])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
+        Ok(Self { child, lines })
+    }
+
+    async fn words(&mut self) -> Result<Words> {
+        let line = guarded("the victim", async { Ok(self.lines.next_line().await?) }).await?;
+        let line = line.ok_or("the victim ended by itself")?;
+        let numbers: Vec<i64> = line.split(' ').map(str::parse).collect::<std::result::Result<_, _>>()?;
+        let [partition, committed, read] = numbers[..] else { return Err(line.into()) };
+        Ok(Words { partition: partition as u32, committed, read })
+    }
+
+    async fn kill(mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
+    }
+}
+
+/// A member is killed: after its session the one that is left takes over at the committed offset, and what comes
+/// twice lies behind that. The same for one that starts when everybody is dead. (How long it takes is asserted on
+/// virtual time, in `tests/groups_on_broker.rs`.)
 ///
 /// # Errors
 /// When it is otherwise, or hangs.
-pub fn a_member_that_dies_is_replaced(backend: &Backend) -> Result<()> {
-    let (topic, group) = (unique("killed"), unique("killed"));
-    backend.create_topic(&topic, 1)?;
-    backend.produce(&topic, "none", &RecordSpec::new(100).partitions(1))?;
-    let builder = || {
-        Consumer::builder(backend.bootstrap())
-            .group(group.as_str())
-            .subscribe([topic.as_str()])
-            .commit(Commit::Manual)
-            .max_batch_records(40)
-            .session_timeout(Duration::from_secs(6))
-            .heartbeat_interval(Duration::from_secs(1))
-            .on_current_runtime()
-    };
-    // The runtime ends with everything in it: sockets close, nobody leaves the group.
-    let victim = tokio::runtime::Runtime::new()?;
-    let committed = victim.block_on(guarded("the victim", async {
-        let mut consumer = builder().connect().await?;
-        let first = consumer.next_batch().await?.ok_or("the end")?;
-        consumer.commit(&first).await?;
-        let second = consumer.next_batch().await?.ok_or("the end")?;
-        assert_eq!(first.next_offset(), second.first_offset());
-        let committed = first.next_offset();
-        // Dropping it would leave the group: that is not what a crash does.
-        std::mem::forget(consumer);
-        Ok(committed)
-    }))?;
-    victim.shutdown_background();
-    tokio::runtime::Runtime::new()?.block_on(guarded("the heir", async {
-        let mut consumer = builder().connect().await?;
-        let batch = consumer.next_batch().await?.ok_or("the end")?;
-        assert_eq!(batch.first_offset(), committed, "only what was not committed is repeated");
-        consumer.close().await?;
-        Ok(())
-    }))
+pub async fn a_member_that_dies_is_replaced(backend: &Backend, victim: &str) -> Result<()> {
+    let topic = unique("killed");
+    backend.create_topic(&topic, 2)?;
+    let produce = |phase| backend.produce(&topic, "none", &RecordSpec::new(200).partitions(2).seed(phase));
+    let tp = |partition: u32| TopicPartition::new(topic.as_str(), partition as i32);
+    let seen =
+        |group: &Group, p: u32| group.seen().get(&tp(p)).into_iter().flatten().copied().collect::<Vec<_>>();
+    let mut group = Group::new(backend, &topic, Assignor::CooperativeSticky);
+    let survivor = group.join(0).await?;
+    group.until("the survivor alone", |g| g.sizes() == [2]).await?;
+    let mut first = Victim::start(victim, backend, &group.group, &topic)?;
+    group.until("the victim's partition", |g| g.sizes() == [1]).await?;
+    backend.group_is(&group.group, "Stable", 2).await?;
+    produce(0)?;
+    let words = first.words().await?;
+    assert!(0 < words.committed && words.committed < words.read && words.read <= 100);
+    let other = 1 - words.partition;
+    group.until("the survivor's records", |g| g.count_of(&tp(other)) == 100).await?;
+    let before = group.changes.len();
+    first.kill().await?;
+    group.until("taking over", |g| g.sizes() == [2]).await?;
+    let rest = 100 - words.committed as usize;
+    group.until("the rest", |g| g.count_of(&tp(words.partition)) == rest).await?;
+    assert_eq!(seen(&group, words.partition), (words.committed..100).collect::<Vec<_>>());
+    assert_eq!(seen(&group, other), (0..100).collect::<Vec<_>>());
+    assert_eq!(group.repeated, 0, "the survivor read nothing twice");
+    group.assert_reset_once_at_the_beginning(2);
+    assert_eq!(group.changes_of(0, before).len(), 1, "it kept its own: {:?}", group.changes);
+    survivor.shutdown();
+    group.until("nobody", |g| g.owned.is_empty()).await?;
+    assert_eq!(backend.committed(&group.group, &topic)?, [(0, 100), (1, 100)].into());
+
+    // Nobody is left to take over: who comes waits for the session of the dead.
+    produce(1)?;
+    let mut second = Victim::start(victim, backend, &group.group, &topic)?;
+    let words = second.words().await?;
+    assert!(100 < words.committed && words.committed < words.read);
+    second.kill().await?;
+    let committed = backend.committed(&group.group, &topic)?;
+    let other = 1 - words.partition;
+    assert_eq!(committed, [(words.partition, words.committed), (other, 100)].into());
+    let mut heirs = Group::new(backend, &topic, Assignor::CooperativeSticky);
+    heirs.group.clone_from(&group.group);
+    let heir = heirs.join(0).await?;
+    let count = (200 - words.committed) as usize + 100;
+    heirs.until("the heir", |g| g.count() == count).await?;
+    assert_eq!(seen(&heirs, words.partition), (words.committed..200).collect::<Vec<_>>());
+    assert_eq!(seen(&heirs, other), (100..200).collect::<Vec<_>>());
+    assert_eq!((heirs.repeated, heirs.resets.as_slice()), (0, &[][..]));
+    heir.shutdown();
+    heirs.until("nobody", |g| g.owned.is_empty()).await
 }
 
 /// A broker restarts under a consumer: nothing is lost, nothing reset, nothing repeated, no partition lost.
