@@ -1,6 +1,9 @@
 //! Item 5: what is committed, and what is not.
 
-use ottla::{Assignor, Commit, CommitError, Consumer, Event, TopicPartition};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ottla::{Assignor, Commit, CommitError, CommitToken, Consumer, Event, Offset, TopicPartition};
 
 use super::{Backend, Result, guarded};
 use crate::kafka::{RecordSpec, unique};
@@ -108,52 +111,106 @@ pub async fn manual_commits_are_where_the_next_member_begins(backend: &Backend) 
     Ok(())
 }
 
-/// A commit with a token of a lost ownership gives `NotOwned`, and the broker's offset does not move.
+/// A commit with a token of a lost ownership gives `NotOwned`, and the broker's offset does not move: whether the
+/// ownership was lost to another member, by a seek, or by giving up the subscription. That of a partition which was
+/// kept through the rebalance is as good as before.
 ///
 /// # Errors
 /// When it is otherwise, or hangs.
 pub async fn a_token_of_a_lost_ownership_moves_nothing(backend: &Backend) -> Result<()> {
     let (topic, group) = (unique("token"), unique("token"));
-    backend.create_topic(&topic, 1)?;
-    backend.produce(&topic, "none", &RecordSpec::new(100).partitions(1))?;
+    backend.create_topic(&topic, 2)?;
+    backend.produce(&topic, "none", &RecordSpec::new(200).partitions(2))?;
     let connect = || async {
         let builder = Consumer::builder(backend.bootstrap())
             .group(group.as_str())
             .subscribe([topic.as_str()])
             .assignors([Assignor::CooperativeSticky])
             .commit(Commit::Manual)
+            .heartbeat_interval(Duration::from_millis(300))
             .max_batch_records(10);
         builder.connect().await
     };
+    let committed = || backend.committed(&group, &topic);
+    let not_owned = |refused: std::result::Result<(), CommitError>| {
+        assert!(matches!(refused, Err(CommitError::NotOwned)), "{refused:?}");
+    };
     let mut first = connect().await?;
-    let batch = guarded("a batch", async { Ok(first.next_batch().await?.ok_or("the end")?) }).await?;
-    let token = batch.token();
-    drop(batch);
-    first.unsubscribe().await?;
-    guarded("giving back", async {
-        // The revocation is met on a read.
-        while !first.assignment()?.is_empty() {
-            let _ = tokio::time::timeout(std::time::Duration::from_millis(100), first.next_event()).await;
+    let mut tokens: BTreeMap<TopicPartition, CommitToken> = BTreeMap::new();
+    guarded("a batch of each", async {
+        while tokens.len() < 2 {
+            let batch = first.next_batch().await?.ok_or("the end")?;
+            tokens.entry(batch.topic_partition().clone()).or_insert_with(|| batch.token());
         }
         Ok(())
     })
     .await?;
+    assert_eq!(committed()?, [(0, 0), (1, 0)].into(), "only where the reset policy began");
+
+    // Lost to another member, while the other partition is kept.
     let mut second = connect().await?;
+    let given_back = async {
+        loop {
+            if let Event::Revoking(revocation) = first.next_event().await?.ok_or("the end")? {
+                let [tp] = revocation.partitions() else { return Err(format!("{revocation:?}").into()) };
+                let tp = tp.clone();
+                revocation.finish([]);
+                return Ok(tp);
+            }
+        }
+    };
+    let lost = guarded("giving one back", given_back).await?;
+    let of_lost = tokens.remove(&lost).ok_or("a token")?;
+    let (kept, of_kept) = tokens.pop_first().ok_or("the other")?;
     guarded("the next owner", async {
         loop {
-            match second.next_event().await?.ok_or("the end")? {
-                Event::Batch(batch) => {
-                    second.commit((batch.topic_partition().clone(), 50)).await?;
-                    return Ok(());
-                }
-                _ => continue,
+            if let Event::Batch(batch) = second.next_event().await?.ok_or("the end")? {
+                assert_eq!(*batch.topic_partition(), lost);
+                second.commit((lost.clone(), 50)).await?;
+                return Ok(());
             }
         }
     })
     .await?;
-    let refused = first.commit(token).await;
-    assert!(matches!(refused, Err(CommitError::NotOwned)), "{refused:?}");
-    assert_eq!(backend.committed(&group, &topic)?.get(&0), Some(&50));
+    let (l, k) = (lost.partition() as u32, kept.partition() as u32);
+    not_owned(first.commit(of_lost.clone()).await);
+    not_owned(first.commit((lost.clone(), 70)).await);
+    assert_eq!(committed()?, [(l, 50), (k, 0)].into());
+    // The same among others: each is answered for itself.
+    let both = first.commit([of_lost.clone(), of_kept.clone()]).await;
+    let Err(CommitError::Partial(failed)) = both else { return Err(format!("{both:?}").into()) };
+    assert!(matches!(&failed[..], [(tp, CommitError::NotOwned)] if *tp == lost), "{failed:?}");
+    let of_kept = of_kept.next_offset();
+    assert_eq!(committed()?, [(l, 50), (k, of_kept)].into());
+
+    // Lost by a seek.
+    backend.produce(&topic, "none", &RecordSpec::new(100).partition(k).seed(1))?;
+    let later = guarded("one more", async {
+        loop {
+            match first.next_event().await?.ok_or("the end")? {
+                Event::Batch(batch) if batch.first_offset() >= of_kept => return Ok(batch.token()),
+                _ => {}
+            }
+        }
+    })
+    .await?;
+    first.seek(&kept, Offset::At(of_kept)).await?;
+    not_owned(first.commit(later).await);
+    assert_eq!(committed()?, [(l, 50), (k, of_kept)].into());
+
+    // Lost with the subscription.
+    let again =
+        guarded("the same again", async { Ok(first.next_batch().await?.ok_or("the end")?.token()) }).await?;
+    first.unsubscribe().await?;
+    guarded("the one that is left", async {
+        while second.assignment()?.len() < 2 {
+            second.next_event().await?.ok_or("the end")?;
+        }
+        Ok(())
+    })
+    .await?;
+    not_owned(first.commit(again).await);
+    assert_eq!(committed()?, [(l, 50), (k, of_kept)].into());
     second.close().await?;
     first.close().await?;
     Ok(())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ottla::{Assignor, Commit, Consumer, ConsumerHandle, Error, Event};
+use ottla::{Assignor, Commit, CommitError, Consumer, ConsumerHandle, Error, Event};
 use ottla_broker::{Api, Observed};
 
 use super::group::{Change, Partitions};
@@ -158,42 +158,77 @@ pub async fn kept_partitions_are_read_during_a_rebalance(backend: &Backend) -> R
     Ok(())
 }
 
-/// A revocation while a batch is being worked on, finished in time: the work is committed before the partition
-/// goes to its next owner, who does not repeat it.
+/// A revocation while a batch is being worked on, finished in time: nobody else gets the partition before that, the
+/// work is committed, and the next owner does not repeat it. With automatic commits and with the user's own, told by
+/// events and handled by the reads themselves.
 ///
 /// # Errors
 /// When it is otherwise, or hangs.
 pub async fn work_that_is_finished_in_time_is_committed(backend: &Backend) -> Result<()> {
-    let (topic, group) = (unique("intime"), unique("intime"));
-    backend.create_topic(&topic, 2)?;
-    backend.produce(&topic, "none", &RecordSpec::new(200).partitions(2))?;
-    let mut worker = worker(backend, &topic, &group, Duration::from_secs(60)).connect().await?;
-    let batch =
-        guarded("the first batch", async { Ok(worker.next_batch().await?.ok_or("the end")?) }).await?;
-    let mut newcomer = self::worker(backend, &topic, &group, Duration::from_secs(60)).connect().await?;
-    // Coming back, with nothing of the batch alive, is what says that the work is done.
-    drop(batch);
-    let handle = worker.handle();
-    let working = tokio::spawn(async move {
-        while worker.next_batch().await?.is_some() {}
-        worker.close().await
-    });
-    guarded("the newcomer's partition", async {
-        while !matches!(newcomer.next_event().await?, Some(Event::Assigned(_))) {}
-        Ok(())
-    })
-    .await?;
-    backend.produce(&topic, "none", &RecordSpec::new(200).partitions(2).seed(1))?;
-    let first =
-        guarded("the newcomer's first batch", async { Ok(newcomer.next_batch().await?.ok_or("the end")?) });
-    assert_eq!(first.await?.first_offset(), 100, "all before was worked on by the one who had it");
-    newcomer.close().await?;
-    handle.shutdown();
-    guarded("the worker", async { Ok(working.await??) }).await
+    for (commit, events) in [
+        (Commit::Auto { interval: Duration::from_secs(3600) }, true),
+        (Commit::Auto { interval: Duration::from_secs(3600) }, false),
+        (Commit::Manual, true),
+        (Commit::Manual, false),
+    ] {
+        let case = format!("{commit:?}, events {events}");
+        let (topic, group) = (unique("intime"), unique("intime"));
+        backend.create_topic(&topic, 1)?;
+        backend.produce(&topic, "none", &RecordSpec::new(100).partitions(1))?;
+        let builder = |name| worker(backend, &topic, &group, name).commit(commit).max_batch_records(40);
+        // Range gives the only partition to the member whose id comes first.
+        let mut old = builder("b").connect().await?;
+        let batch = guarded("a batch", async { Ok(old.next_batch().await?.ok_or("the end")?) }).await?;
+        assert_eq!(batch.first_offset(), 0, "{case}");
+        let tp = batch.topic_partition().clone();
+        // Nothing more until somebody joins, so that this batch is what is being worked on.
+        old.pause([&tp]).await?;
+        let done = batch.next_offset();
+        assert!(done < 100, "{case}: {batch:?}");
+        let mut new = builder("a").connect().await?;
+        backend.group_is(&group, "PreparingRebalance", 2).await?;
+        let handle = old.handle();
+        let working = async move {
+            if events {
+                let revocation = loop {
+                    if let Event::Revoking(revocation) = old.next_event().await?.ok_or("the end")? {
+                        break revocation;
+                    }
+                };
+                assert_eq!(revocation.partitions().len(), 1);
+                assert!(batch.is_owned(), "as long as it is not finished");
+                if matches!(commit, Commit::Manual) {
+                    // The work is done while the revocation waits for it.
+                    revocation.finish([batch.token()]);
+                }
+                drop(batch);
+            } else if matches!(commit, Commit::Manual) {
+                old.commit(&batch).await?;
+                drop(batch);
+            } else {
+                drop(batch);
+            }
+            while old.next_batch().await?.is_some() {}
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(old.close().await?)
+        };
+        // Still in hand: the group waits.
+        backend.group_is(&group, "PreparingRebalance", 2).await?;
+        assert!(new.assignment()?.is_empty(), "{case}");
+        let working = tokio::spawn(working);
+        let first = async { Ok(new.next_batch().await?.ok_or("the end")?) };
+        let first = guarded(&format!("{case}: the next owner"), first).await?;
+        assert_eq!(first.first_offset(), done, "{case}: what was done is not repeated");
+        assert_eq!(backend.committed(&group, &topic)?, [(0, done)].into(), "{case}");
+        handle.shutdown();
+        guarded("the old owner", async { working.await? }).await.map_err(|e| format!("{case}: {e}"))?;
+        new.close().await?;
+    }
+    Ok(())
 }
 
 /// A revocation while a batch is being worked on, not finished in time: the partition is lost, the batch stays
-/// readable, its token commits nothing, and the next owner repeats the work.
+/// readable, the next owner begins at the committed offset and so repeats it, and what the late worker commits is
+/// `NotOwned` and moves nothing.
 ///
 /// # Errors
 /// When it is otherwise, or hangs.
@@ -201,44 +236,56 @@ pub async fn work_that_is_not_finished_in_time_is_lost(backend: &Backend) -> Res
     let (topic, group) = (unique("late"), unique("late"));
     backend.create_topic(&topic, 1)?;
     backend.produce(&topic, "none", &RecordSpec::new(100).partitions(1))?;
-    let mut slow = worker(backend, &topic, &group, Duration::from_millis(500)).connect().await?;
-    let batch = guarded("the first batch", async { Ok(slow.next_batch().await?.ok_or("the end")?) }).await?;
-    // One partition for two: whoever gets it, the slow one has lost what it was working on.
-    let mut newcomer = worker(backend, &topic, &group, Duration::from_secs(60)).connect().await?;
-    let joining = newcomer.handle();
-    let reading = tokio::spawn(async move {
-        while newcomer.next_batch().await?.is_some() {}
-        newcomer.close().await
-    });
-    guarded("the loss", async {
-        while batch.is_owned() {
-            tokio::task::yield_now().await;
-        }
-        Ok(())
-    })
-    .await?;
-    assert_eq!(batch.iter().count(), batch.len(), "a batch in hand stays readable");
-    let refused = slow.commit(batch.token()).await;
-    assert!(matches!(refused, Err(ottla::CommitError::NotOwned)), "{refused:?}");
-    drop(batch);
+    let builder = |name| worker(backend, &topic, &group, name).commit(Commit::Manual).max_batch_records(10);
+    let mut slow = builder("b").revoke_timeout(Duration::from_millis(500)).connect().await?;
+    let first = guarded("the first batch", async { Ok(slow.next_batch().await?.ok_or("the end")?) }).await?;
+    slow.commit(&first).await?;
+    let committed = first.next_offset();
+    let late = guarded("the second batch", async { Ok(slow.next_batch().await?.ok_or("the end")?) }).await?;
+    assert_eq!(late.first_offset(), committed);
+    // Range gives the only partition to the member whose id comes first.
+    let mut next = builder("a").connect().await?;
+    let again = guarded("the next owner", async { Ok(next.next_batch().await?.ok_or("the end")?) }).await?;
+    assert_eq!(again.first_offset(), committed, "from the committed offset on");
+    assert!(!late.is_owned() && again.is_owned());
+    assert_eq!(late.iter().count(), late.len(), "a batch in hand stays readable");
+    let refused = slow.commit(&late).await;
+    assert!(matches!(refused, Err(CommitError::NotOwned)), "{refused:?}");
+    assert_eq!(backend.committed(&group, &topic)?, [(0, committed)].into());
+    let record = again.records().next().ok_or("a record")?;
+    next.commit(&record).await?;
+    // Also when it lies higher than what the owner has committed.
+    let refused = slow.commit(late.token()).await;
+    assert!(matches!(refused, Err(CommitError::NotOwned)), "{refused:?}");
+    assert_eq!(backend.committed(&group, &topic)?, [(0, committed + 1)].into());
+    drop((first, late));
     guarded("being told", async {
-        while !matches!(slow.next_event().await?, Some(Event::Lost(_))) {}
-        Ok(())
+        loop {
+            match slow.next_event().await?.ok_or("the end")? {
+                Event::Lost(lost) => {
+                    assert_eq!(lost.len(), 1);
+                    return Ok(());
+                }
+                Event::Batch(batch) => return Err(format!("{batch:?} of a lost partition").into()),
+                _ => {}
+            }
+        }
     })
     .await?;
     slow.close().await?;
-    joining.shutdown();
-    guarded("the newcomer", async { Ok(reading.await??) }).await
+    next.close().await?;
+    Ok(())
 }
 
 /// Eager: everything is taken back when somebody joins, so the batch in hand is concerned.
-fn worker(backend: &Backend, topic: &str, group: &str, revoke_timeout: Duration) -> ottla::Builder {
+fn worker(backend: &Backend, topic: &str, group: &str, name: &str) -> ottla::Builder {
     Consumer::builder(backend.bootstrap())
+        .client_id(name)
         .group(group)
         .subscribe([topic])
         .session_timeout(Duration::from_secs(10))
         .heartbeat_interval(Duration::from_millis(300))
-        .revoke_timeout(revoke_timeout)
+        .revoke_timeout(Duration::from_secs(120))
         .assignors([Assignor::Range])
 }
 
@@ -271,7 +318,7 @@ pub async fn a_reader_that_stays_away_is_put_out(backend: &Backend) -> Result<()
     assert_eq!(taken.first_offset(), 0, "nothing was committed");
     assert!(!batch.is_owned());
     let refused = slow.commit(&batch).await;
-    assert!(matches!(refused, Err(ottla::CommitError::NotOwned)), "{refused:?}");
+    assert!(matches!(refused, Err(CommitError::NotOwned)), "{refused:?}");
     drop((batch, taken));
     let mut told: Vec<Error> = Vec::new();
     let mut lost = false;
