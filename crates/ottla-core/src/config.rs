@@ -37,6 +37,8 @@ pub struct Config {
     pub max_frame_bytes: usize,
     /// Manual commits: how far delivery may run ahead of the oldest record that is not marked.
     pub max_unmarked: usize,
+    /// Manual commits: time between two commits of what is marked.
+    pub marks_interval: Duration,
     /// Fetch: answer only when this many bytes are there …
     pub fetch_min_bytes: i32,
     /// … or this time is over.
@@ -137,6 +139,7 @@ impl Default for Config {
             max_decompressed_batch_bytes: 128 << 20,
             max_frame_bytes: 100 << 20,
             max_unmarked: 100_000,
+            marks_interval: Duration::from_secs(5),
             fetch_min_bytes: 1,
             fetch_max_wait: Duration::from_millis(500),
             fetch_max_bytes: 1 << 20,
@@ -168,15 +171,29 @@ impl GroupConfig {
     }
 }
 
-/// How often marks are committed when commits are manual.
-const MARKS_INTERVAL: Duration = Duration::from_secs(5);
-
 impl Config {
     /// Time between two commits of what is done or marked.
     pub(crate) fn commit_interval(&self) -> Duration {
         match self.commit {
             CommitMode::Auto { interval } => interval,
-            CommitMode::Manual => MARKS_INTERVAL,
+            CommitMode::Manual => self.marks_interval,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_have_an_interval_of_their_own() {
+        let every = Duration::from_secs;
+        let auto = Config {
+            commit: CommitMode::Auto { interval: every(1) },
+            marks_interval: every(2),
+            ..Config::default()
+        };
+        assert_eq!(auto.commit_interval(), every(1));
+        assert_eq!(Config { commit: CommitMode::Manual, ..auto }.commit_interval(), every(2));
     }
 }

@@ -82,7 +82,7 @@ mod driver;
 mod handle;
 mod link;
 
-pub use builder::{Builder, ConfigError, ConfigProblem};
+pub use builder::{Builder, ConfigError, ConfigProblem, ConfigWarning, Dialect};
 pub use commit::{CommitOffset, IntoCommit};
 pub use consumer::{Consumer, Records};
 pub use handle::{ConsumerHandle, HeldBack};

@@ -65,8 +65,7 @@ impl Builder {
         };
         let mut group = self.group.clone();
         group.group_id.clone_from(group_id);
-        group.rebalance_timeout =
-            self.rebalance_timeout.or(group.max_poll_interval).unwrap_or(Duration::from_secs(300));
+        group.rebalance_timeout = self.effective_rebalance_timeout();
         if group_id.is_empty() {
             problems.invalid("group", "the id is empty".to_owned());
         }
@@ -98,6 +97,11 @@ impl Builder {
             problems.invalid("assignors", "the list is empty".to_owned());
         }
         Some(group)
+    }
+
+    /// What is set, else the time that the reader has, else five minutes.
+    pub(super) fn effective_rebalance_timeout(&self) -> Duration {
+        self.rebalance_timeout.or(self.group.max_poll_interval).unwrap_or(Duration::from_secs(300))
     }
 
     fn check_subscription(&self, problems: &mut Problems) {
@@ -179,6 +183,7 @@ fn check_times(config: &Config, problems: &mut Problems) {
             );
         }
     }
+    problems.millis("marks_interval", config.marks_interval);
     if let CommitMode::Auto { interval } = config.commit {
         problems.millis("commit", interval);
     }

@@ -27,6 +27,15 @@ pub enum ConfigProblem {
         /// The setter that is missing.
         needs: &'static str,
     },
+    /// A property that the dialect does not have.
+    UnknownProperty {
+        /// The name as it was given.
+        name: String,
+        /// The known name that is most like it.
+        nearest: Option<&'static str>,
+        /// The client that does have it.
+        of: Option<&'static str>,
+    },
     /// Two settings that contradict each other.
     Conflict {
         /// The setter's name.
@@ -66,6 +75,13 @@ impl fmt::Display for ConfigProblem {
         match self {
             Self::Invalid { setting, why } => write!(f, "{setting}: {why}"),
             Self::Needs { setting, needs } => write!(f, "{setting} needs {needs}"),
+            Self::UnknownProperty { name, nearest, of } => {
+                write!(f, "unknown property {name:?}")?;
+                if let Some(of) = of {
+                    write!(f, " (it is one of {of}'s)")?;
+                }
+                nearest.map_or(Ok(()), |nearest| write!(f, "; did you mean {nearest:?}?"))
+            }
             Self::Conflict { setting, with, why } => write!(f, "{setting} does not fit {with}: {why}"),
         }
     }

@@ -2,10 +2,12 @@
 
 mod address;
 mod check;
+mod describe;
 mod error;
 mod fetch;
 mod group;
 mod network;
+mod properties;
 mod start;
 
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use crate::driver::Transport;
 
 pub(crate) use check::topic_problem;
 pub use error::{ConfigError, ConfigProblem};
+pub use properties::{ConfigWarning, Dialect};
 
 /// Configures a [`Consumer`](crate::Consumer) and starts it.
 ///
@@ -56,6 +59,8 @@ pub struct Builder {
     on_current_runtime: bool,
     transport: Arc<dyn Transport>,
     seed: Option<u64>,
+    /// What its author should know; logged at the start.
+    warnings: Vec<ConfigWarning>,
 }
 
 impl Builder {
@@ -72,6 +77,7 @@ impl Builder {
             on_current_runtime: false,
             transport: Arc::new(crate::driver::Tcp),
             seed: None,
+            warnings: Vec::new(),
         }
     }
 
@@ -167,6 +173,15 @@ impl Builder {
     /// makes that visible, and keeps the number of repeated records after a crash finite.
     pub fn max_unmarked(mut self, records: usize) -> Self {
         self.config.max_unmarked = records;
+        self
+    }
+
+    /// With [`Commit::Manual`](crate::Commit::Manual): how often what is marked is committed.
+    ///
+    /// Default: 5 seconds, and on revocation and close. Shorter means fewer repeated records after a crash, and
+    /// more requests to the coordinator. Explicit commits do not wait for it.
+    pub fn marks_interval(mut self, interval: Duration) -> Self {
+        self.config.marks_interval = interval;
         self
     }
 

@@ -79,6 +79,9 @@ impl Builder {
         let config = self
             .checked()
             .map_err(|error| Error::new(ErrorKind::Config, error.to_string()).with_source(error))?;
+        for warning in &self.warnings {
+            tracing::warn!("{warning}");
+        }
         let (place, clock) = if self.on_current_runtime {
             (Place::current()?, Clock::runtime())
         } else {
