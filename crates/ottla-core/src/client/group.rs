@@ -3,14 +3,20 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ottla_wire::ErrorCode;
+use ottla_wire::messages::DescribeGroupsRequest;
+
 use super::close::Closing;
 use super::{Action, Client, Mode, Tag};
 use crate::connection::{Role, Target};
 use crate::delivery::CommitScope;
-use crate::group::classic::GroupState;
+use crate::group::classic::{Described, GroupState, no_assignor_in_common};
 use crate::group::{GroupAction, GroupRequest, GroupRequestKind};
 use crate::offsets::{Asker, CommitJob, CommitOrigin, JobResult};
 use crate::{Error, ErrorKind, Timestamp, TopicPartition};
+
+/// How long an error waits for what would make it more helpful.
+const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Client {
     pub(super) fn handle_group_action(&mut self, now: Timestamp, action: GroupAction) {
@@ -51,6 +57,9 @@ impl Client {
                 self.forget_lookups(&partitions);
                 let lost: BTreeSet<&TopicPartition> = partitions.iter().collect();
                 self.revoking.retain(|_, revoking| !revoking.iter().all(|tp| lost.contains(tp)));
+            }
+            GroupAction::Fail(error) if error.code() == Some(ErrorCode::InconsistentGroupProtocol) => {
+                self.describe_group(now, error);
             }
             GroupAction::Fail(error) => self.delivery.lock().fail_all(error.with_fatal(true)),
             GroupAction::Report(error) => self.delivery.lock().report(error.with_fatal(false)),
@@ -103,6 +112,26 @@ impl Client {
             let unknown = |t: &&String| self.cluster.topic(t).is_some_and(|t| t.is_settled() && !t.exists());
             let unknown = self.leader_topics.iter().filter(unknown).cloned().collect();
             group.metadata_changed(now, &topics, &unknown);
+        }
+    }
+
+    /// No assignor in common: what the others use is worth a question to the coordinator, but only one.
+    fn describe_group(&mut self, now: Timestamp, error: Error) {
+        let (Some((target, _)), Some(config)) =
+            (self.coordinator_use::<DescribeGroupsRequest>(i16::MAX), &self.config.group)
+        else {
+            self.delivery.lock().fail_all(error);
+            return;
+        };
+        let request = DescribeGroupsRequest { groups: vec![config.group_id.clone()], ..Default::default() };
+        let timeout = self.config.request_timeout.min(DESCRIBE_TIMEOUT);
+        self.network.send(now, (target, Role::Control), &request, i16::MAX, Tag::DescribeGroup, timeout);
+    }
+
+    /// What the group uses, or `None` if that cannot be told: the end of this member either way.
+    pub(super) fn group_described(&mut self, group: Option<Described<'_>>) {
+        if let Some(config) = &self.config.group {
+            self.delivery.lock().fail_all(no_assignor_in_common(config, group));
         }
     }
 

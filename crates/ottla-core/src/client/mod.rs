@@ -43,6 +43,8 @@ enum Tag {
     Metadata(BTreeSet<Arc<str>>),
     FindCoordinator,
     Group(GroupRequestKind),
+    /// The member is over; what the group uses goes into its error.
+    DescribeGroup,
     OffsetFetch(CommittedTag),
     OffsetCommit,
     ListOffsets(LookupTag),

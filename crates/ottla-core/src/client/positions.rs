@@ -156,7 +156,7 @@ impl Client {
     }
 
     /// The coordinator's control connection, when it can be used, and the version of a request on it.
-    fn coordinator_use<R: Request>(&self, max: i16) -> Option<(Target, i16)> {
+    pub(super) fn coordinator_use<R: Request>(&self, max: i16) -> Option<(Target, i16)> {
         let target = Target::Broker(self.coordinator.broker()?);
         let versions = self.network.versions(target, Role::Control)?;
         // A version that cannot be agreed on fails in `send`, with its reason.

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ottla_wire::messages::MetadataResponse;
+use ottla_wire::messages::describe_groups_response::DescribedGroup;
+use ottla_wire::messages::{DescribeGroupsResponse, MetadataResponse};
 use ottla_wire::{ErrorCode, View};
 
 use super::{Client, Tag};
 use crate::connection::{NetEvent, Role, Target};
 use crate::fetch::Finding;
+use crate::group::classic::Described;
 use crate::{BrokerId, ConnectionId, Error, ErrorKind, Timestamp};
 
 /// So many connections in a row have ended because the broker talks nonsense when the reader is told.
@@ -91,6 +93,8 @@ impl Client {
                     group.handle_failure(now, kind, error.clone());
                 }
             }
+            // The error is told without it.
+            Tag::DescribeGroup => return self.group_described(None),
             Tag::OffsetFetch(tag) => {
                 if let Some(committed) = &mut self.committed {
                     committed.failed(now, tag);
@@ -119,7 +123,7 @@ impl Client {
     fn throttled(&mut self, now: Timestamp, tag: &Tag, answer: &Answer) {
         let from_version = match tag {
             Tag::Metadata(_) | Tag::OffsetFetch(_) | Tag::OffsetCommit => 3,
-            Tag::FindCoordinator => 1,
+            Tag::FindCoordinator | Tag::DescribeGroup => 1,
             Tag::ListOffsets(_) => 2,
             Tag::Fetch => 1,
             // Silence towards the coordinator would cost the membership: the group's requests are rare.
@@ -167,6 +171,18 @@ impl Client {
                 if let Some(group) = &mut self.group {
                     group.handle_response(now, kind, version, answer.body());
                 }
+            }
+            Tag::DescribeGroup => {
+                let read = DescribeGroupsResponse::decode(version, answer.body());
+                let name = self.config.group.as_ref().map(|g| g.group_id.clone());
+                let found = read.as_ref().ok().and_then(|read| {
+                    let ours =
+                        |g: &DescribedGroup<'_>| g.error_code == 0 && Some(g.group_id) == name.as_deref();
+                    read.groups.iter().find(ours)
+                });
+                let described =
+                    found.map(|g| Described { protocol_type: g.protocol_type, protocol: g.protocol_data });
+                self.group_described(described);
             }
             Tag::OffsetFetch(tag) => {
                 let Some(committed) = &mut self.committed else {

@@ -1,10 +1,11 @@
 //! Members of a group among each other.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ottla::{Assignor, Commit, Consumer, Event};
-use ottla_broker::{Api, Broker};
+use ottla::{Assignor, Commit, Consumer, ErrorKind, Event};
+use ottla_broker::{Api, Broker, ErrorCode, Fault};
 
 use crate::common::{GROUP, TOPIC, broker, member, number, produce, tp};
 
@@ -131,4 +132,48 @@ async fn by_default_a_revocation_waits_for_what_is_held_and_ends_when_it_is_drop
     let given = second.assignment().unwrap();
     assert_eq!(given.len(), 1);
     assert_eq!(broker.committed(GROUP, TOPIC, given[0].partition()), Some(10), "it was done, and committed");
+}
+
+async fn mismatch(broker: &Arc<Broker>) -> (ottla::Error, Consumer) {
+    let mut first = member(broker, 1).assignors([Assignor::Sticky]).connect().await.unwrap();
+    first.next_batch().await.unwrap();
+    let builder = member(broker, 2).assignors([Assignor::Range, Assignor::RoundRobin]);
+    let mut second = builder.connect().await.unwrap();
+    let error = second.next_batch().await.unwrap_err();
+    (error, second)
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_assignor_in_common_the_error_prints_both_lists() {
+    let broker = broker(1).await;
+    produce(&broker, 1, 0..10);
+    let (error, mut second) = mismatch(&broker).await;
+    assert!(error.is_fatal());
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert_eq!(error.code().map(|c| c.code()), Some(ErrorCode::INCONSISTENT_GROUP_PROTOCOL.0));
+    let text = error.to_string();
+    assert!(text.contains("[range, roundrobin]") && text.contains("[sticky]"), "{text}");
+    // It repeats.
+    assert_eq!(second.next_batch().await.unwrap_err().to_string(), text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_group_cannot_be_described_the_error_says_how_to_find_out() {
+    for fault in [
+        Fault::on(Api::DescribeGroups).error(ErrorCode::GROUP_AUTHORIZATION_FAILED),
+        Fault::on(Api::DescribeGroups).always().drop_response(),
+        Fault::on(Api::DescribeGroups).close_connection(),
+        Fault::on(Api::DescribeGroups).respond_body(vec![0xff; 20]),
+    ] {
+        let broker = broker(1).await;
+        produce(&broker, 1, 0..10);
+        let fault = broker.fault(fault);
+        let begun = tokio::time::Instant::now();
+        let (error, _second) = mismatch(&broker).await;
+        assert_eq!(fault.fired(), 1);
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+        let text = error.to_string();
+        assert!(error.is_fatal() && text.contains("[range, roundrobin]"), "{text}");
+        assert!(text.contains("kafka-consumer-groups"), "{text}");
+    }
 }

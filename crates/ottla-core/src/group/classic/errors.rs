@@ -2,6 +2,7 @@
 
 use ottla_wire::ErrorCode;
 
+use super::PROTOCOL_TYPE;
 use crate::config::GroupConfig;
 use crate::group::GroupRequestKind as Kind;
 use crate::{Error, ErrorKind};
@@ -73,16 +74,7 @@ pub(super) fn fatal(kind: Kind, code: ErrorCode, config: &GroupConfig) -> Error 
                 config.group_instance_id.as_deref().unwrap_or("(none)"),
             ),
         ),
-        E::InconsistentGroupProtocol => {
-            let ours: Vec<_> = config.assignors.iter().map(|a| a.name()).collect();
-            (
-                ErrorKind::Config,
-                format!(
-                    "the members of group {group} have no assignor in common: this member offers [{}], add one that all others list (kafka-consumer-groups --describe --members --verbose shows theirs)",
-                    ours.join(", "),
-                ),
-            )
-        }
+        E::InconsistentGroupProtocol => return no_assignor_in_common(config, None),
         E::InvalidSessionTimeout => (
             ErrorKind::Config,
             format!(
@@ -105,4 +97,38 @@ pub(super) fn fatal(kind: Kind, code: ErrorCode, config: &GroupConfig) -> Error 
         _ => (ErrorKind::BrokerMisbehaved, format!("{} of group {group} was refused", kind.api())),
     };
     Error::new(error_kind, text).with_code(code).with_fatal(true).with_retriable(false)
+}
+
+/// What the coordinator tells of a group in which a member found nobody to agree with. Hostile text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Described<'a> {
+    pub(crate) protocol_type: &'a str,
+    /// The assignor that its members agreed on.
+    pub(crate) protocol: &'a str,
+}
+
+/// The error of a member whose assignors no other member has. Both lists are in it where the group's is known: of
+/// the members' lists the coordinator tells only the one assignor that they agreed on.
+pub(crate) fn no_assignor_in_common(config: &GroupConfig, group: Option<Described<'_>>) -> Error {
+    let ours: Vec<_> = config.assignors.iter().map(|a| a.name()).collect();
+    let ours = ours.join(", ");
+    let name = &config.group_id;
+    let short = |text: &str| text.chars().take(100).flat_map(char::escape_debug).collect::<String>();
+    let text = match group {
+        Some(group) if !group.protocol_type.is_empty() && group.protocol_type != PROTOCOL_TYPE => format!(
+            "group {name} is used by members of type {:?} and not by consumers: choose another group",
+            short(group.protocol_type),
+        ),
+        Some(group) if !group.protocol.is_empty() => format!(
+            "the members of group {name} have no assignor in common: this member offers [{ours}], the others use [{}]: add that one, or give the others one of these",
+            short(group.protocol),
+        ),
+        _ => format!(
+            "the members of group {name} have no assignor in common: this member offers [{ours}], add one that all others list (kafka-consumer-groups --describe --members --verbose shows theirs)",
+        ),
+    };
+    Error::new(ErrorKind::Config, text)
+        .with_code(ErrorCode::InconsistentGroupProtocol)
+        .with_fatal(true)
+        .with_retriable(false)
 }

@@ -60,6 +60,7 @@ use std::time::Duration;
 
 use ottla_wire::ErrorCode;
 
+pub(crate) use self::errors::{Described, no_assignor_in_common};
 use self::errors::{Reaction, reaction};
 use self::heartbeat::Clock;
 use self::in_flight::InFlight;
