@@ -21,6 +21,8 @@ pub mod group;
 mod ids;
 mod offsets;
 mod rng;
+#[cfg(test)]
+mod table;
 mod time;
 
 pub use backoff::Backoff;

@@ -1,10 +1,13 @@
 //! The end: commit what is done, leave the group, close the connections; each step is tried, all within one bound.
+//! A test writes the table anew and compares: command 1 has begun the close, "close" is command 2, and without
+//! anything to commit *Committing* is over at once.
 //!
-//! | state      | commits are through, or their share of the time is | group has left | deadline |
-//! |------------|----------------------------------------------------|----------------|----------|
-//! | No         | –                                                  | –              | –        |
-//! | Committing | Leaving (leave is sent)                            | –              | –        |
-//! | Leaving    | –                                                  | Done           | Done     |
+//! | state      | close     | dropped   | commits are through | their share is over | group has left  | deadline                    |
+//! |------------|-----------|-----------|---------------------|---------------------|-----------------|-----------------------------|
+//! | No         | Leaving   | Leaving   | –                   | –                   | –               | –                           |
+//! | Committing | 1 is told | 1 is told | Leaving             | Leaving             | –               | Leaving                     |
+//! | Leaving    | 1 is told | 1 is told | –                   | –                   | Done, 1 is told | Done, 1 is told what failed |
+//! | Done       | 2 is told | –         | –                   | –                   | –               | –                           |
 
 use std::time::Duration;
 
@@ -139,5 +142,89 @@ impl Client {
             Closing::Leaving(close) => Some(close.deadline),
             Closing::No | Closing::Done => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, GroupConfig};
+    use crate::delivery::{CommitEntry, DeliveryConfig, Shared};
+    use crate::table::{assert_documented, transitions};
+    use crate::{OwnershipEpoch, TopicPartition};
+
+    const T0: Timestamp = Timestamp::from_millis(1_000);
+    const TIMEOUT: Duration = Duration::from_secs(8);
+
+    fn client() -> Client {
+        let config = Config { group: Some(GroupConfig::new("g")), ..Config::default() };
+        Client::new(config, Shared::new(DeliveryConfig::default()), 1, T0, 0)
+    }
+
+    fn in_state(name: &str) -> Client {
+        let mut client = client();
+        if name == "Committing" {
+            let tp = TopicPartition::new("t", 0);
+            let epoch = OwnershipEpoch(1);
+            let entry = CommitEntry { tp, epoch, offset: 1, leader_epoch: None, metadata: None };
+            client.commits.push(CommitJob::last(CommitOrigin::Auto, vec![entry], T0 + TIMEOUT * 9));
+        }
+        if name != "No" {
+            client.begin_close(T0, Some(CommandId(1)), TIMEOUT);
+            client.drive_close(T0);
+        }
+        if name == "Done" {
+            client.group_left();
+            client.drive_close(T0);
+        }
+        assert_eq!(state_of(&client), name);
+        client.outcomes.clear();
+        client
+    }
+
+    fn state_of(client: &Client) -> &'static str {
+        match client.closing {
+            Closing::No => "No",
+            Closing::Committing(_) => "Committing",
+            Closing::Leaving(_) => "Leaving",
+            Closing::Done => "Done",
+        }
+    }
+
+    #[test]
+    fn the_transition_table_is_what_the_code_does() {
+        let states = ["No", "Committing", "Leaving", "Done"];
+        let events =
+            ["close", "dropped", "commits are through", "their share is over", "group has left", "deadline"];
+        let table = transitions(&states, &events, |state, event| {
+            let mut client = in_state(states[state]);
+            let mut now = T0;
+            match events[event] {
+                "close" => client.begin_close(now, Some(CommandId(2)), TIMEOUT),
+                "dropped" => client.begin_drop(now),
+                "commits are through" => drop(client.commits.abandon()),
+                "their share is over" => now = T0 + TIMEOUT / 4 * 3,
+                "group has left" => client.group_left(),
+                _ => now = T0 + TIMEOUT,
+            }
+            client.drive_close(now);
+            let told: Vec<String> = client
+                .outcomes
+                .iter()
+                .map(|(id, outcome)| match outcome {
+                    Outcome::Closed(errors) if errors.is_empty() => format!("{} is told", id.0),
+                    Outcome::Closed(_) => format!("{} is told what failed", id.0),
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            let same = state_of(&client) == states[state];
+            match (same, told.is_empty()) {
+                (true, true) => "–".to_owned(),
+                (true, false) => told.join(", "),
+                (false, true) => state_of(&client).to_owned(),
+                (false, false) => format!("{}, {}", state_of(&client), told.join(", ")),
+            }
+        });
+        assert_documented(include_str!("close.rs"), &table);
     }
 }

@@ -1,4 +1,12 @@
-//! When metadata is asked for.
+//! When metadata is asked for. A test writes the table anew and compares:
+//!
+//! | state            | wanted           | sent      | all is answered | not all is answered | failed | max age is over  |
+//! |------------------|------------------|-----------|-----------------|---------------------|--------|------------------|
+//! | due              | due              | in flight | –               | –                   | –      | due              |
+//! | in flight        | in flight, again | –         | fresh           | waits               | waits  | in flight        |
+//! | in flight, again | in flight, again | –         | due             | waits               | waits  | in flight, again |
+//! | fresh            | due              | in flight | –               | –                   | –      | due              |
+//! | waits            | waits            | in flight | –               | –                   | –      | due              |
 
 use std::time::Duration;
 
@@ -84,5 +92,11 @@ impl Refresh {
         self.again = false;
         self.due = now;
         self.not_before = now + self.backoff.next(rng);
+    }
+
+    /// Whether somebody asked while a request was in flight.
+    #[cfg(test)]
+    pub(crate) fn is_asked_again(&self) -> bool {
+        self.again
     }
 }

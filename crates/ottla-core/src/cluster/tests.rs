@@ -9,6 +9,7 @@ use ottla_wire::View;
 use ottla_wire::messages::MetadataResponse;
 
 use super::{Changes, Cluster, Refresh};
+use crate::table::{assert_documented, transitions};
 use crate::{BrokerId, Error, ErrorKind, LeaderEpoch, Rng, Timestamp, TopicId, TopicPartition};
 
 /// A topic in an answer: error, name, id, and per partition leader and epoch.
@@ -310,4 +311,100 @@ fn a_reason_that_comes_while_a_request_is_under_way_is_not_lost_and_does_not_loo
     refresh.request(now);
     refresh.answered(now, true, &mut rng);
     assert!(refresh.next().expect("due") > now, "again and again is not at once");
+}
+
+#[test]
+fn the_transition_table_of_topics_is_what_the_code_does() {
+    let states = ["unknown", "7", "8, 7 before", "gone, 7 before"];
+    let events = ["partitions of 7", "of 8", "of no id", "no partition", "error 3", "error 5", "error 29"];
+    let table = transitions(&states, &events, |state, event| {
+        let mut cluster = cluster(&["t"]);
+        let before: &[Told<'_>] = match states[state] {
+            "unknown" => &[],
+            "7" => &[Told(0, "t", 7, &[(1, 9)])],
+            "8, 7 before" => &[Told(0, "t", 7, &[(1, 9)]), Told(0, "t", 8, &[(1, 0)])],
+            _ => &[Told(0, "t", 7, &[(1, 9)]), Told(3, "t", 7, &[])],
+        };
+        for told in before {
+            tell(&mut cluster, std::slice::from_ref(told));
+        }
+        let changes = tell(
+            &mut cluster,
+            &[match events[event] {
+                "partitions of 7" => Told(0, "t", 7, &[(1, 9)]),
+                "of 8" => Told(0, "t", 8, &[(1, 0)]),
+                "of no id" => Told(0, "t", 0, &[(1, 9)]),
+                "no partition" => Told(0, "t", 7, &[]),
+                "error 3" => Told(3, "t", 0, &[]),
+                "error 5" => Told(5, "t", 7, &[]),
+                _ => Told(29, "t", 7, &[]),
+            }],
+        );
+        let topic = cluster.topic("t").expect("asked for");
+        let mut cell = match (topic.exists(), topic.id) {
+            (true, Some(id)) => id.0[0].to_string(),
+            (true, None) => "exists".to_owned(),
+            (false, _) if topic.is_settled() => "gone".to_owned(),
+            (false, _) => "unknown".to_owned(),
+        };
+        if !changes.recreated.is_empty() {
+            cell.push_str(", recreated");
+        }
+        if topic.is_incomplete() {
+            cell.push_str(", asked again");
+        }
+        cell
+    });
+    assert_documented(include_str!("topic.rs"), &table);
+}
+
+#[test]
+fn the_transition_table_of_refreshing_is_what_the_code_does() {
+    const AGE: Duration = Duration::from_secs(300);
+    let (initial, max) = (Duration::from_millis(100), Duration::from_secs(1));
+    let now = Timestamp::from_millis(1_000_000);
+    let states = ["due", "in flight", "in flight, again", "fresh", "waits"];
+    let events = ["wanted", "sent", "all is answered", "not all is answered", "failed", "max age is over"];
+    let named = |refresh: &Refresh, now: Timestamp| match refresh.next() {
+        None if refresh.is_asked_again() => "in flight, again",
+        None => "in flight",
+        Some(at) if at <= now => "due",
+        Some(at) if at == now + AGE => "fresh",
+        Some(at) => {
+            assert!(at <= now + max * 2, "a backoff");
+            "waits"
+        }
+    };
+    let table = transitions(&states, &events, |state, event| {
+        let mut rng = Rng::new(1);
+        let mut refresh = Refresh::new(AGE, (initial, max));
+        let steps: &[&str] = match states[state] {
+            "due" => &[],
+            "in flight" => &["sent"],
+            "in flight, again" => &["sent", "wanted"],
+            "fresh" => &["sent", "all is answered"],
+            _ => &["sent", "failed"],
+        };
+        let mut apply = |refresh: &mut Refresh, event: &str| match event {
+            "wanted" => refresh.request(now),
+            "sent" => refresh.sent(),
+            "all is answered" => refresh.answered(now, true, &mut rng),
+            "not all is answered" => refresh.answered(now, false, &mut rng),
+            _ => refresh.failed(now, &mut rng),
+        };
+        steps.iter().for_each(|step| apply(&mut refresh, step));
+        assert_eq!(named(&refresh, now), states[state]);
+        let flying = refresh.next().is_none();
+        match events[event] {
+            "max age is over" => return named(&refresh, now + AGE).to_owned(),
+            // Nothing is sent twice, and only what was sent is answered.
+            "sent" if flying => return "–".to_owned(),
+            "sent" | "wanted" => {}
+            _ if !flying => return "–".to_owned(),
+            _ => {}
+        }
+        apply(&mut refresh, events[event]);
+        named(&refresh, now).to_owned()
+    });
+    assert_documented(include_str!("refresh.rs"), &table);
 }

@@ -1,4 +1,13 @@
 //! One topic: its id, its partitions and who leads them.
+//!
+//! What an answer makes of it, by the id it is known under (KIP-516); a test writes the table anew and compares:
+//!
+//! | state          | partitions of 7 | of 8         | of no id | no partition         | error 3           | error 5              | error 29          |
+//! |----------------|-----------------|--------------|----------|----------------------|-------------------|----------------------|-------------------|
+//! | unknown        | 7               | 8            | exists   | unknown, asked again | gone, asked again | unknown, asked again | gone, asked again |
+//! | 7              | 7               | 8, recreated | 7        | 7                    | gone, asked again | 7, asked again       | 7, asked again    |
+//! | 8, 7 before    | 8               | 8            | 8        | 8                    | gone, asked again | 8, asked again       | 8, asked again    |
+//! | gone, 7 before | 7               | 8, recreated | 7        | unknown, asked again | gone, asked again | unknown, asked again | gone, asked again |
 
 use ottla_wire::ErrorCode;
 use ottla_wire::messages::metadata_response::MetadataResponseTopic;

@@ -1,13 +1,16 @@
 //! One connection to one broker: framing, correlation, version negotiation, request timeouts, throttling.
 //!
-//! | state       | connected    | ApiVersions answer | error 35                     | other answer    | timeout | closed |
-//! |-------------|--------------|--------------------|------------------------------|-----------------|---------|--------|
-//! | Connecting  | Negotiating  | –                  | –                            | –               | fail    | fail   |
-//! | Negotiating | –            | Ready              | once more at its maximum     | fail            | fail    | fail   |
-//! | Ready       | –            | –                  | –                            | oldest in flight| fail    | fail   |
+//! | state             | connected   | versions               | error 35               | other answer           | wrong id | send         | time is over |
+//! |-------------------|-------------|------------------------|------------------------|------------------------|----------|--------------|--------------|
+//! | Connecting        | Negotiating | fail                   | fail                   | fail                   | fail     | refused      | fail         |
+//! | Negotiating       | –           | Ready                  | Negotiating again      | fail                   | fail     | refused      | fail         |
+//! | Negotiating again | –           | Ready                  | fail                   | fail                   | fail     | refused      | fail         |
+//! | Ready             | –           | fail                   | fail                   | fail                   | fail     | Ready, asked | –            |
+//! | Ready, asked      | –           | Ready, "m" is answered | Ready, "m" is answered | Ready, "m" is answered | fail     | –            | fail         |
 //!
-//! *Fail* ends the connection and fails everything in flight, once. A broker answers one connection strictly in
-//! order, so an answer belongs to the oldest request in flight or the connection cannot be trusted any more.
+//! A test writes the table anew and compares. *Fail*, which a closed transport is too, ends the connection and
+//! fails everything in flight, once. A broker answers one connection strictly in order, so an answer belongs to the
+//! oldest request in flight or the connection cannot be trusted any more.
 
 mod network;
 #[cfg(test)]

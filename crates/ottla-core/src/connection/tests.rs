@@ -8,9 +8,10 @@ use ottla_wire::messages::MetadataRequest;
 use ottla_wire::{ApiKey, Request};
 
 use super::network::{NetEvent, Network, Role, Target};
-use super::{Connection, Peer, Received};
+use super::{Connection, Peer, Received, State};
 use crate::client::Action;
 use crate::config::Config;
+use crate::table::{assert_documented, transitions};
 use crate::{ConnectionId, Error, ErrorKind, Rng, Timestamp};
 
 /// Key, lowest and highest version.
@@ -399,4 +400,69 @@ fn the_versions_of_a_connection_can_be_asked() {
     let versions = versions.versions().expect("negotiated");
     assert_eq!(versions.max(ApiKey::Metadata), Some(12));
     assert_eq!(versions.max(ApiKey::Fetch), None);
+}
+
+/// A connection in each of its states.
+fn in_state(name: &str) -> Connection<&'static str> {
+    match name {
+        "Connecting" => {
+            let peer = Peer { broker: None, host: Arc::from("kafka"), port: 9092 };
+            Connection::new(peer, Arc::from("test"), 100 << 20, SETUP)
+        }
+        "Negotiating" => connection(),
+        "Negotiating again" => {
+            let mut connection = connection();
+            connection.handle_frame(payload(0, &versions_v0(35, &[(18, 0, 3)]))).expect("a downgrade");
+            connection
+        }
+        "Ready" => ready(),
+        "Ready, asked" => {
+            let mut connection = ready();
+            ask(&mut connection, "m");
+            connection
+        }
+        other => panic!("{other} is no state"),
+    }
+}
+
+fn state_of(connection: &Connection<&'static str>) -> &'static str {
+    match connection.state {
+        State::Connecting => "Connecting",
+        State::Negotiating { downgraded: false } => "Negotiating",
+        State::Negotiating { downgraded: true } => "Negotiating again",
+        State::Ready(_) if connection.in_flight.is_empty() => "Ready",
+        State::Ready(_) => "Ready, asked",
+    }
+}
+
+#[test]
+fn the_transition_table_is_what_the_code_does() {
+    let states = ["Connecting", "Negotiating", "Negotiating again", "Ready", "Ready, asked"];
+    let events = ["connected", "versions", "error 35", "other answer", "wrong id", "send", "time is over"];
+    let table = transitions(&states, &events, |state, event| {
+        let mut c = in_state(states[state]);
+        let id = c.in_flight.front().map_or(77, |r| r.correlation_id);
+        let received = match events[event] {
+            "connected" => c.connected().map(|()| Received::Nothing),
+            "versions" => c.handle_frame(payload(id, &versions_v3(ALL))),
+            "error 35" => c.handle_frame(payload(id, &versions_v0(35, &[(18, 0, 3)]))),
+            "other answer" => c.handle_frame(payload(id, &[0, 1])),
+            "wrong id" => c.handle_frame(payload(id + 1, &versions_v3(ALL))),
+            "send" => match c.send(T0, &MetadataRequest::default(), i16::MAX, "m", TIMEOUT) {
+                Ok(_) => Ok(Received::Nothing),
+                Err(_) => return "refused".to_owned(),
+            },
+            _ => match c.overdue(SETUP + TIMEOUT) {
+                Some(error) => Err(error),
+                None => Ok(Received::Nothing),
+            },
+        };
+        match received {
+            Err(_) => "fail".to_owned(),
+            Ok(Received::Response(r)) => format!("{}, \"{}\" is answered", state_of(&c), r.tag),
+            Ok(_) if state_of(&c) == states[state] => "–".to_owned(),
+            Ok(_) => state_of(&c).to_owned(),
+        }
+    });
+    assert_documented(include_str!("mod.rs"), &table);
 }

@@ -15,13 +15,13 @@ pub(super) struct Wanted {
     pub(super) max_bytes: i32,
 }
 
-/// The session with one broker.
+/// The session with one broker. A test writes the table anew and compares.
 ///
-/// | state       | request sent as     | answer with id ≠ 0 | id 0        | error 70    | 71, 106, other error | disconnect |
-/// |-------------|---------------------|--------------------|-------------|-------------|----------------------|------------|
-/// | none        | (0, 0), everything  | open at epoch 1    | none        | none        | none                 | none       |
-/// | open (i, e) | (i, e), differences | epoch + 1          | none        | none        | replace (i, 0)       | replace    |
-/// | replace i   | (i, 0), everything  | open at epoch 1    | none        | none        | replace              | replace    |
+/// | state       | sent as | with        | answer: 7   | answer: 8   | answer: 0 | error 70 | 71, 106, other error | no answer |
+/// |-------------|---------|-------------|-------------|-------------|-----------|----------|----------------------|-----------|
+/// | none        | (0, 0)  | everything  | open 7 at 1 | open 8 at 1 | none      | none     | none                 | none      |
+/// | open 7 at 3 | (7, 3)  | differences | open 7 at 4 | replace 7   | none      | none     | replace 7            | replace 7 |
+/// | replace 7   | (7, 0)  | everything  | open 7 at 1 | open 8 at 1 | none      | none     | replace 7            | replace 7 |
 #[derive(Debug, Default)]
 pub(super) struct Session {
     id: i32,
@@ -116,6 +116,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::{assert_documented, transitions};
 
     fn tp(p: i32) -> TopicPartition {
         TopicPartition::new("t", p)
@@ -209,5 +210,70 @@ mod tests {
         let plan = session.plan(vec![want, at(1, 0)]);
         assert_eq!((plan.session_id, plan.session_epoch, plan.send.len()), (7, 0, 2));
         assert!(!session.by_id());
+    }
+
+    #[test]
+    fn the_transition_table_is_what_the_code_does() {
+        let states = ["none", "open 7 at 3", "replace 7"];
+        let in_state = |name: &str| match name {
+            "none" => Session::default(),
+            "replace 7" => {
+                let mut session = open();
+                session.replace();
+                session
+            }
+            _ => {
+                let mut session = open();
+                session.epoch = 3;
+                session
+            }
+        };
+        let named = |session: &Session| match (session.id, session.epoch) {
+            (0, 0) => "none".to_owned(),
+            (id, 0) => format!("replace {id}"),
+            (id, epoch) => format!("open {id} at {epoch}"),
+        };
+        let events = [
+            "sent as",
+            "with",
+            "answer: 7",
+            "answer: 8",
+            "answer: 0",
+            "error 70",
+            "71, 106, other error",
+            "no answer",
+        ];
+        let table = transitions(&states, &events, |state, event| {
+            let mut session = in_state(states[state]);
+            let plan = session.plan(vec![at(0, 0), at(1, 0), at(2, 9)]);
+            match events[event] {
+                "sent as" => return format!("({}, {})", plan.session_id, plan.session_epoch),
+                "with" => {
+                    return if plan.send.len() == 3 { "everything" } else { "differences" }.to_owned();
+                }
+                "answer: 7" => session.answered(ErrorCode::None, 7),
+                "answer: 8" => session.answered(ErrorCode::None, 8),
+                "answer: 0" => session.answered(ErrorCode::None, 0),
+                "error 70" => session.answered(ErrorCode::FetchSessionIdNotFound, 0),
+                "no answer" => session.replace(),
+                _ => {
+                    let codes = [
+                        ErrorCode::InvalidFetchSessionEpoch,
+                        ErrorCode::FetchSessionTopicIdError,
+                        ErrorCode::UnknownServerError,
+                    ];
+                    let mut outcomes = codes.map(|code| {
+                        let mut session = in_state(states[state]);
+                        session.plan(vec![at(0, 0)]);
+                        session.answered(code, 0);
+                        named(&session)
+                    });
+                    assert!(outcomes.iter().all(|o| *o == outcomes[0]), "{outcomes:?}");
+                    return std::mem::take(&mut outcomes[0]);
+                }
+            }
+            named(&session)
+        });
+        assert_documented(include_str!("session.rs"), &table);
     }
 }
