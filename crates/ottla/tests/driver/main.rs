@@ -5,5 +5,6 @@
 mod cancel;
 mod endings;
 mod harness;
+mod history;
 mod net;
 mod trace;
