@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ottla::{Batch, Builder, Commit, Consumer, TopicPartition};
 use ottla_broker::Broker;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 
 use crate::net::Net;
 
@@ -27,12 +27,14 @@ pub fn all() -> Vec<TopicPartition> {
     (0..PARTITIONS).map(tp).collect()
 }
 
-/// One run on a clock of its own, which stands while anything can be done. An hour of it is for ever.
+/// A runtime whose clock stands while anything can be done. Without sockets: whoever opened one would fail.
+pub fn paused() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
+/// One run on a clock of its own. An hour of it is for ever.
 pub fn run<T>(body: impl Future<Output = T>) -> T {
-    // Without sockets: whoever opened one would fail.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime
-        .unwrap()
+    paused()
         .block_on(async { tokio::time::timeout(Duration::from_secs(3_600), body).await.expect("it ends") })
 }
 

@@ -7,4 +7,6 @@ mod endings;
 mod harness;
 mod history;
 mod net;
+mod runtimes;
+mod stuck;
 mod trace;
