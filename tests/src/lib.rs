@@ -1,10 +1,14 @@
-//! Suites that run on the embedded broker and on real Kafka, the vector suite and the simulator.
+//! Suites that run on the embedded broker and on real Kafka, the vector suite, the simulator, and
+//! the oracles of the fuzz targets.
 
 pub use ottla_kafka as kafka;
 
+pub mod fuzz;
 pub mod generated;
+pub mod heap;
 pub mod hostile;
 pub mod json;
+pub mod register;
 pub mod scenarios;
 pub mod sim;
 pub mod vectors;

@@ -1,68 +1,13 @@
 //! What decoding record batches allocates: a budget for good batches, a bound for hostile ones.
-#![deny(unsafe_code)]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
 use bytes::Bytes;
+use ottla_tests::heap::{Counting, Heap, measure};
 use ottla_wire::records::{
     Batch, BatchDecoder, BatchErrorKind, BatchWriter, Batches, Compression, DecodeOptions, RawBatch,
 };
 
-/// Counts per thread, so that tests do not see one another.
-struct Counting;
-
-thread_local! {
-    /// Allocations and reallocations.
-    static CALLS: Cell<usize> = const { Cell::new(0) };
-    /// Bytes held now and the most ever, since [`measure`] began.
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-fn note(calls: usize, bytes: isize) {
-    // After a thread has given up its locals nothing is counted.
-    let _ = CALLS.try_with(|c| c.set(c.get() + calls));
-    let _ = HELD.try_with(|held| {
-        held.set(held.get() + bytes);
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
-    });
-}
-
-#[expect(unsafe_code, reason = "a counting allocator passes everything on to the system's")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(1, layout.size() as isize);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        note(1, layout.size() as isize);
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        note(0, -(layout.size() as isize));
-        unsafe { System.dealloc(ptr, layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        note(1, new_size as isize - layout.size() as isize);
-        unsafe { System.realloc(ptr, layout, new_size) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// What `run` gives, its allocations, and the most bytes it held at a time.
-fn measure<T>(run: impl FnOnce() -> T) -> (T, usize, usize) {
-    HELD.set(0);
-    PEAK.set(0);
-    let before = CALLS.get();
-    let result = run();
-    (result, CALLS.get() - before, PEAK.get().max(0) as usize)
-}
 
 fn batch(compression: Compression, records: usize) -> Bytes {
     let mut writer = BatchWriter::new().compression(compression).base_offset(5);
@@ -113,7 +58,7 @@ fn allocations_per_batch() {
             let raw = framed(compression, records);
             // The first batch makes the contexts, which stay.
             raw.clone().decode(&mut decoder, DecodeOptions::default()).unwrap();
-            let ((decoded, sum), calls, peak) = measure(|| {
+            let ((decoded, sum), Heap { calls, peak, .. }) = measure(|| {
                 let decoded = raw.decode(&mut decoder, DecodeOptions::default()).unwrap();
                 let sum = walk(&decoded);
                 (decoded, sum)
@@ -125,7 +70,7 @@ fn allocations_per_batch() {
             );
             assert!(calls <= budget, "{compression} {records}: {calls} allocations");
             assert!(sum > records * 10);
-            let (_, calls, _) = measure(|| walk(&decoded));
+            let (_, Heap { calls, .. }) = measure(|| walk(&decoded));
             assert_eq!(calls, 0, "{compression} {records}: iterating allocates");
             let kept = decoded.data().len();
             drop(decoder);
@@ -142,14 +87,13 @@ fn allocations_per_batch() {
 #[test]
 fn a_decoder_keeps_little() {
     for compression in Compression::ALL {
-        let (decoder, _, _) = measure(|| {
+        let (decoder, Heap { kept: held, .. }) = measure(|| {
             let mut decoder = BatchDecoder::new();
             for records in [20_000, 10, 5_000, 1] {
                 framed(compression, records).decode(&mut decoder, DecodeOptions::default()).unwrap();
             }
             decoder
         });
-        let held = HELD.get();
         assert!(held <= (1 << 20) + (256 << 10), "{compression}: keeps {held} bytes");
         drop(decoder);
     }
@@ -164,7 +108,7 @@ fn hostile_streams_take_bounded_memory() {
     bomb.append(0, None, Some(&vec![0; 32 << 20]), &[]).unwrap();
     for compression in Compression::ALL.into_iter().filter(|&c| c != Compression::None) {
         let bytes = bomb.clone().compression(compression).finish();
-        let (error, _, peak) = measure(|| {
+        let (error, Heap { peak, .. }) = measure(|| {
             let raw = Batches::new(bytes).next().unwrap().unwrap();
             raw.decode(&mut BatchDecoder::new(), options).unwrap_err()
         });
@@ -194,7 +138,7 @@ fn claims_are_not_paid_for() {
         bytes[22] = compression.id();
         bytes[57..61].copy_from_slice(&i32::MAX.to_be_bytes());
         let options = DecodeOptions { check_crcs: false, ..DecodeOptions::default() };
-        let (error, _, peak) = measure(|| {
+        let (error, Heap { peak, .. }) = measure(|| {
             let raw = Batches::new(Bytes::from(bytes)).next().unwrap().unwrap();
             raw.decode(&mut BatchDecoder::new(), options).unwrap_err()
         });
@@ -211,7 +155,8 @@ fn errors_allocate_nothing() {
     *bytes.last_mut().unwrap() ^= 1;
     let raw = Batches::new(Bytes::from(bytes)).next().unwrap().unwrap();
     let mut decoder = BatchDecoder::new();
-    let (error, calls, _) = measure(|| raw.decode(&mut decoder, DecodeOptions::default()).unwrap_err());
+    let (error, Heap { calls, .. }) =
+        measure(|| raw.decode(&mut decoder, DecodeOptions::default()).unwrap_err());
     assert!(error.is_crc_mismatch());
     assert_eq!(calls, 0);
 }

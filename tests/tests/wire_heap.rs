@@ -1,46 +1,23 @@
 //! What decoding costs in heap, counted by the allocator: nothing for messages, however hostile, and a bounded
 //! multiple of the input for the bytes that members of a group send one another.
-#![deny(unsafe_code)]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
 use bytes::BytesMut;
+use ottla_tests::fuzz::seeds::vectors;
 use ottla_tests::generated::fetch_response as owned;
-use ottla_tests::generated::{check, decode_to_json};
-use ottla_tests::vectors::{default_dir, files, lines, unhex};
+use ottla_tests::heap::{Counting, measure};
+use ottla_tests::register::Message;
+use ottla_tests::vectors::{default_dir, lines, unhex};
 use ottla_wire::consumer_protocol::{Assignment, Subscription};
 use ottla_wire::messages::FetchResponse;
 use ottla_wire::{Encode, Uuid, View};
 
-thread_local! {
-    /// Bytes that this thread has asked for.
-    static ASKED: Cell<usize> = const { Cell::new(0) };
-}
-
-/// The system's allocator, which counts.
-struct Counting;
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-#[expect(unsafe_code, reason = "an allocator that counts; everything is passed on unchanged")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ASKED.with(|asked| asked.set(asked.get() + layout.size()));
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(place, layout) }
-    }
-}
-
 /// Bytes of heap that `work` asked for, freed or not, and its result.
 fn heap<T>(work: impl FnOnce() -> T) -> (usize, T) {
-    let before = ASKED.with(Cell::get);
-    let result = work();
-    (ASKED.with(Cell::get) - before, result)
+    let (result, heap) = measure(work);
+    (heap.asked, result)
 }
 
 /// A stream of numbers from a seed.
@@ -94,32 +71,11 @@ fn a_fetch_response_with_10_000_partitions_allocates_nothing() {
     }
 }
 
-/// Message, version and body of every vector, damaged ones included.
-fn bodies() -> Vec<(String, i16, Vec<u8>)> {
-    let mut bodies = Vec::new();
-    for file in files(&default_dir(), "messages") {
-        if file.to_string_lossy().contains("frames") {
-            continue;
-        }
-        for line in lines(&file) {
-            let suffix = match line["type"].as_str() {
-                Some("request") => "Request",
-                Some("response") => "Response",
-                _ => "",
-            };
-            let message = format!("{}{suffix}", line["api"].as_str().unwrap());
-            let version = line["version"].as_i64().unwrap() as i16;
-            bodies.push((message, version, unhex(line["hex"].as_str().unwrap())));
-        }
-    }
-    bodies
-}
-
 #[test]
 fn no_message_however_damaged_allocates_while_it_is_decoded() {
     let mut random = Random(1);
     let mut refused = 0;
-    for (message, version, mut body) in bodies() {
+    for (message, version, mut body) in vectors() {
         for round in 0..12 {
             if round > 0 && !body.is_empty() {
                 let at = random.below(body.len());
@@ -130,13 +86,11 @@ fn no_message_however_damaged_allocates_while_it_is_decoded() {
                     _ => body[at..].iter_mut().take(4).for_each(|byte| *byte = 0xff),
                 }
             }
-            let (asked, result) = heap(|| check(&message, version, &body).unwrap());
-            assert_eq!(asked, 0, "{message} {version} {body:02x?}");
-            match result {
-                // What was accepted can be walked to its end: this panics if an array ends early.
-                Ok(()) => assert!(decode_to_json(&message, version, &body).unwrap().is_ok()),
-                Err(_) => refused += 1,
-            }
+            let message = Message::named(&message).unwrap();
+            // Walks what was accepted: this panics if an array ends early.
+            let (asked, result) = heap(|| (message.walk)(version, &body));
+            assert_eq!(asked, 0, "{} {version} {body:02x?}", message.name);
+            refused += usize::from(result.is_err());
         }
     }
     assert!(refused > 20_000, "damage was found only {refused} times");

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use crate::checks::{Skipped, c_free, deny, directions, lengths, msrv, targets};
 use crate::command::{cargo, run as run_command};
+use crate::fuzz;
 use crate::metadata::Metadata;
 use crate::test::{self, Report};
 
 type Check = fn() -> Result<Skipped, String>;
 
 /// Fast ones first; the tests come last, after all of these.
-const CHECKS: [(&str, Check); 13] = [
+const CHECKS: [(&str, Check); 14] = [
     ("fmt", || command(&["fmt", "--all", "--check"])),
     ("gen", || crate::r#gen::run(true).map(|()| None)),
     ("lengths", lengths::check),
@@ -24,6 +25,7 @@ const CHECKS: [(&str, Check); 13] = [
     ("msrv", msrv::check),
     ("deny", deny::check),
     ("quickstart", quickstart),
+    ("fuzz", fuzz::check),
 ];
 
 /// One line of the closing table.

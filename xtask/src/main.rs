@@ -3,10 +3,12 @@
 mod checks;
 mod ci;
 mod command;
+mod fuzz;
 mod r#gen;
 mod kafka;
 mod metadata;
 mod test;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -18,6 +20,7 @@ usage: cargo xtask <command>
   vectors [DIR]                             the golden vectors of DIR, or the project's own
   gen [--check]                             message definitions to code, or only whether it is up to date
   gen --import FOLDER                       Kafka's JSON message definitions to ours
+  fuzz list | smoke | long --hours H        the fuzz targets; `cargo xtask fuzz` says more
   kafka start [--version V] [--brokers N]   a real Kafka on loopback that stays until stopped
   kafka stop [--version V] | status
   kafka produce TOPIC COUNT [PARTITIONS [BYTES [CODEC]]]
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         ["gen"] => r#gen::run(false),
         ["gen", "--check"] => r#gen::run(true),
         ["gen", "--import", folder] => r#gen::import(folder.as_ref()),
+        ["fuzz", rest @ ..] => fuzz::run_command(rest),
         ["kafka", rest @ ..] => kafka::run(rest),
         _ => Err(USAGE.to_owned()),
     };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::{ApiKey, Check, DecodeError, EncodeError, EncodeErrorKind, Reader, Request, Writer};
 
@@ -154,6 +154,59 @@ pub fn frame_length(header: [u8; 4], max: usize) -> Result<usize, FrameError> {
         [b'H', b'T', b'T', b'P'] => FrameError::Http,
         _ => FrameError::TooLarge { length: size, max },
     })
+}
+
+/// What is read at once while it is not known how long the next frame is.
+const READ_CHUNK: usize = 64 << 10;
+
+/// A frame up to this size is copied out of the read buffer, which would else stay alive with it uncounted.
+const SMALL_FRAME: usize = 8 << 10;
+
+/// Cuts a stream of bytes into frames, and says how much to read next.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameReader {
+    max: usize,
+    read_hint: usize,
+}
+
+impl FrameReader {
+    /// What is reserved at once for a frame on the word of its length field alone.
+    pub const TRUSTED: usize = (1 << 20) + READ_CHUNK;
+
+    /// A reader that refuses frames longer than `max`.
+    pub const fn new(max: usize) -> Self {
+        Self { max, read_hint: READ_CHUNK }
+    }
+
+    /// How many bytes to read next at the most: never past the end of a large frame, so that its buffer holds
+    /// nothing else, and never more than a length field that nobody has verified deserves.
+    pub const fn read_hint(&self) -> usize {
+        self.read_hint
+    }
+
+    /// Takes the next whole frame out of `buf`, without its length; `None` until one is there.
+    ///
+    /// # Errors
+    /// When what comes next is no frame, or a longer one than is allowed. Nothing is taken then.
+    pub fn next_frame(&mut self, buf: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
+        let Some(&header) = buf.first_chunk::<4>() else {
+            self.read_hint = READ_CHUNK;
+            return Ok(None);
+        };
+        let whole = frame_length(header, self.max)?.saturating_add(4);
+        if buf.len() < whole {
+            self.read_hint = whole.saturating_sub(buf.len()).min(Self::TRUSTED.max(buf.len()));
+            return Ok(None);
+        }
+        self.read_hint = READ_CHUNK;
+        if whole <= SMALL_FRAME {
+            let frame = buf.get(4..whole).map(Bytes::copy_from_slice);
+            buf.advance(whole);
+            return Ok(frame);
+        }
+        let mut framed = buf.split_to(whole);
+        Ok(Some(framed.split_off(4).freeze()))
+    }
 }
 
 impl fmt::Display for FrameError {

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::add_offsets_to_txn_request as wire;
 
 /// Request `AddOffsetsToTxnRequest` (API key 25), versions 0 to 4.
@@ -52,6 +54,15 @@ impl ToJson for AddOffsetsToTxnRequest<'_> {
         json.insert("producerEpoch".to_owned(), self.producer_epoch.to_json(version));
         json.insert("groupId".to_owned(), self.group_id.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for AddOffsetsToTxnRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.transactional_id.walk()
+            + self.producer_id.walk()
+            + self.producer_epoch.walk()
+            + self.group_id.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::add_offsets_to_txn_response as wire;
 
 /// Response `AddOffsetsToTxnResponse` (API key 25), versions 0 to 4.
@@ -41,6 +43,12 @@ impl ToJson for wire::AddOffsetsToTxnResponse {
         json.insert("throttleTimeMs".to_owned(), self.throttle_time_ms.to_json(version));
         json.insert("errorCode".to_owned(), self.error_code.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::AddOffsetsToTxnResponse {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk() + self.error_code.walk()
     }
 }
 

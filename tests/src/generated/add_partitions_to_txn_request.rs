@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::add_partitions_to_txn_request as wire;
 
 /// Request `AddPartitionsToTxnRequest` (API key 24), versions 0 to 5.
@@ -157,6 +159,32 @@ impl ToJson for AddPartitionsToTxnTransaction<'_> {
         json.insert("verifyOnly".to_owned(), self.verify_only.to_json(version));
         json.insert("topics".to_owned(), self.topics.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for AddPartitionsToTxnRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.transactions.walk()
+            + self.v3_and_below_transactional_id.walk()
+            + self.v3_and_below_producer_id.walk()
+            + self.v3_and_below_producer_epoch.walk()
+            + self.v3_and_below_topics.walk()
+    }
+}
+
+impl Walk for AddPartitionsToTxnTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.partitions.walk()
+    }
+}
+
+impl Walk for AddPartitionsToTxnTransaction<'_> {
+    fn walk(&self) -> usize {
+        1 + self.transactional_id.walk()
+            + self.producer_id.walk()
+            + self.producer_epoch.walk()
+            + self.verify_only.walk()
+            + self.topics.walk()
     }
 }
 

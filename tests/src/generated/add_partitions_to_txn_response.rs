@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::add_partitions_to_txn_response as wire;
 
 /// Response `AddPartitionsToTxnResponse` (API key 24), versions 0 to 5.
@@ -150,6 +152,33 @@ impl ToJson for wire::AddPartitionsToTxnTopicResult<'_> {
         json.insert("name".to_owned(), self.name.to_json(version));
         json.insert("resultsByPartition".to_owned(), self.results_by_partition.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::AddPartitionsToTxnResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk()
+            + self.error_code.walk()
+            + self.results_by_transaction.walk()
+            + self.results_by_topic_v3_and_below.walk()
+    }
+}
+
+impl Walk for wire::AddPartitionsToTxnPartitionResult {
+    fn walk(&self) -> usize {
+        1 + self.partition_index.walk() + self.partition_error_code.walk()
+    }
+}
+
+impl Walk for wire::AddPartitionsToTxnResult<'_> {
+    fn walk(&self) -> usize {
+        1 + self.transactional_id.walk() + self.topic_results.walk()
+    }
+}
+
+impl Walk for wire::AddPartitionsToTxnTopicResult<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.results_by_partition.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::api_versions_request as wire;
 
 /// Request `ApiVersionsRequest` (API key 18), versions 0 to 5.
@@ -67,6 +69,15 @@ impl ToJson for ApiVersionsRequest<'_> {
             json.insert("nodeId".to_owned(), self.node_id.to_json(version));
         }
         Value::Object(json)
+    }
+}
+
+impl Walk for ApiVersionsRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.client_software_name.walk()
+            + self.client_software_version.walk()
+            + self.cluster_id.walk()
+            + self.node_id.walk()
     }
 }
 

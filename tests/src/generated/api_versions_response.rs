@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, optional, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::api_versions_response as wire;
 
 /// Response `ApiVersionsResponse` (API key 18), versions 0 to 5.
@@ -204,6 +206,36 @@ impl ToJson for wire::SupportedFeatureKey<'_> {
         json.insert("minVersion".to_owned(), self.min_version.to_json(version));
         json.insert("maxVersion".to_owned(), self.max_version.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::ApiVersionsResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.error_code.walk()
+            + self.api_keys.walk()
+            + self.throttle_time_ms.walk()
+            + self.supported_features.walk()
+            + self.finalized_features_epoch.walk()
+            + self.finalized_features.walk()
+            + self.zk_migration_ready.walk()
+    }
+}
+
+impl Walk for wire::ApiVersion {
+    fn walk(&self) -> usize {
+        1 + self.api_key.walk() + self.min_version.walk() + self.max_version.walk()
+    }
+}
+
+impl Walk for wire::FinalizedFeatureKey<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.max_version_level.walk() + self.min_version_level.walk()
+    }
+}
+
+impl Walk for wire::SupportedFeatureKey<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.min_version.walk() + self.max_version.walk()
     }
 }
 

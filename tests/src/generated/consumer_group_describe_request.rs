@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::consumer_group_describe_request as wire;
 
 /// Request `ConsumerGroupDescribeRequest` (API key 69), versions 0 to 1.
@@ -47,6 +49,12 @@ impl ToJson for ConsumerGroupDescribeRequest<'_> {
             self.include_authorized_operations.to_json(version),
         );
         Value::Object(json)
+    }
+}
+
+impl Walk for ConsumerGroupDescribeRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.group_ids.walk() + self.include_authorized_operations.walk()
     }
 }
 

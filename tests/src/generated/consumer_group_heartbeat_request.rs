@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::consumer_group_heartbeat_request as wire;
 
 /// Request `ConsumerGroupHeartbeatRequest` (API key 68), versions 0 to 1.
@@ -130,6 +132,27 @@ impl ToJson for TopicPartitions<'_> {
         json.insert("topicId".to_owned(), self.topic_id.to_json(version));
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for ConsumerGroupHeartbeatRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.group_id.walk()
+            + self.member_id.walk()
+            + self.member_epoch.walk()
+            + self.instance_id.walk()
+            + self.rack_id.walk()
+            + self.rebalance_timeout_ms.walk()
+            + self.subscribed_topic_names.walk()
+            + self.subscribed_topic_regex.walk()
+            + self.server_assignor.walk()
+            + self.topic_partitions.walk()
+    }
+}
+
+impl Walk for TopicPartitions<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topic_id.walk() + self.partitions.walk()
     }
 }
 

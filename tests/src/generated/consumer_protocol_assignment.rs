@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::consumer_protocol_assignment as wire;
 
 impl ToJson for wire::view::ConsumerProtocolAssignment<'_> {
@@ -23,6 +25,18 @@ impl ToJson for wire::view::TopicPartition<'_> {
         json.insert("topic".to_owned(), self.topic.to_json(version));
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::view::ConsumerProtocolAssignment<'_> {
+    fn walk(&self) -> usize {
+        1 + self.assigned_partitions.walk() + self.user_data.walk()
+    }
+}
+
+impl Walk for wire::view::TopicPartition<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topic.walk() + self.partitions.walk()
     }
 }
 

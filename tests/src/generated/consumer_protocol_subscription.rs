@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::consumer_protocol_subscription as wire;
 
 impl ToJson for wire::view::ConsumerProtocolSubscription<'_> {
@@ -32,6 +34,22 @@ impl ToJson for wire::view::TopicPartition<'_> {
         json.insert("topic".to_owned(), self.topic.to_json(version));
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::view::ConsumerProtocolSubscription<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topics.walk()
+            + self.user_data.walk()
+            + self.owned_partitions.walk()
+            + self.generation_id.walk()
+            + self.rack_id.walk()
+    }
+}
+
+impl Walk for wire::view::TopicPartition<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topic.walk() + self.partitions.walk()
     }
 }
 

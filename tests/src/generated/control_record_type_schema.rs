@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::control_record_type_schema as wire;
 
 impl ToJson for wire::view::ControlRecordTypeSchema {
@@ -13,6 +15,12 @@ impl ToJson for wire::view::ControlRecordTypeSchema {
         let mut json = Map::new();
         json.insert("type".to_owned(), self.type_.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::view::ControlRecordTypeSchema {
+    fn walk(&self) -> usize {
+        1 + self.type_.walk()
     }
 }
 

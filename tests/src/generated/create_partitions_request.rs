@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::create_partitions_request as wire;
 
 /// Request `CreatePartitionsRequest` (API key 37), versions 0 to 3.
@@ -113,6 +115,24 @@ impl ToJson for CreatePartitionsTopic<'_> {
         json.insert("count".to_owned(), self.count.to_json(version));
         json.insert("assignments".to_owned(), self.assignments.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for CreatePartitionsRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topics.walk() + self.timeout_ms.walk() + self.validate_only.walk()
+    }
+}
+
+impl Walk for CreatePartitionsAssignment<'_> {
+    fn walk(&self) -> usize {
+        1 + self.broker_ids.walk()
+    }
+}
+
+impl Walk for CreatePartitionsTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.count.walk() + self.assignments.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::create_partitions_response as wire;
 
 /// Response `CreatePartitionsResponse` (API key 37), versions 0 to 3.
@@ -72,6 +74,18 @@ impl ToJson for wire::CreatePartitionsTopicResult<'_> {
         json.insert("errorCode".to_owned(), self.error_code.to_json(version));
         json.insert("errorMessage".to_owned(), self.error_message.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::CreatePartitionsResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk() + self.results.walk()
+    }
+}
+
+impl Walk for wire::CreatePartitionsTopicResult<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.error_code.walk() + self.error_message.walk()
     }
 }
 

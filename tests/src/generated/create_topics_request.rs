@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::create_topics_request as wire;
 
 /// Request `CreateTopicsRequest` (API key 19), versions 2 to 7.
@@ -162,6 +164,34 @@ impl ToJson for CreatableTopicConfig<'_> {
         json.insert("name".to_owned(), self.name.to_json(version));
         json.insert("value".to_owned(), self.value.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for CreateTopicsRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topics.walk() + self.timeout_ms.walk() + self.validate_only.walk()
+    }
+}
+
+impl Walk for CreatableReplicaAssignment<'_> {
+    fn walk(&self) -> usize {
+        1 + self.partition_index.walk() + self.broker_ids.walk()
+    }
+}
+
+impl Walk for CreatableTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk()
+            + self.num_partitions.walk()
+            + self.replication_factor.walk()
+            + self.assignments.walk()
+            + self.configs.walk()
+    }
+}
+
+impl Walk for CreatableTopicConfig<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.value.walk()
     }
 }
 

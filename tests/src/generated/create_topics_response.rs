@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, optional, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::create_topics_response as wire;
 
 /// Response `CreateTopicsResponse` (API key 19), versions 2 to 7.
@@ -183,6 +185,35 @@ impl ToJson for wire::CreatableTopicResult<'_> {
             json.insert("configs".to_owned(), self.configs.to_json(version));
         }
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::CreateTopicsResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk() + self.topics.walk()
+    }
+}
+
+impl Walk for wire::CreatableTopicConfigs<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk()
+            + self.value.walk()
+            + self.read_only.walk()
+            + self.config_source.walk()
+            + self.is_sensitive.walk()
+    }
+}
+
+impl Walk for wire::CreatableTopicResult<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk()
+            + self.topic_id.walk()
+            + self.error_code.walk()
+            + self.error_message.walk()
+            + self.topic_config_error_code.walk()
+            + self.num_partitions.walk()
+            + self.replication_factor.walk()
+            + self.configs.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::delete_groups_request as wire;
 
 /// Request `DeleteGroupsRequest` (API key 42), versions 0 to 3.
@@ -38,6 +40,12 @@ impl ToJson for DeleteGroupsRequest<'_> {
         let mut json = Map::new();
         json.insert("groupsNames".to_owned(), self.groups_names.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for DeleteGroupsRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.groups_names.walk()
     }
 }
 

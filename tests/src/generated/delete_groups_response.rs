@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::delete_groups_response as wire;
 
 /// Response `DeleteGroupsResponse` (API key 42), versions 0 to 3.
@@ -77,6 +79,18 @@ impl ToJson for wire::DeletableGroupResult<'_> {
             json.insert("errorMessage".to_owned(), self.error_message.to_json(version));
         }
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::DeleteGroupsResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk() + self.results.walk()
+    }
+}
+
+impl Walk for wire::DeletableGroupResult<'_> {
+    fn walk(&self) -> usize {
+        1 + self.group_id.walk() + self.error_code.walk() + self.error_message.walk()
     }
 }
 

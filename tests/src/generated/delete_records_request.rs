@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::delete_records_request as wire;
 
 /// Request `DeleteRecordsRequest` (API key 21), versions 0 to 2.
@@ -104,6 +106,24 @@ impl ToJson for DeleteRecordsTopic<'_> {
         json.insert("name".to_owned(), self.name.to_json(version));
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for DeleteRecordsRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topics.walk() + self.timeout_ms.walk()
+    }
+}
+
+impl Walk for DeleteRecordsPartition {
+    fn walk(&self) -> usize {
+        1 + self.partition_index.walk() + self.offset.walk()
+    }
+}
+
+impl Walk for DeleteRecordsTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.partitions.walk()
     }
 }
 

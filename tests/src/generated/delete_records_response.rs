@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::delete_records_response as wire;
 
 /// Response `DeleteRecordsResponse` (API key 21), versions 0 to 2.
@@ -99,6 +101,24 @@ impl ToJson for wire::DeleteRecordsTopicResult<'_> {
         json.insert("name".to_owned(), self.name.to_json(version));
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::DeleteRecordsResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk() + self.topics.walk()
+    }
+}
+
+impl Walk for wire::DeleteRecordsPartitionResult {
+    fn walk(&self) -> usize {
+        1 + self.partition_index.walk() + self.low_watermark.walk() + self.error_code.walk()
+    }
+}
+
+impl Walk for wire::DeleteRecordsTopicResult<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.partitions.walk()
     }
 }
 

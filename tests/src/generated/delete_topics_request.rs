@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::delete_topics_request as wire;
 
 /// Request `DeleteTopicsRequest` (API key 20), versions 1 to 6.
@@ -87,6 +89,18 @@ impl ToJson for DeleteTopicState<'_> {
         json.insert("name".to_owned(), self.name.to_json(version));
         json.insert("topicId".to_owned(), self.topic_id.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for DeleteTopicsRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topics.walk() + self.topic_names.walk() + self.timeout_ms.walk()
+    }
+}
+
+impl Walk for DeleteTopicState<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.topic_id.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::delete_topics_response as wire;
 
 /// Response `DeleteTopicsResponse` (API key 20), versions 1 to 6.
@@ -91,6 +93,18 @@ impl ToJson for wire::DeletableTopicResult<'_> {
             json.insert("errorMessage".to_owned(), self.error_message.to_json(version));
         }
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::DeleteTopicsResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk() + self.responses.walk()
+    }
+}
+
+impl Walk for wire::DeletableTopicResult<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.topic_id.walk() + self.error_code.walk() + self.error_message.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::describe_cluster_request as wire;
 
 /// Request `DescribeClusterRequest` (API key 60), versions 0 to 2.
@@ -62,6 +64,14 @@ impl ToJson for DescribeClusterRequest {
             json.insert("includeFencedBrokers".to_owned(), self.include_fenced_brokers.to_json(version));
         }
         Value::Object(json)
+    }
+}
+
+impl Walk for DescribeClusterRequest {
+    fn walk(&self) -> usize {
+        1 + self.include_cluster_authorized_operations.walk()
+            + self.endpoint_type.walk()
+            + self.include_fenced_brokers.walk()
     }
 }
 

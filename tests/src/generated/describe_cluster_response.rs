@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::describe_cluster_response as wire;
 
 /// Response `DescribeClusterResponse` (API key 60), versions 0 to 2.
@@ -136,6 +138,29 @@ impl ToJson for wire::DescribeClusterBroker<'_> {
             json.insert("isFenced".to_owned(), self.is_fenced.to_json(version));
         }
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::DescribeClusterResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk()
+            + self.error_code.walk()
+            + self.error_message.walk()
+            + self.endpoint_type.walk()
+            + self.cluster_id.walk()
+            + self.controller_id.walk()
+            + self.brokers.walk()
+            + self.cluster_authorized_operations.walk()
+    }
+}
+
+impl Walk for wire::DescribeClusterBroker<'_> {
+    fn walk(&self) -> usize {
+        1 + self.broker_id.walk()
+            + self.host.walk()
+            + self.port.walk()
+            + self.rack.walk()
+            + self.is_fenced.walk()
     }
 }
 

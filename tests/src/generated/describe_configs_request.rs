@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::describe_configs_request as wire;
 
 /// Request `DescribeConfigsRequest` (API key 32), versions 1 to 4.
@@ -91,6 +93,18 @@ impl ToJson for DescribeConfigsResource<'_> {
         json.insert("resourceName".to_owned(), self.resource_name.to_json(version));
         json.insert("configurationKeys".to_owned(), self.configuration_keys.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for DescribeConfigsRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.resources.walk() + self.include_synonyms.walk() + self.include_documentation.walk()
+    }
+}
+
+impl Walk for DescribeConfigsResource<'_> {
+    fn walk(&self) -> usize {
+        1 + self.resource_type.walk() + self.resource_name.walk() + self.configuration_keys.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::describe_configs_response as wire;
 
 /// Response `DescribeConfigsResponse` (API key 32), versions 1 to 4.
@@ -208,6 +210,41 @@ impl ToJson for wire::DescribeConfigsSynonym<'_> {
         json.insert("value".to_owned(), self.value.to_json(version));
         json.insert("source".to_owned(), self.source.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::DescribeConfigsResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk() + self.results.walk()
+    }
+}
+
+impl Walk for wire::DescribeConfigsResourceResult<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk()
+            + self.value.walk()
+            + self.read_only.walk()
+            + self.config_source.walk()
+            + self.is_sensitive.walk()
+            + self.synonyms.walk()
+            + self.config_type.walk()
+            + self.documentation.walk()
+    }
+}
+
+impl Walk for wire::DescribeConfigsResult<'_> {
+    fn walk(&self) -> usize {
+        1 + self.error_code.walk()
+            + self.error_message.walk()
+            + self.resource_type.walk()
+            + self.resource_name.walk()
+            + self.configs.walk()
+    }
+}
+
+impl Walk for wire::DescribeConfigsSynonym<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.value.walk() + self.source.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::describe_groups_request as wire;
 
 /// Request `DescribeGroupsRequest` (API key 15), versions 0 to 6.
@@ -54,6 +56,12 @@ impl ToJson for DescribeGroupsRequest<'_> {
             );
         }
         Value::Object(json)
+    }
+}
+
+impl Walk for DescribeGroupsRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.groups.walk() + self.include_authorized_operations.walk()
     }
 }
 

@@ -10,6 +10,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::describe_groups_response as wire;
 
 /// Response `DescribeGroupsResponse` (API key 15), versions 0 to 6.
@@ -179,6 +181,36 @@ impl ToJson for wire::DescribedGroupMember<'_> {
         json.insert("memberMetadata".to_owned(), self.member_metadata.to_json(version));
         json.insert("memberAssignment".to_owned(), self.member_assignment.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::DescribeGroupsResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk() + self.groups.walk()
+    }
+}
+
+impl Walk for wire::DescribedGroup<'_> {
+    fn walk(&self) -> usize {
+        1 + self.error_code.walk()
+            + self.error_message.walk()
+            + self.group_id.walk()
+            + self.group_state.walk()
+            + self.protocol_type.walk()
+            + self.protocol_data.walk()
+            + self.members.walk()
+            + self.authorized_operations.walk()
+    }
+}
+
+impl Walk for wire::DescribedGroupMember<'_> {
+    fn walk(&self) -> usize {
+        1 + self.member_id.walk()
+            + self.group_instance_id.walk()
+            + self.client_id.walk()
+            + self.client_host.walk()
+            + self.member_metadata.walk()
+            + self.member_assignment.walk()
     }
 }
 

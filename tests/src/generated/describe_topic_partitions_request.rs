@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::describe_topic_partitions_request as wire;
 
 /// Request `DescribeTopicPartitionsRequest` (API key 75), version 0.
@@ -108,6 +110,24 @@ impl ToJson for TopicRequest<'_> {
         let mut json = Map::new();
         json.insert("name".to_owned(), self.name.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for DescribeTopicPartitionsRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topics.walk() + self.response_partition_limit.walk() + self.cursor.walk()
+    }
+}
+
+impl Walk for Cursor<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topic_name.walk() + self.partition_index.walk()
+    }
+}
+
+impl Walk for TopicRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::describe_topic_partitions_response as wire;
 
 /// Response `DescribeTopicPartitionsResponse` (API key 75), version 0.
@@ -210,6 +212,43 @@ impl ToJson for wire::DescribeTopicPartitionsResponseTopic<'_> {
             self.topic_authorized_operations.to_json(version),
         );
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::DescribeTopicPartitionsResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk() + self.topics.walk() + self.next_cursor.walk()
+    }
+}
+
+impl Walk for wire::Cursor<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topic_name.walk() + self.partition_index.walk()
+    }
+}
+
+impl Walk for wire::DescribeTopicPartitionsResponsePartition<'_> {
+    fn walk(&self) -> usize {
+        1 + self.error_code.walk()
+            + self.partition_index.walk()
+            + self.leader_id.walk()
+            + self.leader_epoch.walk()
+            + self.replica_nodes.walk()
+            + self.isr_nodes.walk()
+            + self.eligible_leader_replicas.walk()
+            + self.last_known_elr.walk()
+            + self.offline_replicas.walk()
+    }
+}
+
+impl Walk for wire::DescribeTopicPartitionsResponseTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.error_code.walk()
+            + self.name.walk()
+            + self.topic_id.walk()
+            + self.is_internal.walk()
+            + self.partitions.walk()
+            + self.topic_authorized_operations.walk()
     }
 }
 

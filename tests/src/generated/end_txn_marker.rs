@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::end_txn_marker as wire;
 
 impl ToJson for wire::view::EndTxnMarker {
@@ -13,6 +15,12 @@ impl ToJson for wire::view::EndTxnMarker {
         let mut json = Map::new();
         json.insert("coordinatorEpoch".to_owned(), self.coordinator_epoch.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::view::EndTxnMarker {
+    fn walk(&self) -> usize {
+        1 + self.coordinator_epoch.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::end_txn_request as wire;
 
 /// Request `EndTxnRequest` (API key 26), versions 0 to 5.
@@ -52,6 +54,15 @@ impl ToJson for EndTxnRequest<'_> {
         json.insert("producerEpoch".to_owned(), self.producer_epoch.to_json(version));
         json.insert("committed".to_owned(), self.committed.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for EndTxnRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.transactional_id.walk()
+            + self.producer_id.walk()
+            + self.producer_epoch.walk()
+            + self.committed.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::end_txn_response as wire;
 
 /// Response `EndTxnResponse` (API key 26), versions 0 to 5.
@@ -64,6 +66,15 @@ impl ToJson for wire::EndTxnResponse {
             json.insert("producerEpoch".to_owned(), self.producer_epoch.to_json(version));
         }
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::EndTxnResponse {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk()
+            + self.error_code.walk()
+            + self.producer_id.walk()
+            + self.producer_epoch.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, optional, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::fetch_request as wire;
 
 /// Request `FetchRequest` (API key 1), versions 4 to 18.
@@ -338,6 +340,54 @@ impl ToJson for ReplicaState {
         json.insert("replicaId".to_owned(), self.replica_id.to_json(version));
         json.insert("replicaEpoch".to_owned(), self.replica_epoch.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for FetchRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.cluster_id.walk()
+            + self.replica_id.walk()
+            + self.replica_state.walk()
+            + self.max_wait_ms.walk()
+            + self.min_bytes.walk()
+            + self.max_bytes.walk()
+            + self.isolation_level.walk()
+            + self.session_id.walk()
+            + self.session_epoch.walk()
+            + self.topics.walk()
+            + self.forgotten_topics_data.walk()
+            + self.rack_id.walk()
+    }
+}
+
+impl Walk for FetchPartition {
+    fn walk(&self) -> usize {
+        1 + self.partition.walk()
+            + self.current_leader_epoch.walk()
+            + self.fetch_offset.walk()
+            + self.last_fetched_epoch.walk()
+            + self.log_start_offset.walk()
+            + self.partition_max_bytes.walk()
+            + self.replica_directory_id.walk()
+            + self.high_watermark.walk()
+    }
+}
+
+impl Walk for FetchTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topic.walk() + self.topic_id.walk() + self.partitions.walk()
+    }
+}
+
+impl Walk for ForgottenTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topic.walk() + self.topic_id.walk() + self.partitions.walk()
+    }
+}
+
+impl Walk for ReplicaState {
+    fn walk(&self) -> usize {
+        1 + self.replica_id.walk() + self.replica_epoch.walk()
     }
 }
 

@@ -10,6 +10,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, optional, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::fetch_response as wire;
 
 /// Response `FetchResponse` (API key 1), versions 4 to 18.
@@ -395,6 +397,68 @@ impl ToJson for wire::SnapshotId {
         json.insert("endOffset".to_owned(), self.end_offset.to_json(version));
         json.insert("epoch".to_owned(), self.epoch.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::FetchResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk()
+            + self.error_code.walk()
+            + self.session_id.walk()
+            + self.responses.walk()
+            + self.node_endpoints.walk()
+    }
+}
+
+impl Walk for wire::AbortedTransaction {
+    fn walk(&self) -> usize {
+        1 + self.producer_id.walk() + self.first_offset.walk()
+    }
+}
+
+impl Walk for wire::EpochEndOffset {
+    fn walk(&self) -> usize {
+        1 + self.epoch.walk() + self.end_offset.walk()
+    }
+}
+
+impl Walk for wire::FetchableTopicResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topic.walk() + self.topic_id.walk() + self.partitions.walk()
+    }
+}
+
+impl Walk for wire::LeaderIdAndEpoch {
+    fn walk(&self) -> usize {
+        1 + self.leader_id.walk() + self.leader_epoch.walk()
+    }
+}
+
+impl Walk for wire::NodeEndpoint<'_> {
+    fn walk(&self) -> usize {
+        1 + self.node_id.walk() + self.host.walk() + self.port.walk() + self.rack.walk()
+    }
+}
+
+impl Walk for wire::PartitionData<'_> {
+    fn walk(&self) -> usize {
+        1 + self.partition_index.walk()
+            + self.error_code.walk()
+            + self.high_watermark.walk()
+            + self.last_stable_offset.walk()
+            + self.log_start_offset.walk()
+            + self.diverging_epoch.walk()
+            + self.current_leader.walk()
+            + self.snapshot_id.walk()
+            + self.aborted_transactions.walk()
+            + self.preferred_read_replica.walk()
+            + self.records.walk()
+    }
+}
+
+impl Walk for wire::SnapshotId {
+    fn walk(&self) -> usize {
+        1 + self.end_offset.walk() + self.epoch.walk()
     }
 }
 

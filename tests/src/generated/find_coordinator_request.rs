@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::find_coordinator_request as wire;
 
 /// Request `FindCoordinatorRequest` (API key 10), versions 0 to 6.
@@ -59,6 +61,12 @@ impl ToJson for FindCoordinatorRequest<'_> {
             json.insert("coordinatorKeys".to_owned(), self.coordinator_keys.to_json(version));
         }
         Value::Object(json)
+    }
+}
+
+impl Walk for FindCoordinatorRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.key.walk() + self.key_type.walk() + self.coordinator_keys.walk()
     }
 }
 

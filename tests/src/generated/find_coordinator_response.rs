@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::find_coordinator_response as wire;
 
 /// Response `FindCoordinatorResponse` (API key 10), versions 0 to 6.
@@ -170,6 +172,29 @@ impl ToJson for wire::Coordinator<'_> {
         json.insert("errorCode".to_owned(), self.error_code.to_json(version));
         json.insert("errorMessage".to_owned(), self.error_message.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::FindCoordinatorResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk()
+            + self.error_code.walk()
+            + self.error_message.walk()
+            + self.node_id.walk()
+            + self.host.walk()
+            + self.port.walk()
+            + self.coordinators.walk()
+    }
+}
+
+impl Walk for wire::Coordinator<'_> {
+    fn walk(&self) -> usize {
+        1 + self.key.walk()
+            + self.node_id.walk()
+            + self.host.walk()
+            + self.port.walk()
+            + self.error_code.walk()
+            + self.error_message.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::get_telemetry_subscriptions_request as wire;
 
 /// Request `GetTelemetrySubscriptionsRequest` (API key 71), version 0.
@@ -38,6 +40,12 @@ impl ToJson for GetTelemetrySubscriptionsRequest {
         let mut json = Map::new();
         json.insert("clientInstanceId".to_owned(), self.client_instance_id.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for GetTelemetrySubscriptionsRequest {
+    fn walk(&self) -> usize {
+        1 + self.client_instance_id.walk()
     }
 }
 

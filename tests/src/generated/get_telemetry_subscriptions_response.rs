@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::get_telemetry_subscriptions_response as wire;
 
 /// Response `GetTelemetrySubscriptionsResponse` (API key 71), version 0.
@@ -69,6 +71,20 @@ impl ToJson for wire::GetTelemetrySubscriptionsResponse<'_> {
         json.insert("deltaTemporality".to_owned(), self.delta_temporality.to_json(version));
         json.insert("requestedMetrics".to_owned(), self.requested_metrics.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::GetTelemetrySubscriptionsResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk()
+            + self.error_code.walk()
+            + self.client_instance_id.walk()
+            + self.subscription_id.walk()
+            + self.accepted_compression_types.walk()
+            + self.push_interval_ms.walk()
+            + self.telemetry_max_bytes.walk()
+            + self.delta_temporality.walk()
+            + self.requested_metrics.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::heartbeat_request as wire;
 
 /// Request `HeartbeatRequest` (API key 12), versions 0 to 4.
@@ -55,6 +57,15 @@ impl ToJson for HeartbeatRequest<'_> {
             json.insert("groupInstanceId".to_owned(), self.group_instance_id.to_json(version));
         }
         Value::Object(json)
+    }
+}
+
+impl Walk for HeartbeatRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.group_id.walk()
+            + self.generation_id.walk()
+            + self.member_id.walk()
+            + self.group_instance_id.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::heartbeat_response as wire;
 
 /// Response `HeartbeatResponse` (API key 12), versions 0 to 4.
@@ -46,6 +48,12 @@ impl ToJson for wire::HeartbeatResponse {
         }
         json.insert("errorCode".to_owned(), self.error_code.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::HeartbeatResponse {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk() + self.error_code.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::init_producer_id_request as wire;
 
 /// Request `InitProducerIdRequest` (API key 22), versions 0 to 6.
@@ -82,6 +84,17 @@ impl ToJson for InitProducerIdRequest<'_> {
             json.insert("keepPreparedTxn".to_owned(), self.keep_prepared_txn.to_json(version));
         }
         Value::Object(json)
+    }
+}
+
+impl Walk for InitProducerIdRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.transactional_id.walk()
+            + self.transaction_timeout_ms.walk()
+            + self.producer_id.walk()
+            + self.producer_epoch.walk()
+            + self.enable2_pc.walk()
+            + self.keep_prepared_txn.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::init_producer_id_response as wire;
 
 /// Response `InitProducerIdResponse` (API key 22), versions 0 to 6.
@@ -86,6 +88,17 @@ impl ToJson for wire::InitProducerIdResponse {
             );
         }
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::InitProducerIdResponse {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk()
+            + self.error_code.walk()
+            + self.producer_id.walk()
+            + self.producer_epoch.walk()
+            + self.ongoing_txn_producer_id.walk()
+            + self.ongoing_txn_producer_epoch.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::join_group_request as wire;
 
 /// Request `JoinGroupRequest` (API key 11), versions 0 to 9.
@@ -120,6 +122,25 @@ impl ToJson for JoinGroupRequestProtocol<'_> {
         json.insert("name".to_owned(), self.name.to_json(version));
         json.insert("metadata".to_owned(), self.metadata.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for JoinGroupRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.group_id.walk()
+            + self.session_timeout_ms.walk()
+            + self.rebalance_timeout_ms.walk()
+            + self.member_id.walk()
+            + self.group_instance_id.walk()
+            + self.protocol_type.walk()
+            + self.protocols.walk()
+            + self.reason.walk()
+    }
+}
+
+impl Walk for JoinGroupRequestProtocol<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.metadata.walk()
     }
 }
 

@@ -10,6 +10,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::join_group_response as wire;
 
 /// Response `JoinGroupResponse` (API key 11), versions 0 to 9.
@@ -142,6 +144,26 @@ impl ToJson for wire::JoinGroupResponseMember<'_> {
         }
         json.insert("metadata".to_owned(), self.metadata.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::JoinGroupResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk()
+            + self.error_code.walk()
+            + self.generation_id.walk()
+            + self.protocol_type.walk()
+            + self.protocol_name.walk()
+            + self.leader.walk()
+            + self.skip_assignment.walk()
+            + self.member_id.walk()
+            + self.members.walk()
+    }
+}
+
+impl Walk for wire::JoinGroupResponseMember<'_> {
+    fn walk(&self) -> usize {
+        1 + self.member_id.walk() + self.group_instance_id.walk() + self.metadata.walk()
     }
 }
 

@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::k_raft_version_record as wire;
 
 impl ToJson for wire::view::KRaftVersionRecord {
@@ -14,6 +16,12 @@ impl ToJson for wire::view::KRaftVersionRecord {
         json.insert("version".to_owned(), self.version.to_json(version));
         json.insert("kRaftVersion".to_owned(), self.k_raft_version.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::view::KRaftVersionRecord {
+    fn walk(&self) -> usize {
+        1 + self.version.walk() + self.k_raft_version.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::leader_change_message as wire;
 
 impl ToJson for wire::view::LeaderChangeMessage<'_> {
@@ -29,6 +31,18 @@ impl ToJson for wire::view::Voter {
             json.insert("voterDirectoryId".to_owned(), self.voter_directory_id.to_json(version));
         }
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::view::LeaderChangeMessage<'_> {
+    fn walk(&self) -> usize {
+        1 + self.version.walk() + self.leader_id.walk() + self.voters.walk() + self.granting_voters.walk()
+    }
+}
+
+impl Walk for wire::view::Voter {
+    fn walk(&self) -> usize {
+        1 + self.voter_id.walk() + self.voter_directory_id.walk()
     }
 }
 

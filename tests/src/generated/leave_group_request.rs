@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::leave_group_request as wire;
 
 /// Request `LeaveGroupRequest` (API key 13), versions 0 to 5.
@@ -94,6 +96,18 @@ impl ToJson for MemberIdentity<'_> {
             json.insert("reason".to_owned(), self.reason.to_json(version));
         }
         Value::Object(json)
+    }
+}
+
+impl Walk for LeaveGroupRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.group_id.walk() + self.member_id.walk() + self.members.walk()
+    }
+}
+
+impl Walk for MemberIdentity<'_> {
+    fn walk(&self) -> usize {
+        1 + self.member_id.walk() + self.group_instance_id.walk() + self.reason.walk()
     }
 }
 

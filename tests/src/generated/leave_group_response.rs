@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::leave_group_response as wire;
 
 /// Response `LeaveGroupResponse` (API key 13), versions 0 to 5.
@@ -93,6 +95,18 @@ impl ToJson for wire::MemberResponse<'_> {
         json.insert("groupInstanceId".to_owned(), self.group_instance_id.to_json(version));
         json.insert("errorCode".to_owned(), self.error_code.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::LeaveGroupResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk() + self.error_code.walk() + self.members.walk()
+    }
+}
+
+impl Walk for wire::MemberResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.member_id.walk() + self.group_instance_id.walk() + self.error_code.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::list_groups_request as wire;
 
 /// Request `ListGroupsRequest` (API key 16), versions 0 to 5.
@@ -49,6 +51,12 @@ impl ToJson for ListGroupsRequest<'_> {
             json.insert("typesFilter".to_owned(), self.types_filter.to_json(version));
         }
         Value::Object(json)
+    }
+}
+
+impl Walk for ListGroupsRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.states_filter.walk() + self.types_filter.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::list_groups_response as wire;
 
 /// Response `ListGroupsResponse` (API key 16), versions 0 to 5.
@@ -94,6 +96,21 @@ impl ToJson for wire::ListedGroup<'_> {
             json.insert("groupType".to_owned(), self.group_type.to_json(version));
         }
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::ListGroupsResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk() + self.error_code.walk() + self.groups.walk()
+    }
+}
+
+impl Walk for wire::ListedGroup<'_> {
+    fn walk(&self) -> usize {
+        1 + self.group_id.walk()
+            + self.protocol_type.walk()
+            + self.group_state.walk()
+            + self.group_type.walk()
     }
 }
 

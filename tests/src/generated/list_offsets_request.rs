@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::list_offsets_request as wire;
 
 /// Request `ListOffsetsRequest` (API key 2), versions 1 to 11.
@@ -134,6 +136,24 @@ impl ToJson for ListOffsetsTopic<'_> {
         json.insert("name".to_owned(), self.name.to_json(version));
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for ListOffsetsRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.replica_id.walk() + self.isolation_level.walk() + self.topics.walk() + self.timeout_ms.walk()
+    }
+}
+
+impl Walk for ListOffsetsPartition {
+    fn walk(&self) -> usize {
+        1 + self.partition_index.walk() + self.current_leader_epoch.walk() + self.timestamp.walk()
+    }
+}
+
+impl Walk for ListOffsetsTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.partitions.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::list_offsets_response as wire;
 
 /// Response `ListOffsetsResponse` (API key 2), versions 1 to 11.
@@ -125,6 +127,28 @@ impl ToJson for wire::ListOffsetsTopicResponse<'_> {
         json.insert("name".to_owned(), self.name.to_json(version));
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::ListOffsetsResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk() + self.topics.walk()
+    }
+}
+
+impl Walk for wire::ListOffsetsPartitionResponse {
+    fn walk(&self) -> usize {
+        1 + self.partition_index.walk()
+            + self.error_code.walk()
+            + self.timestamp.walk()
+            + self.offset.walk()
+            + self.leader_epoch.walk()
+    }
+}
+
+impl Walk for wire::ListOffsetsTopicResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.partitions.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::metadata_request as wire;
 
 /// Request `MetadataRequest` (API key 3), versions 0 to 13.
@@ -131,6 +133,21 @@ impl ToJson for MetadataRequestTopic<'_> {
         }
         json.insert("name".to_owned(), self.name.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for MetadataRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topics.walk()
+            + self.allow_auto_topic_creation.walk()
+            + self.include_cluster_authorized_operations.walk()
+            + self.include_topic_authorized_operations.walk()
+    }
+}
+
+impl Walk for MetadataRequestTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topic_id.walk() + self.name.walk()
     }
 }
 

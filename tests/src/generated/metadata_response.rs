@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::metadata_response as wire;
 
 /// Response `MetadataResponse` (API key 3), versions 0 to 13.
@@ -288,6 +290,47 @@ impl ToJson for wire::MetadataResponseTopic<'_> {
             );
         }
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::MetadataResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk()
+            + self.brokers.walk()
+            + self.cluster_id.walk()
+            + self.controller_id.walk()
+            + self.topics.walk()
+            + self.cluster_authorized_operations.walk()
+            + self.error_code.walk()
+    }
+}
+
+impl Walk for wire::MetadataResponseBroker<'_> {
+    fn walk(&self) -> usize {
+        1 + self.node_id.walk() + self.host.walk() + self.port.walk() + self.rack.walk()
+    }
+}
+
+impl Walk for wire::MetadataResponsePartition<'_> {
+    fn walk(&self) -> usize {
+        1 + self.error_code.walk()
+            + self.partition_index.walk()
+            + self.leader_id.walk()
+            + self.leader_epoch.walk()
+            + self.replica_nodes.walk()
+            + self.isr_nodes.walk()
+            + self.offline_replicas.walk()
+    }
+}
+
+impl Walk for wire::MetadataResponseTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.error_code.walk()
+            + self.name.walk()
+            + self.topic_id.walk()
+            + self.is_internal.walk()
+            + self.partitions.walk()
+            + self.topic_authorized_operations.walk()
     }
 }
 

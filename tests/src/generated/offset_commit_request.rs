@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::offset_commit_request as wire;
 
 /// Request `OffsetCommitRequest` (API key 8), versions 2 to 10.
@@ -177,6 +179,32 @@ impl ToJson for OffsetCommitRequestTopic<'_> {
         }
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for OffsetCommitRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.group_id.walk()
+            + self.generation_id_or_member_epoch.walk()
+            + self.member_id.walk()
+            + self.group_instance_id.walk()
+            + self.retention_time_ms.walk()
+            + self.topics.walk()
+    }
+}
+
+impl Walk for OffsetCommitRequestPartition<'_> {
+    fn walk(&self) -> usize {
+        1 + self.partition_index.walk()
+            + self.committed_offset.walk()
+            + self.committed_leader_epoch.walk()
+            + self.committed_metadata.walk()
+    }
+}
+
+impl Walk for OffsetCommitRequestTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.topic_id.walk() + self.partitions.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::offset_commit_response as wire;
 
 /// Response `OffsetCommitResponse` (API key 8), versions 2 to 10.
@@ -113,6 +115,24 @@ impl ToJson for wire::OffsetCommitResponseTopic<'_> {
         }
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::OffsetCommitResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk() + self.topics.walk()
+    }
+}
+
+impl Walk for wire::OffsetCommitResponsePartition {
+    fn walk(&self) -> usize {
+        1 + self.partition_index.walk() + self.error_code.walk()
+    }
+}
+
+impl Walk for wire::OffsetCommitResponseTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.topic_id.walk() + self.partitions.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::offset_delete_request as wire;
 
 /// Request `OffsetDeleteRequest` (API key 47), version 0.
@@ -92,6 +94,24 @@ impl ToJson for OffsetDeleteRequestTopic<'_> {
         json.insert("name".to_owned(), self.name.to_json(version));
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for OffsetDeleteRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.group_id.walk() + self.topics.walk()
+    }
+}
+
+impl Walk for OffsetDeleteRequestPartition {
+    fn walk(&self) -> usize {
+        1 + self.partition_index.walk()
+    }
+}
+
+impl Walk for OffsetDeleteRequestTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.partitions.walk()
     }
 }
 

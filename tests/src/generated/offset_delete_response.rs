@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::offset_delete_response as wire;
 
 /// Response `OffsetDeleteResponse` (API key 47), version 0.
@@ -96,6 +98,24 @@ impl ToJson for wire::OffsetDeleteResponseTopic<'_> {
         json.insert("name".to_owned(), self.name.to_json(version));
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::OffsetDeleteResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.error_code.walk() + self.throttle_time_ms.walk() + self.topics.walk()
+    }
+}
+
+impl Walk for wire::OffsetDeleteResponsePartition {
+    fn walk(&self) -> usize {
+        1 + self.partition_index.walk() + self.error_code.walk()
+    }
+}
+
+impl Walk for wire::OffsetDeleteResponseTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.partitions.walk()
     }
 }
 

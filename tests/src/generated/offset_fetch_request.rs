@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::offset_fetch_request as wire;
 
 /// Request `OffsetFetchRequest` (API key 9), versions 1 to 10.
@@ -201,6 +203,30 @@ impl ToJson for OffsetFetchRequestTopics<'_> {
         }
         json.insert("partitionIndexes".to_owned(), self.partition_indexes.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for OffsetFetchRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.group_id.walk() + self.topics.walk() + self.groups.walk() + self.require_stable.walk()
+    }
+}
+
+impl Walk for OffsetFetchRequestGroup<'_> {
+    fn walk(&self) -> usize {
+        1 + self.group_id.walk() + self.member_id.walk() + self.member_epoch.walk() + self.topics.walk()
+    }
+}
+
+impl Walk for OffsetFetchRequestTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.partition_indexes.walk()
+    }
+}
+
+impl Walk for OffsetFetchRequestTopics<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.topic_id.walk() + self.partition_indexes.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::offset_fetch_response as wire;
 
 /// Response `OffsetFetchResponse` (API key 9), versions 1 to 10.
@@ -275,6 +277,50 @@ impl ToJson for wire::OffsetFetchResponseTopics<'_> {
         }
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::OffsetFetchResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk() + self.topics.walk() + self.error_code.walk() + self.groups.walk()
+    }
+}
+
+impl Walk for wire::OffsetFetchResponseGroup<'_> {
+    fn walk(&self) -> usize {
+        1 + self.group_id.walk() + self.topics.walk() + self.error_code.walk()
+    }
+}
+
+impl Walk for wire::OffsetFetchResponsePartition<'_> {
+    fn walk(&self) -> usize {
+        1 + self.partition_index.walk()
+            + self.committed_offset.walk()
+            + self.committed_leader_epoch.walk()
+            + self.metadata.walk()
+            + self.error_code.walk()
+    }
+}
+
+impl Walk for wire::OffsetFetchResponsePartitions<'_> {
+    fn walk(&self) -> usize {
+        1 + self.partition_index.walk()
+            + self.committed_offset.walk()
+            + self.committed_leader_epoch.walk()
+            + self.metadata.walk()
+            + self.error_code.walk()
+    }
+}
+
+impl Walk for wire::OffsetFetchResponseTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.partitions.walk()
+    }
+}
+
+impl Walk for wire::OffsetFetchResponseTopics<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.topic_id.walk() + self.partitions.walk()
     }
 }
 

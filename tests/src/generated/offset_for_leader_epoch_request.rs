@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::offset_for_leader_epoch_request as wire;
 
 /// Request `OffsetForLeaderEpochRequest` (API key 23), versions 2 to 4.
@@ -123,6 +125,24 @@ impl ToJson for OffsetForLeaderTopic<'_> {
         json.insert("topic".to_owned(), self.topic.to_json(version));
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for OffsetForLeaderEpochRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.replica_id.walk() + self.topics.walk()
+    }
+}
+
+impl Walk for OffsetForLeaderPartition {
+    fn walk(&self) -> usize {
+        1 + self.partition.walk() + self.current_leader_epoch.walk() + self.leader_epoch.walk()
+    }
+}
+
+impl Walk for OffsetForLeaderTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topic.walk() + self.partitions.walk()
     }
 }
 

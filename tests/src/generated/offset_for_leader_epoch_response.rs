@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::offset_for_leader_epoch_response as wire;
 
 /// Response `OffsetForLeaderEpochResponse` (API key 23), versions 2 to 4.
@@ -109,6 +111,24 @@ impl ToJson for wire::OffsetForLeaderTopicResult<'_> {
         json.insert("topic".to_owned(), self.topic.to_json(version));
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::OffsetForLeaderEpochResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk() + self.topics.walk()
+    }
+}
+
+impl Walk for wire::EpochEndOffset {
+    fn walk(&self) -> usize {
+        1 + self.error_code.walk() + self.partition.walk() + self.leader_epoch.walk() + self.end_offset.walk()
+    }
+}
+
+impl Walk for wire::OffsetForLeaderTopicResult<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topic.walk() + self.partitions.walk()
     }
 }
 

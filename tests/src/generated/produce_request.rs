@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::produce_request as wire;
 
 /// Request `ProduceRequest` (API key 0), versions 3 to 13.
@@ -127,6 +129,24 @@ impl ToJson for TopicProduceData<'_> {
         }
         json.insert("partitionData".to_owned(), self.partition_data.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for ProduceRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.transactional_id.walk() + self.acks.walk() + self.timeout_ms.walk() + self.topic_data.walk()
+    }
+}
+
+impl Walk for PartitionProduceData<'_> {
+    fn walk(&self) -> usize {
+        1 + self.index.walk() + self.records.walk()
+    }
+}
+
+impl Walk for TopicProduceData<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.topic_id.walk() + self.partition_data.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, optional, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::produce_response as wire;
 
 /// Response `ProduceResponse` (API key 0), versions 3 to 13.
@@ -285,6 +287,49 @@ impl ToJson for wire::TopicProduceResponse<'_> {
         }
         json.insert("partitionResponses".to_owned(), self.partition_responses.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::ProduceResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.responses.walk() + self.throttle_time_ms.walk() + self.node_endpoints.walk()
+    }
+}
+
+impl Walk for wire::BatchIndexAndErrorMessage<'_> {
+    fn walk(&self) -> usize {
+        1 + self.batch_index.walk() + self.batch_index_error_message.walk()
+    }
+}
+
+impl Walk for wire::LeaderIdAndEpoch {
+    fn walk(&self) -> usize {
+        1 + self.leader_id.walk() + self.leader_epoch.walk()
+    }
+}
+
+impl Walk for wire::NodeEndpoint<'_> {
+    fn walk(&self) -> usize {
+        1 + self.node_id.walk() + self.host.walk() + self.port.walk() + self.rack.walk()
+    }
+}
+
+impl Walk for wire::PartitionProduceResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.index.walk()
+            + self.error_code.walk()
+            + self.base_offset.walk()
+            + self.log_append_time_ms.walk()
+            + self.log_start_offset.walk()
+            + self.record_errors.walk()
+            + self.error_message.walk()
+            + self.current_leader.walk()
+    }
+}
+
+impl Walk for wire::TopicProduceResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.topic_id.walk() + self.partition_responses.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::push_telemetry_request as wire;
 
 /// Request `PushTelemetryRequest` (API key 72), version 0.
@@ -56,6 +58,16 @@ impl ToJson for PushTelemetryRequest<'_> {
         json.insert("compressionType".to_owned(), self.compression_type.to_json(version));
         json.insert("metrics".to_owned(), self.metrics.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for PushTelemetryRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.client_instance_id.walk()
+            + self.subscription_id.walk()
+            + self.terminating.walk()
+            + self.compression_type.walk()
+            + self.metrics.walk()
     }
 }
 

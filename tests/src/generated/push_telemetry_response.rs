@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::push_telemetry_response as wire;
 
 /// Response `PushTelemetryResponse` (API key 72), version 0.
@@ -41,6 +43,12 @@ impl ToJson for wire::PushTelemetryResponse {
         json.insert("throttleTimeMs".to_owned(), self.throttle_time_ms.to_json(version));
         json.insert("errorCode".to_owned(), self.error_code.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::PushTelemetryResponse {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk() + self.error_code.walk()
     }
 }
 

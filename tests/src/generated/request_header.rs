@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 /// Header `RequestHeader`, versions 1 to 2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHeader {
@@ -104,6 +106,15 @@ impl ToJson for view::RequestHeader<'_> {
         json.insert("correlationId".to_owned(), self.correlation_id.to_json(version));
         json.insert("clientId".to_owned(), self.client_id.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for view::RequestHeader<'_> {
+    fn walk(&self) -> usize {
+        1 + self.request_api_key.walk()
+            + self.request_api_version.walk()
+            + self.correlation_id.walk()
+            + self.client_id.walk()
     }
 }
 

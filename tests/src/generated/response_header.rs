@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 /// Header `ResponseHeader`, versions 0 to 1.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct ResponseHeader {
@@ -62,6 +64,12 @@ impl ToJson for view::ResponseHeader {
         let mut json = Map::new();
         json.insert("correlationId".to_owned(), self.correlation_id.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for view::ResponseHeader {
+    fn walk(&self) -> usize {
+        1 + self.correlation_id.walk()
     }
 }
 

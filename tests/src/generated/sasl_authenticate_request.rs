@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::sasl_authenticate_request as wire;
 
 /// Request `SaslAuthenticateRequest` (API key 36), versions 0 to 2.
@@ -38,6 +40,12 @@ impl ToJson for SaslAuthenticateRequest<'_> {
         let mut json = Map::new();
         json.insert("authBytes".to_owned(), self.auth_bytes.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for SaslAuthenticateRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.auth_bytes.walk()
     }
 }
 

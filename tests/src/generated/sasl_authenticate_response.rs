@@ -10,6 +10,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::sasl_authenticate_response as wire;
 
 /// Response `SaslAuthenticateResponse` (API key 36), versions 0 to 2.
@@ -67,6 +69,15 @@ impl ToJson for wire::SaslAuthenticateResponse<'_> {
             json.insert("sessionLifetimeMs".to_owned(), self.session_lifetime_ms.to_json(version));
         }
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::SaslAuthenticateResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.error_code.walk()
+            + self.error_message.walk()
+            + self.auth_bytes.walk()
+            + self.session_lifetime_ms.walk()
     }
 }
 

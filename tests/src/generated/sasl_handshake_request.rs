@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::sasl_handshake_request as wire;
 
 /// Request `SaslHandshakeRequest` (API key 17), versions 0 to 1.
@@ -36,6 +38,12 @@ impl ToJson for SaslHandshakeRequest<'_> {
         let mut json = Map::new();
         json.insert("mechanism".to_owned(), self.mechanism.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for SaslHandshakeRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.mechanism.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::sasl_handshake_response as wire;
 
 /// Response `SaslHandshakeResponse` (API key 17), versions 0 to 1.
@@ -40,6 +42,12 @@ impl ToJson for wire::SaslHandshakeResponse<'_> {
         json.insert("errorCode".to_owned(), self.error_code.to_json(version));
         json.insert("mechanisms".to_owned(), self.mechanisms.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::SaslHandshakeResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.error_code.walk() + self.mechanisms.walk()
     }
 }
 

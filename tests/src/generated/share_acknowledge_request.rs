@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::share_acknowledge_request as wire;
 
 /// Request `ShareAcknowledgeRequest` (API key 79), versions 1 to 2.
@@ -166,6 +168,34 @@ impl ToJson for AcknowledgementBatch<'_> {
         json.insert("lastOffset".to_owned(), self.last_offset.to_json(version));
         json.insert("acknowledgeTypes".to_owned(), self.acknowledge_types.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for ShareAcknowledgeRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.group_id.walk()
+            + self.member_id.walk()
+            + self.share_session_epoch.walk()
+            + self.is_renew_ack.walk()
+            + self.topics.walk()
+    }
+}
+
+impl Walk for AcknowledgePartition<'_> {
+    fn walk(&self) -> usize {
+        1 + self.partition_index.walk() + self.acknowledgement_batches.walk()
+    }
+}
+
+impl Walk for AcknowledgeTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topic_id.walk() + self.partitions.walk()
+    }
+}
+
+impl Walk for AcknowledgementBatch<'_> {
+    fn walk(&self) -> usize {
+        1 + self.first_offset.walk() + self.last_offset.walk() + self.acknowledge_types.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::share_acknowledge_response as wire;
 
 /// Response `ShareAcknowledgeResponse` (API key 79), versions 1 to 2.
@@ -189,6 +191,44 @@ impl ToJson for wire::ShareAcknowledgeTopicResponse<'_> {
         json.insert("topicId".to_owned(), self.topic_id.to_json(version));
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::ShareAcknowledgeResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk()
+            + self.error_code.walk()
+            + self.error_message.walk()
+            + self.acquisition_lock_timeout_ms.walk()
+            + self.responses.walk()
+            + self.node_endpoints.walk()
+    }
+}
+
+impl Walk for wire::LeaderIdAndEpoch {
+    fn walk(&self) -> usize {
+        1 + self.leader_id.walk() + self.leader_epoch.walk()
+    }
+}
+
+impl Walk for wire::NodeEndpoint<'_> {
+    fn walk(&self) -> usize {
+        1 + self.node_id.walk() + self.host.walk() + self.port.walk() + self.rack.walk()
+    }
+}
+
+impl Walk for wire::PartitionData<'_> {
+    fn walk(&self) -> usize {
+        1 + self.partition_index.walk()
+            + self.error_code.walk()
+            + self.error_message.walk()
+            + self.current_leader.walk()
+    }
+}
+
+impl Walk for wire::ShareAcknowledgeTopicResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topic_id.walk() + self.partitions.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::share_fetch_request as wire;
 
 /// Request `ShareFetchRequest` (API key 78), versions 1 to 2.
@@ -233,6 +235,47 @@ impl ToJson for ForgottenTopic<'_> {
         json.insert("topicId".to_owned(), self.topic_id.to_json(version));
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for ShareFetchRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.group_id.walk()
+            + self.member_id.walk()
+            + self.share_session_epoch.walk()
+            + self.max_wait_ms.walk()
+            + self.min_bytes.walk()
+            + self.max_bytes.walk()
+            + self.max_records.walk()
+            + self.batch_size.walk()
+            + self.share_acquire_mode.walk()
+            + self.is_renew_ack.walk()
+            + self.topics.walk()
+            + self.forgotten_topics_data.walk()
+    }
+}
+
+impl Walk for AcknowledgementBatch<'_> {
+    fn walk(&self) -> usize {
+        1 + self.first_offset.walk() + self.last_offset.walk() + self.acknowledge_types.walk()
+    }
+}
+
+impl Walk for FetchPartition<'_> {
+    fn walk(&self) -> usize {
+        1 + self.partition_index.walk() + self.acknowledgement_batches.walk()
+    }
+}
+
+impl Walk for FetchTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topic_id.walk() + self.partitions.walk()
+    }
+}
+
+impl Walk for ForgottenTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topic_id.walk() + self.partitions.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::share_group_describe_response as wire;
 
 /// Response `ShareGroupDescribeResponse` (API key 77), version 1.
@@ -213,6 +215,50 @@ impl ToJson for wire::TopicPartitions<'_> {
         json.insert("topicName".to_owned(), self.topic_name.to_json(version));
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::ShareGroupDescribeResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk() + self.groups.walk()
+    }
+}
+
+impl Walk for wire::Assignment<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topic_partitions.walk()
+    }
+}
+
+impl Walk for wire::DescribedGroup<'_> {
+    fn walk(&self) -> usize {
+        1 + self.error_code.walk()
+            + self.error_message.walk()
+            + self.group_id.walk()
+            + self.group_state.walk()
+            + self.group_epoch.walk()
+            + self.assignment_epoch.walk()
+            + self.assignor_name.walk()
+            + self.members.walk()
+            + self.authorized_operations.walk()
+    }
+}
+
+impl Walk for wire::Member<'_> {
+    fn walk(&self) -> usize {
+        1 + self.member_id.walk()
+            + self.rack_id.walk()
+            + self.member_epoch.walk()
+            + self.client_id.walk()
+            + self.client_host.walk()
+            + self.subscribed_topic_names.walk()
+            + self.assignment.walk()
+    }
+}
+
+impl Walk for wire::TopicPartitions<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topic_id.walk() + self.topic_name.walk() + self.partitions.walk()
     }
 }
 

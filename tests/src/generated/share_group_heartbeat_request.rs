@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::share_group_heartbeat_request as wire;
 
 /// Request `ShareGroupHeartbeatRequest` (API key 76), version 1.
@@ -56,6 +58,16 @@ impl ToJson for ShareGroupHeartbeatRequest<'_> {
         json.insert("rackId".to_owned(), self.rack_id.to_json(version));
         json.insert("subscribedTopicNames".to_owned(), self.subscribed_topic_names.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for ShareGroupHeartbeatRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.group_id.walk()
+            + self.member_id.walk()
+            + self.member_epoch.walk()
+            + self.rack_id.walk()
+            + self.subscribed_topic_names.walk()
     }
 }
 

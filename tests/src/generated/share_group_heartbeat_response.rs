@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::share_group_heartbeat_response as wire;
 
 /// Response `ShareGroupHeartbeatResponse` (API key 76), version 1.
@@ -111,6 +113,30 @@ impl ToJson for wire::TopicPartitions<'_> {
         json.insert("topicId".to_owned(), self.topic_id.to_json(version));
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::ShareGroupHeartbeatResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk()
+            + self.error_code.walk()
+            + self.error_message.walk()
+            + self.member_id.walk()
+            + self.member_epoch.walk()
+            + self.heartbeat_interval_ms.walk()
+            + self.assignment.walk()
+    }
+}
+
+impl Walk for wire::Assignment<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topic_partitions.walk()
+    }
+}
+
+impl Walk for wire::TopicPartitions<'_> {
+    fn walk(&self) -> usize {
+        1 + self.topic_id.walk() + self.partitions.walk()
     }
 }
 

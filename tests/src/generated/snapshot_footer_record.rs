@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::snapshot_footer_record as wire;
 
 impl ToJson for wire::view::SnapshotFooterRecord {
@@ -13,6 +15,12 @@ impl ToJson for wire::view::SnapshotFooterRecord {
         let mut json = Map::new();
         json.insert("version".to_owned(), self.version.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::view::SnapshotFooterRecord {
+    fn walk(&self) -> usize {
+        1 + self.version.walk()
     }
 }
 

@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::snapshot_header_record as wire;
 
 impl ToJson for wire::view::SnapshotHeaderRecord {
@@ -17,6 +19,12 @@ impl ToJson for wire::view::SnapshotHeaderRecord {
             self.last_contained_log_timestamp.to_json(version),
         );
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::view::SnapshotHeaderRecord {
+    fn walk(&self) -> usize {
+        1 + self.version.walk() + self.last_contained_log_timestamp.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::sync_group_request as wire;
 
 /// Request `SyncGroupRequest` (API key 14), versions 0 to 5.
@@ -101,6 +103,24 @@ impl ToJson for SyncGroupRequestAssignment<'_> {
         json.insert("memberId".to_owned(), self.member_id.to_json(version));
         json.insert("assignment".to_owned(), self.assignment.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for SyncGroupRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.group_id.walk()
+            + self.generation_id.walk()
+            + self.member_id.walk()
+            + self.group_instance_id.walk()
+            + self.protocol_type.walk()
+            + self.protocol_name.walk()
+            + self.assignments.walk()
+    }
+}
+
+impl Walk for SyncGroupRequestAssignment<'_> {
+    fn walk(&self) -> usize {
+        1 + self.member_id.walk() + self.assignment.walk()
     }
 }
 

@@ -10,6 +10,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::sync_group_response as wire;
 
 /// Response `SyncGroupResponse` (API key 14), versions 0 to 5.
@@ -68,6 +70,16 @@ impl ToJson for wire::SyncGroupResponse<'_> {
         }
         json.insert("assignment".to_owned(), self.assignment.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::SyncGroupResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk()
+            + self.error_code.walk()
+            + self.protocol_type.walk()
+            + self.protocol_name.walk()
+            + self.assignment.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::txn_offset_commit_request as wire;
 
 /// Request `TxnOffsetCommitRequest` (API key 28), versions 0 to 6.
@@ -194,6 +196,34 @@ impl ToJson for TxnOffsetCommitRequestTopic<'_> {
         }
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for TxnOffsetCommitRequest<'_> {
+    fn walk(&self) -> usize {
+        1 + self.transactional_id.walk()
+            + self.group_id.walk()
+            + self.producer_id.walk()
+            + self.producer_epoch.walk()
+            + self.generation_id_or_member_epoch.walk()
+            + self.member_id.walk()
+            + self.group_instance_id.walk()
+            + self.topics.walk()
+    }
+}
+
+impl Walk for TxnOffsetCommitRequestPartition<'_> {
+    fn walk(&self) -> usize {
+        1 + self.partition_index.walk()
+            + self.committed_offset.walk()
+            + self.committed_leader_epoch.walk()
+            + self.committed_metadata.walk()
+    }
+}
+
+impl Walk for TxnOffsetCommitRequestTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.topic_id.walk() + self.partitions.walk()
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::txn_offset_commit_response as wire;
 
 /// Response `TxnOffsetCommitResponse` (API key 28), versions 0 to 6.
@@ -108,6 +110,24 @@ impl ToJson for wire::TxnOffsetCommitResponseTopic<'_> {
         }
         json.insert("partitions".to_owned(), self.partitions.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::TxnOffsetCommitResponse<'_> {
+    fn walk(&self) -> usize {
+        1 + self.throttle_time_ms.walk() + self.topics.walk()
+    }
+}
+
+impl Walk for wire::TxnOffsetCommitResponsePartition {
+    fn walk(&self) -> usize {
+        1 + self.partition_index.walk() + self.error_code.walk()
+    }
+}
+
+impl Walk for wire::TxnOffsetCommitResponseTopic<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.topic_id.walk() + self.partitions.walk()
     }
 }
 

@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::json::{FromJson, ToJson, object, required};
 
+use crate::register::Walk;
+
 use ottla_wire::messages::voters_record as wire;
 
 impl ToJson for wire::view::VotersRecord<'_> {
@@ -44,6 +46,33 @@ impl ToJson for wire::view::Voter<'_> {
         json.insert("endpoints".to_owned(), self.endpoints.to_json(version));
         json.insert("kRaftVersionFeature".to_owned(), self.k_raft_version_feature.to_json(version));
         Value::Object(json)
+    }
+}
+
+impl Walk for wire::view::VotersRecord<'_> {
+    fn walk(&self) -> usize {
+        1 + self.version.walk() + self.voters.walk()
+    }
+}
+
+impl Walk for wire::view::Endpoint<'_> {
+    fn walk(&self) -> usize {
+        1 + self.name.walk() + self.host.walk() + self.port.walk()
+    }
+}
+
+impl Walk for wire::view::KRaftVersionFeature {
+    fn walk(&self) -> usize {
+        1 + self.min_supported_version.walk() + self.max_supported_version.walk()
+    }
+}
+
+impl Walk for wire::view::Voter<'_> {
+    fn walk(&self) -> usize {
+        1 + self.voter_id.walk()
+            + self.voter_directory_id.walk()
+            + self.endpoints.walk()
+            + self.k_raft_version_feature.walk()
     }
 }
 

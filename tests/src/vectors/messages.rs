@@ -7,7 +7,8 @@ use ottla_wire::{ApiKey, DecodeError, DecodeErrorKind, frame, varint};
 use serde_json::Value;
 
 use super::{Report, files, hex, lines, unhex};
-use crate::generated::{decode_to_json, encode_from_json, frame_from_json};
+use crate::generated::frame_from_json;
+use crate::register::Message;
 
 /// Runs every vector of the family in `dir`.
 pub fn run(dir: &Path) -> Report {
@@ -63,9 +64,13 @@ impl<'l> Vector<'l> {
         self.line[name] == Value::Bool(true)
     }
 
+    fn message(&self) -> Result<&'static Message, String> {
+        Message::named(&self.message).ok_or_else(|| format!("no message {}", self.message))
+    }
+
     fn try_decode(&self, body: &[u8]) -> Result<Result<(Value, usize), DecodeError>, String> {
-        decode_to_json(&self.message, self.version, body)
-            .ok_or_else(|| format!("no message {}", self.message))
+        let message = self.message()?;
+        Ok((message.to_json)(self.version, body))
     }
 
     fn decode(&self, body: &[u8]) -> Result<(Value, usize), String> {
@@ -73,8 +78,7 @@ impl<'l> Vector<'l> {
     }
 
     fn encode(&self, json: &Value) -> Result<Vec<u8>, String> {
-        encode_from_json(&self.message, self.version, json)
-            .ok_or_else(|| format!("no message {}", self.message))?
+        (self.message()?.encode)(self.version, json)
     }
 
     /// Decoding gives the JSON, encoding that gives the bytes.

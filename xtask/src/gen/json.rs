@@ -1,4 +1,4 @@
-//! Conversions from and to the JSON of Kafka's own converters, for the vector suite.
+//! Conversions from and to the JSON of Kafka's own converters, for the vector suite, and the walk over a view.
 
 use std::fmt::Write as _;
 
@@ -36,6 +36,19 @@ pub fn to_json(unit: &Unit<'_>, path: &str) -> String {
             .expect("string");
         }
         out.push_str("Value::Object(json)\n}\n}\n\n");
+    }
+    out
+}
+
+/// `Walk` of the views, which `path` leads to.
+pub fn walk(unit: &Unit<'_>, path: &str) -> String {
+    let mut out = String::new();
+    for (definition, _) in &unit.structs {
+        let name = unit.view_name(&definition.name, "'_");
+        let fields: String =
+            definition.fields.iter().map(|f| format!(" + self.{}.walk()", rust_name(&f.name))).collect();
+        write!(out, "impl Walk for {path}{name} {{\nfn walk(&self) -> usize {{\n1{fields}\n}}\n}}\n\n")
+            .expect("string");
     }
     out
 }

@@ -24,7 +24,7 @@ const WIRE: &str = "crates/ottla-wire/src/generated";
 const TESTS: &str = "tests/src/generated";
 
 /// What the generated code may use, by crate.
-const USES: [(&str, &[&str]); 4] = [
+const USES: [(&str, &[&str]); 5] = [
     ("bytes", &["Bytes"]),
     (
         "ottla_wire",
@@ -46,6 +46,7 @@ const USES: [(&str, &[&str]); 4] = [
     ),
     ("serde_json", &["Map", "Value"]),
     ("crate::json", &["FromJson", "ToJson", "object", "optional", "required"]),
+    ("crate::register", &["Walk"]),
 ];
 
 fn root() -> PathBuf {
@@ -219,9 +220,7 @@ fn wire(messages: &[Message], files: &mut BTreeMap<String, String>) {
 /// The files of the tests: the direction that a client does not need, and JSON for both.
 fn tests(messages: &[Message], files: &mut BTreeMap<String, String>) {
     let mut modules = String::new();
-    let mut views = String::new();
-    let mut checks = String::new();
-    let mut owners = String::new();
+    let mut entries = String::new();
     let mut frames = String::new();
     for message in messages {
         let unit = Unit::new(message);
@@ -241,7 +240,9 @@ fn tests(messages: &[Message], files: &mut BTreeMap<String, String>) {
                 (owned::emit(&unit, None) + &view, "", "view::", "")
             }
         };
-        let json = json::to_json(&unit, view_path) + &json::from_json(&unit, owned_path);
+        let json = json::to_json(&unit, view_path)
+            + &json::walk(&unit, view_path)
+            + &json::from_json(&unit, owned_path);
         // What only the inner module uses must not be imported outside.
         let outer = body.split("pub mod view").next().unwrap_or_default();
         let needed = format!("{outer}{json}");
@@ -257,29 +258,30 @@ fn tests(messages: &[Message], files: &mut BTreeMap<String, String>) {
             Kind::Header => (format!("{module}::view"), module.clone()),
         };
         let view_name = unit.view_name(name, "'_");
-        views.push_str(&format!("{name:?} => Some(decode::<{view}::{view_name}>(version, body)),\n"));
-        checks.push_str(&format!("{name:?} => Some(strict::<{view}::{view_name}>(version, body)),\n"));
         let encode = if message.kind == Kind::Request { "encode_request" } else { "encode" };
         if message.kind == Kind::Request {
             frames.push_str(&format!(
                 "{name:?} => Some(encode_frame::<{owner}::{name}>(version, correlation_id, client_id, json)),\n"
             ));
         }
-        owners.push_str(&format!("{name:?} => Some({encode}::<{owner}::{name}>(version, json)),\n"));
+        let any = unit.view_name(name, "'static");
+        entries.push_str(&format!(
+            "Message {{ name: {name:?}, kind: Kind::{:?}, api_key: {:?}, \
+             versions: versions::<{view}::{any}>(), \
+             check: |version, body| strict::<{view}::{view_name}>(version, body), \
+             walk: |version, body| walk::<{view}::{view_name}>(version, body), \
+             to_json: |version, body| decode::<{view}::{view_name}>(version, body), \
+             encode: {encode}::<{owner}::{name}> }},\n",
+            message.kind, message.key,
+        ));
     }
     let registry = format!(
-        "{HEAD}//! Every message in the direction that `ottla-wire` lacks, and a register of all by name.\n\n\
-         use ottla_wire::DecodeError;\nuse serde_json::Value;\n\n\
-         use crate::json::{{decode, encode, encode_frame, encode_request, strict}};\n\n{modules}\n\
-         /// Decodes `body` as `message`: its JSON and the bytes left. `None` if there is no such message.\n\
-         pub fn decode_to_json(message: &str, version: i16, body: &[u8]) \
-         -> Option<Result<(Value, usize), DecodeError>> {{\nmatch message {{\n{views}_ => None,\n}}\n}}\n\n\
-         /// Decodes `body` as `message` and looks no further. `None` if there is no such message.\n\
-         pub fn check(message: &str, version: i16, body: &[u8]) -> Option<Result<(), DecodeError>> {{\n\
-         match message {{\n{checks}_ => None,\n}}\n}}\n\n\
-         /// Encodes `json` as `message`. `None` if there is no such message.\n\
-         pub fn encode_from_json(message: &str, version: i16, json: &Value) \
-         -> Option<Result<Vec<u8>, String>> {{\nmatch message {{\n{owners}_ => None,\n}}\n}}\n\n\
+        "{HEAD}//! Every message in the direction that `ottla-wire` lacks, and a register of all.\n\n\
+         use serde_json::Value;\n\n\
+         use crate::json::{{decode, encode, encode_frame, encode_request, strict}};\n\
+         use crate::register::{{Kind, Message, versions, walk}};\n\n{modules}\n\
+         /// Every message, by name.\n\
+         pub const MESSAGES: &[Message] = &[\n{entries}];\n\n\
          /// Encodes `json` as a frame with the request `message`. `None` if there is no such request.\n\
          pub fn frame_from_json(message: &str, version: i16, correlation_id: i32, client_id: Option<&str>, \
          json: &Value) -> Option<Result<Vec<u8>, String>> {{\nmatch message {{\n{frames}_ => None,\n}}\n}}\n"

@@ -21,7 +21,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
+use ottla_wire::frame::FrameReader;
 use ottla_wire::messages::ApiVersionsRequest;
 use ottla_wire::{ApiKey, Request, frame};
 
@@ -34,15 +35,6 @@ use crate::{BrokerId, Error, ErrorKind, Timestamp};
 /// The version that negotiation begins with. Version 5 (KIP-1242) is not used: it would cost every broker
 /// before 4.4 a second round trip.
 const FIRST_API_VERSIONS: i16 = 4;
-
-/// What is read at once while it is not known how long the next frame is.
-const READ_CHUNK: usize = 64 << 10;
-
-/// A frame up to this size is copied out of the read buffer, which would else stay alive with it uncounted.
-const SMALL_FRAME: usize = 8 << 10;
-
-/// What is reserved at once for a frame on the word of its length field alone.
-const TRUSTED_FRAME: usize = (1 << 20) + READ_CHUNK;
 
 /// Who is at the other end, for errors and logs.
 #[derive(Clone, Debug)]
@@ -113,8 +105,7 @@ pub(crate) struct Connection<T> {
     /// The broker asked us to be silent until then (KIP-219).
     muted_until: Timestamp,
     setup_deadline: Timestamp,
-    max_frame_bytes: usize,
-    read_hint: usize,
+    frames: FrameReader,
 }
 
 impl<T> Connection<T> {
@@ -133,8 +124,7 @@ impl<T> Connection<T> {
             out: BytesMut::new(),
             muted_until: Timestamp::ZERO,
             setup_deadline,
-            max_frame_bytes,
-            read_hint: READ_CHUNK,
+            frames: FrameReader::new(max_frame_bytes),
         }
     }
 
@@ -163,34 +153,16 @@ impl<T> Connection<T> {
         self.in_flight.len()
     }
 
-    /// How many bytes to read next at the most: never past the end of a large frame, so that its buffer holds
-    /// nothing else, and never more than a length field that nobody has verified deserves.
+    /// How many bytes to read next at the most: see [`FrameReader::read_hint`].
     pub(crate) fn read_hint(&self) -> usize {
-        self.read_hint
+        self.frames.read_hint()
     }
 
     /// Takes the next whole frame out of `buf`; `None` until one is there.
     pub(crate) fn next_frame(&mut self, buf: &mut BytesMut) -> Result<Option<Bytes>, Error> {
-        let Some(&header) = buf.first_chunk::<4>() else {
-            self.read_hint = READ_CHUNK;
-            return Ok(None);
-        };
-        let length = frame::frame_length(header, self.max_frame_bytes).map_err(|e| {
+        self.frames.next_frame(buf).map_err(|e| {
             self.peer.error(ErrorKind::BrokerMisbehaved, "sent what is no Kafka frame").with_source(e)
-        })?;
-        let whole = length.saturating_add(4);
-        if buf.len() < whole {
-            self.read_hint = (whole - buf.len()).min(TRUSTED_FRAME.max(buf.len()));
-            return Ok(None);
-        }
-        self.read_hint = READ_CHUNK;
-        if whole <= SMALL_FRAME {
-            let frame = buf.get(4..whole).map(Bytes::copy_from_slice);
-            buf.advance(whole);
-            return Ok(frame);
-        }
-        let mut framed = buf.split_to(whole);
-        Ok(Some(framed.split_off(4).freeze()))
+        })
     }
 
     /// Takes in a frame's payload.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use ottla_wire::frame::FrameReader;
 use ottla_wire::messages::MetadataRequest;
 use ottla_wire::{ApiKey, Request};
 
@@ -240,7 +241,7 @@ fn a_long_frame_is_not_reserved_on_its_word_alone() {
     let mut connection = ready();
     let mut buf = BytesMut::from(&(90i32 << 20).to_be_bytes()[..]);
     assert!(connection.next_frame(&mut buf).expect("within the limit").is_none());
-    assert!(connection.read_hint() <= super::TRUSTED_FRAME);
+    assert!(connection.read_hint() <= FrameReader::TRUSTED);
 }
 
 #[test]
