@@ -18,6 +18,9 @@ pub enum Kind {
     Data,
 }
 
+/// JSON, and how many bytes were left.
+pub type Json = (Value, usize);
+
 /// A message and what can be done with it.
 #[derive(Debug)]
 pub struct Message {
@@ -34,7 +37,7 @@ pub struct Message {
     /// Decodes the whole of the bytes and visits every value in them; gives their number. Allocates nothing.
     pub walk: fn(i16, &[u8]) -> Result<usize, DecodeError>,
     /// Decodes: the JSON and the bytes left.
-    pub to_json: fn(i16, &[u8]) -> Result<(Value, usize), DecodeError>,
+    pub to_json: fn(i16, &[u8]) -> Result<Json, DecodeError>,
     /// Encodes the JSON.
     pub encode: fn(i16, &Value) -> Result<Vec<u8>, String>,
 }

@@ -7,6 +7,7 @@
 //! written); what remains is left to the fuzzer's own limit of ten seconds an input.
 
 pub mod batches;
+pub mod codecs;
 pub mod corpus;
 pub mod frames;
 pub mod input;

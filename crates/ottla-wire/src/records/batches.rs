@@ -154,7 +154,7 @@ impl RawBatch {
         } else {
             let limit = options.max_decompressed_batch_bytes;
             decoder
-                .decompress(header.compression, &bytes, limit, Lz4HeaderChecksum::Verify)
+                .decompress_payload(header.compression, &bytes, limit, Lz4HeaderChecksum::Verify)
                 .map_err(|fault| fault.of(&header))?
         };
         validate::records(&data, header.record_count, header.last_offset_delta())

@@ -149,8 +149,12 @@ fn decode_entry(
     }
     let value = message.value.ok_or(Fault::Structure("a compressed message without a value"))?;
     let lz4_checksum = if header.magic == 0 { Lz4HeaderChecksum::Ignore } else { Lz4HeaderChecksum::Verify };
-    let data =
-        decoder.decompress(header.compression, value, options.max_decompressed_batch_bytes, lz4_checksum)?;
+    let data = decoder.decompress_payload(
+        header.compression,
+        value,
+        options.max_decompressed_batch_bytes,
+        lz4_checksum,
+    )?;
     let inner = inner_messages(&data, header.magic, options.check_crcs)?;
     let Some(last_inner) = inner.last().map(|message| message.offset) else {
         return Err(Fault::Structure("a compressed message that holds no message"));

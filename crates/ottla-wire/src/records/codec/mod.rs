@@ -8,7 +8,7 @@ use core::fmt;
 
 use bytes::Bytes;
 
-use super::error::Fault;
+use super::error::{BatchError, Fault};
 use super::header::Compression;
 
 #[cfg(feature = "gzip")]
@@ -52,8 +52,22 @@ impl BatchDecoder {
         Self::default()
     }
 
+    /// Decompresses `payload`, which is what a batch with this codec holds behind its header.
+    ///
+    /// # Errors
+    /// As [`RawBatch::decode`](super::RawBatch::decode): `Corrupt`, `CodecDisabled`, or `Limit` when more than
+    /// `limit` bytes would come out.
+    pub fn decompress(
+        &mut self,
+        compression: Compression,
+        payload: &[u8],
+        limit: usize,
+    ) -> Result<Bytes, BatchError> {
+        self.decompress_payload(compression, payload, limit, Lz4HeaderChecksum::Verify).map_err(Fault::bare)
+    }
+
     /// Decompresses `payload`, at most `limit` bytes of it.
-    pub(super) fn decompress(
+    pub(super) fn decompress_payload(
         &mut self,
         compression: Compression,
         payload: &[u8],
