@@ -305,6 +305,14 @@ impl KafkaCluster {
         Ok(ToolGuard { cluster: self, tool: Some(tool) })
     }
 
+    /// A helper of its own, for what goes on while brokers of this cluster are stopped and started.
+    ///
+    /// # Errors
+    /// When its JVM does not start.
+    pub fn own_tool(&self) -> Result<Tool> {
+        Tool::start(&self.distribution, &self.bootstrap)
+    }
+
     /// Shuts broker `id` down in order: its leaders move away first.
     ///
     /// # Errors

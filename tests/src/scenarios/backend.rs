@@ -7,9 +7,10 @@ use ottla_broker::{Broker, GroupInfo};
 use ottla_wire::records::{BatchWriter, Compression};
 
 use super::{Result, guarded};
-use crate::kafka::{KafkaCluster, RecordSpec, shared, wire};
+use crate::kafka::{KafkaCluster, RecordSpec, Tool, shared, wire};
 
 /// The embedded broker, or real Kafka.
+#[derive(Debug)]
 pub enum Backend {
     /// In this process.
     Embedded(Broker),
@@ -25,8 +26,10 @@ impl Backend {
     /// # Errors
     /// When it cannot listen.
     pub async fn embedded(brokers: usize) -> Result<Self> {
-        let broker = Broker::builder().brokers(brokers).auto_create_topics(false).on_own_thread();
-        Ok(Self::Embedded(broker.start().await?))
+        let builder = Broker::builder().brokers(brokers).auto_create_topics(false).on_own_thread();
+        // As in the harness for real Kafka.
+        let racks = (1..=brokers as i32).fold(builder, |b, node| b.rack(node, format!("rack-{node}")));
+        Ok(Self::Embedded(racks.start().await?))
     }
 
     /// The real cluster of `version` that all tests share: one broker, not to be stopped.
@@ -124,6 +127,15 @@ impl Backend {
             }
         }
         Ok(())
+    }
+
+    /// Somebody who writes also while brokers are stopped and started.
+    ///
+    /// # Errors
+    /// When its process does not start.
+    pub fn producer(&self) -> Result<Producer<'_>> {
+        let tool = self.real(|k| Ok(k.own_tool()?)).transpose()?;
+        Ok(Producer { backend: self, tool })
     }
 
     /// Writes record batches as they are and returns the offset of their first record: what Kafka's own clients
@@ -256,6 +268,25 @@ impl Backend {
         }
     }
 
+    /// Gives the group another coordinator, without stopping a broker.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub async fn move_coordinator(&self, group: &str, to: u32) -> Result<()> {
+        match self {
+            Self::Embedded(broker) => broker.move_coordinator(group, to as i32)?,
+            // Whoever leads the partition in which Kafka keeps the group coordinates it.
+            _ => self.move_leader("__consumer_offsets", partition_of_group(group), to)?,
+        }
+        guarded("the new coordinator", async {
+            while self.coordinator(group)? != to {
+                tokio::task::yield_now().await;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Gives a partition another leader.
     ///
     /// # Errors
@@ -266,6 +297,32 @@ impl Backend {
             _ => self.real(|k| Ok(k.tool()?.move_leader(topic, partition, to)?)).unwrap_or(Ok(())),
         }
     }
+}
+
+/// Writes on while brokers come and go.
+#[derive(Debug)]
+pub struct Producer<'a> {
+    backend: &'a Backend,
+    tool: Option<Tool>,
+}
+
+impl Producer<'_> {
+    /// As [`Backend::produce`], uncompressed.
+    ///
+    /// # Errors
+    /// When a record cannot be written at last.
+    pub fn produce(&mut self, topic: &str, spec: &RecordSpec) -> Result<()> {
+        match &mut self.tool {
+            Some(tool) => Ok(tool.produce(topic, spec).map(drop)?),
+            None => self.backend.produce(topic, "none", spec),
+        }
+    }
+}
+
+/// The partition of `__consumer_offsets` that holds a group: Java's hash of its id, over the harness' five.
+fn partition_of_group(group: &str) -> u32 {
+    let hash = group.encode_utf16().fold(0i32, |h, unit| h.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    hash.checked_abs().unwrap_or(0).unsigned_abs() % 5
 }
 
 /// A codec by its name.

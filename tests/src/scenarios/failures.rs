@@ -1,12 +1,16 @@
 //! Items 4, 7 and 8: what dies, restarts and moves.
 
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
-use ottla::{Assignor, Consumer, TopicPartition};
+use ottla::{Assignor, Consumer, ConsumerHandle, GroupMetadata, TopicPartition};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+use super::backend::Producer;
 use super::{Backend, Group, Result, guarded};
 use crate::kafka::{RecordSpec, unique};
 
@@ -108,59 +112,114 @@ pub async fn a_member_that_dies_is_replaced(backend: &Backend, victim: &str) -> 
     heirs.until("nobody", |g| g.owned.is_empty()).await
 }
 
-/// A broker restarts under a consumer: nothing is lost, nothing reset, nothing repeated, no partition lost.
+/// Lets somebody write without a pause while `act` goes on: at least once before, and once after. How many records of
+/// each partition were written.
+fn while_writing(
+    producer: &mut Producer<'_>,
+    topic: &str,
+    act: impl FnOnce() -> Result<()>,
+) -> Result<usize> {
+    let over = AtomicBool::new(false);
+    let (begin, begun) = mpsc::channel();
+    thread::scope(|scope| {
+        let over = &over;
+        let writer = scope.spawn(move || {
+            for round in 1.. {
+                let last = over.load(Ordering::Acquire);
+                producer.produce(topic, &RecordSpec::new(60).partitions(3).seed(round))?;
+                let _ = begin.send(());
+                if last {
+                    return Ok(20 * round as usize);
+                }
+            }
+            Err("endless".into())
+        });
+        // An error here is the writer's end, which says why.
+        let acted = begun.recv().map_err(Into::into).and_then(|()| act());
+        over.store(true, Ordering::Release);
+        let written = writer.join().map_err(|_| "the writer panicked")?;
+        acted.and(written)
+    })
+}
+
+/// What a rebalance would change: the member's generation and id, and what it was told.
+async fn membership(handle: &ConsumerHandle, group: &Group) -> Result<(Option<GroupMetadata>, usize)> {
+    Ok((handle.group_metadata().await?, group.changes.len()))
+}
+
+/// A broker restarts under a consumer while somebody goes on writing: nothing is lost, nothing reset, nothing
+/// repeated, and there is no rebalance, because it is back within the session.
 ///
 /// # Errors
 /// When it is otherwise, or hangs.
 pub async fn a_restarted_broker_loses_nothing(backend: &Backend) -> Result<()> {
     let topic = unique("restart");
     backend.create_topic(&topic, 3)?;
-    backend.produce(&topic, "none", &RecordSpec::new(300).partitions(3))?;
+    let mut producer = backend.producer()?;
+    producer.produce(&topic, &RecordSpec::new(300).partitions(3))?;
     let mut group = Group::new(backend, &topic, Assignor::CooperativeSticky);
     // Longer than the restart takes: the generation stands.
     group.session_timeout = Duration::from_secs(60);
     let handle = group.join(0).await?;
     group.until("before", |g| g.count() == 300).await?;
-    for phase in 1..=2 {
-        backend.restart(1)?;
-        backend.produce(&topic, "none", &RecordSpec::new(300).partitions(3).seed(phase))?;
-        let count = 300 * (phase as usize + 1);
-        group.until("after the restart", |g| g.count() == count).await?;
+    let before = membership(&handle, &group).await?;
+    assert!(before.0.as_ref().is_some_and(|g| g.generation_id > 0), "{before:?}");
+    let mut each = 100;
+    for _ in 0..2 {
+        each += while_writing(&mut producer, &topic, || backend.restart(1))?;
+        group.until("after the restart", |g| g.count() == 3 * each).await?;
+        assert_eq!(membership(&handle, &group).await?, before, "no rebalance");
     }
-    assert_eq!(group.repeated, 0);
     handle.shutdown();
-    group.until("nobody", |g| g.owned.is_empty()).await
+    group.until("nobody", |g| g.owned.is_empty()).await?;
+    group.assert_each_record_once(3, each as i64);
+    let committed = backend.committed(&group.group, &topic)?;
+    assert_eq!(committed, (0..3).map(|p| (p, each as i64)).collect());
+    Ok(())
 }
 
-/// On three brokers: leaders move, and the coordinator's broker restarts, so that the group finds another one.
+/// On three brokers, while somebody goes on writing: leaders move, the coordinator moves, and the coordinator's broker
+/// restarts, so that the group finds another one. Nothing is lost, nothing reset, nothing repeated, and there is no
+/// rebalance.
 ///
 /// # Errors
-/// When something is lost or repeated, or it hangs.
+/// When it is otherwise, or hangs.
 pub async fn leaders_and_coordinators_move(backend: &Backend) -> Result<()> {
     let topic = unique("moves");
     backend.create_topic(&topic, 3)?;
-    backend.produce(&topic, "none", &RecordSpec::new(300).partitions(3))?;
+    let mut producer = backend.producer()?;
+    producer.produce(&topic, &RecordSpec::new(300).partitions(3))?;
     let mut group = Group::new(backend, &topic, Assignor::CooperativeSticky);
     group.session_timeout = Duration::from_secs(60);
     let handle = group.join(0).await?;
     group.until("before", |g| g.count() == 300).await?;
+    let before = membership(&handle, &group).await?;
+    let mut each = 100;
     for to in 1..=3 {
-        for partition in 0..3 {
-            backend.move_leader(&topic, partition, to)?;
-        }
-        backend.produce(&topic, "none", &RecordSpec::new(300).partitions(3).seed(u64::from(to)))?;
-        let count = 300 * (to as usize + 1);
-        group.until("after the leaders moved", |g| g.count() == count).await?;
+        let moving = || (0..3).try_for_each(|partition| backend.move_leader(&topic, partition, to));
+        each += while_writing(&mut producer, &topic, moving)?;
+        group.until("after the leaders moved", |g| g.count() == 3 * each).await?;
+    }
+    let first = backend.coordinator(&group.group)?;
+    for to in [first % 3 + 1, first] {
+        backend.move_coordinator(&group.group, to).await?;
+        producer.produce(&topic, &RecordSpec::new(60).partitions(3).seed(u64::from(to)))?;
+        each += 20;
+        group.until("after the coordinator moved", |g| g.count() == 3 * each).await?;
+        // It answers to the member: the offsets that are committed from here on are kept there.
+        let tp = TopicPartition::new(topic.as_str(), 0);
+        handle.commit((tp, each as i64)).await?;
+        assert_eq!(backend.committed(&group.group, &topic)?.get(&0), Some(&(each as i64)));
     }
     let coordinator = backend.coordinator(&group.group)?;
-    backend.restart(coordinator)?;
-    backend.produce(&topic, "none", &RecordSpec::new(300).partitions(3).seed(9))?;
-    group.until("after the coordinator was gone", |g| g.count() == 1500).await?;
-    assert_eq!(group.repeated, 0);
+    each += while_writing(&mut producer, &topic, || backend.restart(coordinator))?;
+    group.until("after the coordinator was gone", |g| g.count() == 3 * each).await?;
+    assert_eq!(membership(&handle, &group).await?, before, "no rebalance");
     handle.shutdown();
     group.until("nobody", |g| g.owned.is_empty()).await?;
+    group.assert_each_record_once(3, each as i64);
     let committed = backend.committed(&group.group, &topic)?;
-    assert_eq!(committed.values().sum::<i64>(), 1500, "{committed:?}");
+    assert_eq!(committed, (0..3).map(|p| (p, each as i64)).collect());
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::blob;
 use super::reply::JoinMember;
 use super::{ClassicGroup, Pace, Phase, State};
-use crate::assignor::{Assignor, ClusterTopics, GroupAssignment, GroupMember, TopicInfo};
+use crate::assignor::{Assignor, ClusterTopics, GroupAssignment, GroupMember, PartitionInfo, TopicInfo};
 use crate::group::{AssignJob, GroupAction, JobId};
 use crate::{Error, Timestamp};
 
@@ -23,6 +23,31 @@ pub(super) struct Leadership {
     seen: Known,
     /// What the assignment was computed from.
     used: Option<Known>,
+    /// A member said where it is: only then do racks count (KIP-881).
+    racks_count: bool,
+}
+
+impl Leadership {
+    /// Whether another assignment could come out now.
+    ///
+    /// A rack that is missing is no news: metadata do not name the rack of a broker that is down, and it will be
+    /// back. Neither is the order of the replicas, which changes with the preferred leader.
+    fn is_outdated(&self) -> bool {
+        let Some(used) = &self.used else { return false };
+        let racks_differ = |before: &PartitionInfo, now: &PartitionInfo| {
+            self.racks_count && now.racks.iter().any(|rack| !before.racks.contains(rack))
+        };
+        used.len() != self.seen.len()
+            || used.iter().zip(&self.seen).any(|((topic, before), (same, now))| match (before, now) {
+                (Some(before), Some(now)) => {
+                    let mut pairs = before.partitions.iter().zip(&now.partitions);
+                    topic != same
+                        || before.partitions.len() != now.partitions.len()
+                        || pairs.any(|(before, now)| racks_differ(before, now))
+                }
+                _ => topic != same || before.is_some() != now.is_some(),
+            })
+    }
 }
 
 /// Whether Kafka allows a topic of this name. Others are not even asked for: they come from other members.
@@ -42,7 +67,8 @@ impl ClassicGroup {
         let wanted: BTreeSet<_> =
             members.iter().flat_map(|m| &m.topics).filter(|t| is_legal(t)).cloned().collect();
         self.actions.push_back(GroupAction::WantMetadata(wanted.iter().cloned().collect()));
-        self.leadership = Some(Leadership { wanted, seen: Known::new(), used: None });
+        let racks_count = members.iter().any(|m| m.rack_id.is_some());
+        self.leadership = Some(Leadership { wanted, seen: Known::new(), used: None, racks_count });
         self.state =
             State::Syncing(if skip_assignment { Phase::Ready(Vec::new()) } else { Phase::Metadata(members) });
     }
@@ -106,9 +132,7 @@ impl ClassicGroup {
                 leadership.seen.insert(name.clone(), news.cloned());
             }
         }
-        if matches!(self.state, State::Stable)
-            && leadership.used.as_ref().is_some_and(|used| *used != leadership.seen)
-        {
+        if matches!(self.state, State::Stable) && leadership.is_outdated() {
             self.want_rejoin(now, Pace::Now, "topics, their partitions or their racks changed");
         }
         self.drive(now);
@@ -160,9 +184,7 @@ impl ClassicGroup {
 
     /// What changed while the member was not stable is looked at when it is.
     pub(super) fn recheck_metadata(&mut self, now: Timestamp) {
-        let changed =
-            self.leadership.as_ref().is_some_and(|l| l.used.as_ref().is_some_and(|used| *used != l.seen));
-        if changed {
+        if self.leadership.as_ref().is_some_and(Leadership::is_outdated) {
             self.want_rejoin(now, Pace::Now, "topics, their partitions or their racks changed");
         }
     }

@@ -54,12 +54,49 @@ fn changed_topics_partitions_or_racks_make_the_leader_rejoin() {
     let mut rig = Rig::cooperative().leader();
     assert_eq!(rig.metadata(&[], &["a"]), ["join 'm' a g1 owns[a-0 a-1]"], "deleted");
 
-    let mut rig = Rig::cooperative().leader();
-    let racked = PartitionInfo { racks: vec!["r".into()] };
-    let topic = TopicInfo { name: "a".to_owned(), partitions: vec![racked; 2] };
+    let mut rig = leader_of_a_member_in(Some("r"), &[&["r"], &["s"]]);
+    assert_eq!(racks(&mut rig, &[&["r"], &["t"]]), ["join 'm' a g1 owns[a-0 a-1]"], "moved");
+}
+
+/// A leader in generation 1, alone, that said where it is and computed from partitions with these racks.
+fn leader_of_a_member_in(rack: Option<&str>, known: &[&[&str]]) -> Rig {
+    let rack_id = rack.map(str::to_owned);
+    let metadata = Subscription { topics: vec!["a".to_owned()], rack_id, ..Subscription::default() };
+    let mut rig = told(&[("m", metadata.encode(3).unwrap())]);
+    racks(&mut rig, known);
+    rig.computed();
+    rig.sync(synced(&[("a", 0), ("a", 1)]));
+    assert_eq!(rig.state(), GroupState::Stable);
+    rig
+}
+
+/// New metadata: topic "a" with a partition for each list of racks.
+fn racks(rig: &mut Rig, partitions: &[&[&str]]) -> Vec<String> {
+    let partition = |racks: &&[&str]| PartitionInfo { racks: racks.iter().map(|r| (*r).into()).collect() };
+    let topic = TopicInfo { name: "a".to_owned(), partitions: partitions.iter().map(partition).collect() };
     let known: ClusterTopics = [topic].into_iter().collect();
-    let actions = rig.input(|g, now| g.metadata_changed(now, &known, &BTreeSet::new()));
-    assert_eq!(actions, ["join 'm' a g1 owns[a-0 a-1]"]);
+    rig.input(|g, now| g.metadata_changed(now, &known, &BTreeSet::new()))
+}
+
+/// KIP-881 uses racks only where a member has said its own: in a cluster with racks whose consumers have none a moved
+/// leader or a broker that restarts would otherwise cost a rebalance.
+#[test]
+fn kip_881_racks_are_no_news_to_a_group_in_which_nobody_has_one() {
+    let mut rig = leader_of_a_member_in(None, &[&["r", "s"], &["s", "t"]]);
+    for partitions in [[&["s", "r"][..], &["t", "s"]], [&["r"], &[]], [&["x"], &["y"]]] {
+        assert_eq!(racks(&mut rig, &partitions), [""; 0], "{partitions:?}");
+    }
+}
+
+/// The order of replicas changes with the preferred leader, and the rack of a broker that is down is not known.
+#[test]
+fn kip_881_replicas_in_another_order_or_offline_are_no_news() {
+    let mut rig = leader_of_a_member_in(Some("r"), &[&["r", "s"], &["s", "t"]]);
+    for partitions in
+        [[&["s", "r"][..], &["t", "s"]], [&["r"], &["t"]], [&["s"], &[]], [&["r", "s"], &["s", "t"]]]
+    {
+        assert_eq!(racks(&mut rig, &partitions), [""; 0], "{partitions:?}");
+    }
 }
 
 /// Metadata that say nothing of a topic are not news about it.
