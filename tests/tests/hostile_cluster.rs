@@ -283,6 +283,141 @@ fn coordinators_that_are_others() {
     in_coordinator(2, "127.0.0.1", 9);
 }
 
+/// A broker that only FindCoordinator named, and that is not there, is forgotten with the coordinator: nobody connects
+/// to it any more, also when all others are gone.
+#[test]
+fn a_coordinator_that_is_not_in_metadata_is_forgotten_when_it_is_gone() {
+    let mut stage = Stage::new(2, 3, 50);
+    let lie = stage.lie(
+        Lie::in_message(Api::FindCoordinator, |answer: &mut FindCoordinatorResponse| {
+            for c in &mut answer.coordinators {
+                (c.node_id, c.host, c.port) = (77.into(), text("127.0.0.1"), 9);
+            }
+        })
+        .times(1),
+    );
+    stage.subscribe();
+    stage.everything_arrives();
+    assert_eq!(stage.world.told(lie), 1);
+    let to_it = |stage: &Stage| stage.world.connects.iter().filter(|(_, port)| *port == 9).count();
+    let before = to_it(&stage);
+    assert!(before > 0, "it was looked for");
+    let nodes: Vec<i32> = stage.world.cluster.addresses().map(|(id, ..)| id).collect();
+    for node in &nodes {
+        let now = stage.world.broker_now();
+        stage.world.cluster.stop_node(now, *node).expect("a node");
+    }
+    stage.run(30 * SECOND);
+    assert_eq!(to_it(&stage), before, "a broker that nobody names is a candidate still");
+    for node in nodes {
+        let now = stage.world.broker_now();
+        stage.world.cluster.start_node(now, node).expect("a node");
+    }
+    stage.everything_arrives();
+    stage.never_hot();
+    stage.closes();
+}
+
+/// The broker that is asked first is of no help, for as long as it likes: another one is asked.
+#[test]
+fn a_broker_that_knows_no_coordinator_does_not_keep_the_group_from_it() {
+    for node in [1, 2] {
+        for code in [15, -1, 41] {
+            let mut stage = Stage::new(3, 3, 50);
+            let lie = Lie::in_message(Api::FindCoordinator, move |answer: &mut FindCoordinatorResponse| {
+                answer.coordinators.iter_mut().for_each(|c| c.error_code = code);
+            });
+            stage.lie(lie.by(node));
+            stage.subscribe();
+            stage.everything_arrives();
+            stage.once_and_never_reset();
+            stage.never_hot();
+            stage.closes();
+        }
+    }
+}
+
+#[test]
+fn a_broker_that_names_a_coordinator_that_is_not_there_does_not_keep_the_group_from_it() {
+    let mut stage = Stage::new(3, 3, 50);
+    let lie = Lie::in_message(Api::FindCoordinator, |answer: &mut FindCoordinatorResponse| {
+        for c in &mut answer.coordinators {
+            (c.node_id, c.host, c.port) = (77.into(), text("127.0.0.1"), 9);
+        }
+    });
+    stage.lie(lie.by(1));
+    stage.subscribe();
+    stage.everything_arrives();
+    stage.once_and_never_reset();
+    stage.never_hot();
+    stage.closes();
+}
+
+/// Metadata of a broker that is cut off from the others, or does not answer at all.
+#[test]
+fn a_broker_whose_metadata_do_not_help_does_not_keep_the_client_from_others() {
+    let knows_no_topic = |answer: &mut MetadataResponse| {
+        for t in &mut answer.topics {
+            (t.error_code, t.topic_id) = (3, uuid::Uuid::nil());
+            t.partitions.clear();
+        }
+    };
+    let knows_no_leader =
+        |answer: &mut MetadataResponse| partitions(answer).for_each(|p| p.leader_id = (-1).into());
+    // Complete, and wrong: who is asked for records says so.
+    let knows_another_leader = |answer: &mut MetadataResponse| {
+        partitions(answer).for_each(|p| p.leader_id = (p.leader_id.0 % 3 + 1).into());
+    };
+    let lies: [&dyn Fn() -> Lie; 5] = [
+        &|| Lie::in_message(Api::Metadata, knows_no_topic),
+        &|| Lie::in_message(Api::Metadata, knows_no_leader),
+        &|| Lie::in_message(Api::Metadata, knows_another_leader),
+        &|| Lie::in_message(Api::Metadata, |answer: &mut MetadataResponse| answer.brokers.clear()),
+        &|| {
+            Lie::about(Api::Metadata, |answer| {
+                answer.set_frame(bytes::Bytes::new());
+                answer.stall();
+            })
+        },
+    ];
+    for (number, lie) in lies.iter().enumerate() {
+        for group in [false, true] {
+            println!("lie {number}, group {group}");
+            let mut stage = Stage::new(3, 3, 50);
+            let lie = stage.lie(lie().by(1));
+            if group {
+                stage.subscribe();
+            } else {
+                stage.assign();
+            }
+            stage.everything_arrives();
+            stage.move_leaders();
+            stage.everything_arrives();
+            assert!(stage.world.told(lie) > 0);
+            stage.never_reset();
+            stage.never_hot();
+            stage.closes();
+        }
+    }
+}
+
+/// A topic that nobody knows is asked for everywhere in turn, and no broker is asked hotly.
+#[test]
+fn a_topic_that_nobody_knows_is_asked_for_with_pauses() {
+    let mut stage = Stage::new(3, 3, 50);
+    stage.assign();
+    let id = stage.id;
+    stage.world.command(id, Command::Assign(vec![(TopicPartition::new("nowhere", 0), Offset::Earliest)]));
+    stage.run(60 * SECOND);
+    let asked = |node: i32| {
+        let of = |r: &&ottla_broker::Observed| r.api == Api::Metadata && r.node == node;
+        stage.world.cluster.requests().filter(of).count()
+    };
+    let counts: Vec<usize> = (1..=3).map(asked).collect();
+    assert!(counts.iter().all(|c| (5..=60).contains(c)), "{counts:?}");
+    stage.never_hot();
+}
+
 #[test]
 fn a_coordinator_of_another_group() {
     let mut stage = Stage::new(3, 3, 50);

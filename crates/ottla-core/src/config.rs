@@ -43,7 +43,8 @@ pub struct Config {
     pub fetch_min_bytes: i32,
     /// … or this time is over.
     pub fetch_max_wait: Duration,
-    /// Fetch: most bytes in one response (soft: the first batch always comes).
+    /// Fetch: most bytes in one response (soft: the first batch always comes). However few they are, nothing is
+    /// fetched while there is room for less than 64 KiB.
     pub fetch_max_bytes: i32,
     /// Fetch: most bytes of one partition in one response (soft).
     pub max_partition_fetch_bytes: i32,

@@ -326,7 +326,7 @@ impl Stage {
             assert!(*count <= MAX_PER_SECOND, "{count} requests a second: {what:?}");
         }
         let mut connects: BTreeMap<u64, usize> = BTreeMap::new();
-        for at in &self.world.connects {
+        for (at, _) in &self.world.connects {
             *connects.entry(at.as_nanos() / 1_000_000_000).or_default() += 1;
         }
         let worst = connects.values().max().copied().unwrap_or_default();

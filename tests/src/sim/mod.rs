@@ -77,8 +77,8 @@ pub struct World {
     lies: Vec<Lie>,
     /// Bytes travel one by one.
     dribble: bool,
-    /// When somebody tried to connect.
-    pub connects: Vec<Timestamp>,
+    /// When somebody tried to connect, and to which port.
+    pub connects: Vec<(Timestamp, u16)>,
 }
 
 fn broker_time(now: Timestamp) -> ottla_broker::sim::Timestamp {
@@ -330,7 +330,7 @@ impl World {
     fn act(&mut self, member: MemberId, action: Action) {
         match action {
             Action::Connect { conn, port, .. } => {
-                self.connects.push(self.now);
+                self.connects.push((self.now, port));
                 let at = self.now + self.latency();
                 self.queue.push(at, Wire::Connect { member, conn, port });
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ottla_wire::messages::MetadataRequest;
 use ottla_wire::messages::metadata_request::MetadataRequestTopic;
 
+use super::anybody::Question;
 use super::close::Closing;
 use super::{Client, Mode, Tag, TimerReason};
 use crate::connection::{Role, Target};
@@ -72,7 +73,7 @@ impl Client {
         if !needed || self.refresh.next().is_none_or(|at| now < at) {
             return;
         }
-        let Some(target) = self.anybody(now) else {
+        let Some(target) = self.anybody(now, Question::Metadata) else {
             return;
         };
         let topics = self.cluster.wanted().clone();

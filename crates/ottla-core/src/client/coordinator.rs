@@ -7,6 +7,7 @@ use std::time::Duration;
 use ottla_wire::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use ottla_wire::{ApiKey, ErrorCode, Request, View};
 
+use super::anybody::Question;
 use super::{Client, Tag};
 use crate::connection::{Role, Target};
 use crate::group::GroupVersions;
@@ -32,6 +33,8 @@ pub(super) struct Coordinator {
     pub(super) wanted: bool,
     /// The group machine was told.
     told: bool,
+    /// Who said so.
+    named_by: Option<Target>,
 }
 
 impl Coordinator {
@@ -42,6 +45,7 @@ impl Coordinator {
             not_before: Timestamp::ZERO,
             wanted: false,
             told: false,
+            named_by: None,
         }
     }
 
@@ -59,32 +63,18 @@ impl Coordinator {
 }
 
 impl Client {
-    /// A broker, any broker, that can be asked now. Opens connections until there is one: the known brokers
-    /// first, and when all of them fail the configured addresses as well (KIP-899).
-    pub(super) fn anybody(&mut self, now: Timestamp) -> Option<Target> {
-        let known: Vec<Target> = self.network.brokers().map(Target::Broker).collect();
-        let bootstrap: Vec<Target> = (0..self.config.bootstrap.len()).map(Target::Bootstrap).collect();
-        let all = || known.iter().chain(&bootstrap).copied();
-        if let Some(target) = all().find(|t| self.network.is_ready(*t, Role::Control)) {
-            return Some(target);
-        }
-        let healthy = all().find(|t| !self.network.is_failing(*t, Role::Control));
-        match healthy {
-            Some(target) => {
-                self.network.open(now, target, Role::Control);
-            }
-            None => all().for_each(|target| {
-                self.network.open(now, target, Role::Control);
-            }),
-        }
-        None
-    }
-
     /// Who coordinates is in doubt.
     pub(super) fn coordinator_lost(&mut self, now: Timestamp) {
-        if matches!(self.coordinator.state, State::Known(_)) {
+        if let State::Known(broker) = self.coordinator.state {
             self.coordinator.state = State::Unknown;
             self.coordinator.not_before = now + self.coordinator.backoff.next(&mut self.rng);
+            if let Some(named_by) = self.coordinator.named_by.take() {
+                self.helpless.note(Question::Coordinator, named_by, self.coordinator.told);
+            }
+            if !self.cluster.brokers().contains_key(&broker) {
+                // Only FindCoordinator named it: nobody else needs it, or would ever forget it.
+                self.network.forget(Target::Broker(broker));
+            }
         }
         if std::mem::take(&mut self.coordinator.told)
             && let Some(group) = &mut self.group
@@ -125,7 +115,8 @@ impl Client {
         if now < self.coordinator.not_before {
             return;
         }
-        let (Some(target), Some(group)) = (self.anybody(now), &self.config.group) else {
+        let (Some(target), Some(group)) = (self.anybody(now, Question::Coordinator), &self.config.group)
+        else {
             return;
         };
         let versions = self.network.versions(target, Role::Control);
@@ -181,6 +172,9 @@ impl Client {
                 self.coordinator.told = true;
                 self.coordinator.wanted = false;
                 self.coordinator.backoff.reset();
+                if let Some(named_by) = self.coordinator.named_by {
+                    self.helpless.note(Question::Coordinator, named_by, true);
+                }
                 group.coordinator_known(now, versions);
             }
             Err(error) => self.fail(now, error),
@@ -196,8 +190,14 @@ impl Client {
         self.coordinator.wanted = false;
     }
 
-    /// The search failed: no answer.
-    pub(super) fn coordinator_not_found(&mut self, now: Timestamp) {
+    /// The request has no answer.
+    pub(super) fn coordinator_not_told(&mut self, now: Timestamp, asked: Target) {
+        self.helpless.note(Question::Coordinator, asked, false);
+        self.coordinator_not_found(now);
+    }
+
+    /// The search failed.
+    fn coordinator_not_found(&mut self, now: Timestamp) {
         if self.coordinator.state == State::Finding {
             self.coordinator.state = State::Unknown;
             self.coordinator.not_before = now + self.coordinator.backoff.next(&mut self.rng);
@@ -208,9 +208,20 @@ impl Client {
     pub(super) fn coordinator_answered(
         &mut self,
         now: Timestamp,
+        asked: Target,
         version: i16,
         body: &[u8],
     ) -> Result<(), Error> {
+        let result = self.find_in_answer(now, version, body);
+        match self.coordinator.state {
+            // Whether that is true is seen when it is used.
+            State::Known(_) => self.coordinator.named_by = Some(asked),
+            State::Unknown | State::Finding => self.helpless.note(Question::Coordinator, asked, false),
+        }
+        result
+    }
+
+    fn find_in_answer(&mut self, now: Timestamp, version: i16, body: &[u8]) -> Result<(), Error> {
         let answer = FindCoordinatorResponse::decode(version, body).map_err(|e| {
             let text = "sent an answer to FindCoordinator that cannot be read";
             Error::new(ErrorKind::BrokerMisbehaved, text).with_source(e)

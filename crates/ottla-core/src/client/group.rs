@@ -150,8 +150,10 @@ impl Client {
         let tag = Tag::Group(kind);
         let network = &mut self.network;
         let on_group = (target, Role::Group);
-        // Leaving has one try: better behind a parked request than not at all.
-        let control = kind == GroupRequestKind::Probe || network.is_ready(target, Role::Control);
+        // Leaving has one try: better behind a parked request than not at all, or when a long silence is over.
+        let control =
+            network.is_ready(target, Role::Control) && !network.is_muted(now, target, Role::Control);
+        let control = kind == GroupRequestKind::Probe || control;
         let on_control = if control { (target, Role::Control) } else { on_group };
         match request {
             GroupRequest::Join(r) => network.send(now, on_group, &r, i16::MAX, tag, timeout),

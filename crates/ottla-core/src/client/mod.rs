@@ -4,6 +4,7 @@
 //! send what it has to send, until nothing moves any more. What comes out is drained by the driver.
 
 mod advance;
+mod anybody;
 mod close;
 mod commands;
 mod coordinator;
@@ -33,6 +34,7 @@ use crate::fetch::Fetcher;
 use crate::group::{ClassicGroup, GroupRequestKind, JobId};
 use crate::offsets::{CommitQueue, CommittedLookups, CommittedTag, LookupTag, Lookups};
 use crate::{CommandId, ConnectionId, Error, Rng, Timestamp, TopicPartition};
+use anybody::Helpless;
 use close::Closing;
 use commands::Pending;
 use coordinator::Coordinator;
@@ -71,6 +73,7 @@ pub struct Client {
     cluster: Cluster,
     refresh: Refresh,
     coordinator: Coordinator,
+    helpless: Helpless,
     group: Option<ClassicGroup>,
     mode: Mode,
     /// Topics that the group's leader needs beyond its own.
@@ -128,6 +131,7 @@ impl Client {
             cluster: Cluster::default(),
             refresh: Refresh::new(config.metadata_max_age, backoff),
             coordinator: Coordinator::new(backoff),
+            helpless: Helpless::default(),
             group,
             mode: Mode::Idle,
             leader_topics: Vec::new(),

@@ -7,6 +7,7 @@ use ottla_wire::messages::describe_groups_response::DescribedGroup;
 use ottla_wire::messages::{DescribeGroupsResponse, MetadataResponse};
 use ottla_wire::{ErrorCode, View};
 
+use super::anybody::Question;
 use super::{Client, Tag};
 use crate::connection::{NetEvent, Role, Target};
 use crate::fetch::Finding;
@@ -86,8 +87,11 @@ impl Client {
 
     fn request_failed(&mut self, now: Timestamp, target: Target, tag: Tag, error: &Error) {
         match tag {
-            Tag::Metadata(_) => self.refresh.failed(now, &mut self.rng),
-            Tag::FindCoordinator => self.coordinator_not_found(now),
+            Tag::Metadata(_) => {
+                self.helpless.note(Question::Metadata, target, false);
+                self.refresh.failed(now, &mut self.rng);
+            }
+            Tag::FindCoordinator => self.coordinator_not_told(now, target),
             Tag::Group(kind) => {
                 if let Some(group) = &mut self.group {
                     group.handle_failure(now, kind, error.clone());
@@ -150,10 +154,12 @@ impl Client {
                 let changes = read
                     .and_then(|metadata| self.cluster.update(version, &metadata, &asked))
                     .inspect_err(|_| {
+                        self.helpless.note(Question::Metadata, answer.target, false);
                         self.refresh.failed(now, &mut self.rng);
                     })?;
                 let complete = !self.cluster.is_incomplete();
-                self.refresh.answered(now, complete, &mut self.rng);
+                let helped = self.refresh.answered(now, complete, &mut self.rng);
+                self.helpless.note(Question::Metadata, answer.target, helped);
                 if changes.brokers {
                     self.tell_addresses();
                 }
@@ -166,7 +172,7 @@ impl Client {
                 }
                 self.metadata_told(now);
             }
-            Tag::FindCoordinator => self.coordinator_answered(now, version, answer.body())?,
+            Tag::FindCoordinator => self.coordinator_answered(now, answer.target, version, answer.body())?,
             Tag::Group(kind) => {
                 if let Some(group) = &mut self.group {
                     group.handle_response(now, kind, version, answer.body());
@@ -238,15 +244,20 @@ impl Client {
     }
 
     /// What metadata says of topics that the user should know of, or that decides where they begin.
-    fn look_at_topics(&mut self) {
-        for name in self.cluster.wanted().clone() {
+    pub(super) fn look_at_topics(&mut self) {
+        let wanted = self.cluster.wanted().clone();
+        self.refused.retain(|name, _| wanted.contains(name));
+        self.first_seen.retain(|name, _| wanted.contains(name));
+        for name in wanted {
             let Some(topic) = self.cluster.topic(&name).filter(|t| t.is_settled()) else {
                 continue;
             };
             let count = topic.partition_count();
-            let first = self.first_seen.entry(Arc::clone(&name)).or_insert(count);
-            // Gone: if it comes again, all of it is new.
-            *first = (*first).min(count);
+            if self.subscription.contains(&*name) {
+                let first = self.first_seen.entry(Arc::clone(&name)).or_insert(count);
+                // Gone: if it comes again, all of it is new.
+                *first = (*first).min(count);
+            }
             let refusal = topic.error.filter(|code| {
                 matches!(code, ErrorCode::TopicAuthorizationFailed | ErrorCode::InvalidTopicException)
             });

@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use bytes::{BufMut, BytesMut};
+use ottla_wire::View;
+use ottla_wire::messages::MetadataResponse;
+
 use super::{Client, Command, CommitItem, Offset, Outcome};
 use crate::config::{CommitMode, Config, GroupConfig};
 use crate::delivery::{self, DeliveryConfig};
@@ -99,4 +103,50 @@ fn a_query_of_a_hundred_thousand_partitions_takes_linear_work() {
     let done = drain(&mut client);
     let [Outcome::Committed(committed)] = &done[..] else { panic!("{done:?}") };
     assert_eq!(committed.len(), partitions.len());
+}
+
+/// What is kept of topics is bounded by what is asked for now.
+#[test]
+fn nothing_is_kept_of_topics_that_are_not_wanted_any_more() {
+    let mut client = client(config());
+    command(&mut client, Command::Subscribe(vec!["t".to_owned()]));
+    let tell = |client: &mut Client, names: &[String], code: i16| {
+        client.cluster.want(names.iter().map(|n| Arc::from(n.as_str())).collect());
+        let body = unknown_topics(names, code);
+        let answer = MetadataResponse::decode(4, &body).unwrap();
+        let asked = client.cluster.wanted().clone();
+        client.cluster.update(4, &answer, &asked).unwrap();
+        client.look_at_topics();
+    };
+    for round in 0..50 {
+        let mut names: Vec<String> = (0..20).map(|i| format!("other-{round}-{i}")).collect();
+        names.push("t".to_owned());
+        tell(&mut client, &names, 29);
+        assert_eq!((client.refused.len(), client.first_seen.len()), (21, 1));
+    }
+    tell(&mut client, &["t".to_owned()], 3);
+    assert_eq!((client.refused.len(), client.first_seen.len()), (0, 1));
+}
+
+/// Metadata version 4 of topics without partitions.
+fn unknown_topics(names: &[String], code: i16) -> BytesMut {
+    let mut out = BytesMut::new();
+    out.put_i32(0);
+    out.put_i32(1);
+    out.put_i32(1);
+    out.put_i16(1);
+    out.put_slice(b"h");
+    out.put_i32(9092);
+    out.put_i16(-1);
+    out.put_i16(-1);
+    out.put_i32(1);
+    out.put_i32(names.len() as i32);
+    for name in names {
+        out.put_i16(code);
+        out.put_i16(name.len() as i16);
+        out.put_slice(name.as_bytes());
+        out.put_u8(0);
+        out.put_i32(0);
+    }
+    out
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use ottla_wire::messages::MetadataResponse;
 
 pub(crate) use refresh::Refresh;
+use topic::MAX_PARTITIONS;
 pub(crate) use topic::{Leader, Topic};
 
 use crate::assignor::{ClusterTopics, PartitionInfo, TopicInfo};
@@ -132,6 +133,17 @@ impl Cluster {
     ) -> Result<Changes, Error> {
         let mut changes = Changes::default();
         let brokers = read_brokers(answer)?;
+        for told in answer.topics.iter() {
+            let count = told.partitions.len();
+            if count > MAX_PARTITIONS
+                && let Some(name) = told.name.filter(|name| asked.contains(*name))
+            {
+                let text = format!(
+                    "metadata says that topic {name:?} has {count} partitions, more than {MAX_PARTITIONS}"
+                );
+                return Err(Error::new(ErrorKind::BrokerMisbehaved, text));
+            }
+        }
         if brokers != self.brokers {
             changes.brokers = true;
             changes.topology =

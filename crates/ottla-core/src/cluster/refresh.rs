@@ -60,11 +60,13 @@ impl Refresh {
         self.again = false;
     }
 
-    /// An answer came. `complete`: everything that is wanted was in it.
-    pub(crate) fn answered(&mut self, now: Timestamp, complete: bool, rng: &mut Rng) {
+    /// An answer came. `complete`: everything that is wanted was in it. Gives whether it helped, as far as is known:
+    /// it is complete, and not one of several in a row after which somebody asked for more.
+    pub(crate) fn answered(&mut self, now: Timestamp, complete: bool, rng: &mut Rng) -> bool {
         self.in_flight = false;
         let close = self.answered_at.is_some_and(|at| now.since(at) < self.close);
         self.answered_at = Some(now);
+        let helped;
         if complete && !self.again {
             // Whoever finds no help in one good answer after the other waits as well: for a partition that does
             // not exist, or a leader that is another one each time.
@@ -75,6 +77,7 @@ impl Refresh {
             let pause = if close { self.backoff.next(rng) } else { Duration::ZERO };
             self.due = now + self.max_age;
             self.not_before = if first { now } else { now + pause };
+            helped = first;
         } else {
             // Asked for again and again without help (a leader that lags behind, a topic that is not there):
             // the pauses grow. The first time somebody had only come too late for the request under way.
@@ -82,8 +85,10 @@ impl Refresh {
             let pause = self.backoff.next(rng);
             self.not_before = if first { now } else { now + pause };
             self.due = now;
+            helped = first;
         }
         self.again = false;
+        helped
     }
 
     /// The request failed.

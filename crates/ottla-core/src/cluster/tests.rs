@@ -8,6 +8,7 @@ use bytes::{BufMut, BytesMut};
 use ottla_wire::View;
 use ottla_wire::messages::MetadataResponse;
 
+use super::topic::MAX_PARTITIONS;
 use super::{Changes, Cluster, Refresh};
 use crate::table::{assert_documented, transitions};
 use crate::{BrokerId, Error, ErrorKind, LeaderEpoch, Rng, Timestamp, TopicId, TopicPartition};
@@ -123,6 +124,42 @@ fn hostile_brokers_are_refused() {
         let error = tell_at(&mut cluster(&["t"]), 12, &answer(brokers, &[])).expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::BrokerMisbehaved);
     }
+}
+
+/// More partitions than any topic has are no answer: said, and nothing of it is kept.
+#[test]
+fn a_topic_with_more_partitions_than_the_limit_is_refused() {
+    let whole = answer(TWO, &[Told(0, "t", 7, &[(1, 3)])]);
+    // The count, and the one partition, whose bytes are repeated.
+    let partition: Vec<u8> = {
+        let two = answer(TWO, &[Told(0, "t", 7, &[(1, 3), (1, 3)])]);
+        let end = 6;
+        two[two.len() - end - (two.len() - whole.len())..two.len() - end].to_vec()
+    };
+    let many = |name: &str, count: usize| {
+        let one = answer(TWO, &[Told(0, name, 7, &[(1, 3)])]);
+        let (head, tail) = (one.len() - 6 - partition.len() - 1, one.len() - 6);
+        let mut out = BytesMut::from(&one[..head]);
+        let mut left = count + 1;
+        while left >= 0x80 {
+            out.put_u8((left & 0x7f) as u8 | 0x80);
+            left >>= 7;
+        }
+        out.put_u8(left as u8);
+        for _ in 0..count {
+            out.put_slice(&partition);
+        }
+        out.put_slice(&one[tail..]);
+        out
+    };
+    let mut cluster = cluster(&["t"]);
+    assert_eq!(tell_at(&mut cluster, 12, &whole).expect("a good answer").recreated.len(), 0);
+    let error = tell_at(&mut cluster, 12, &many("t", MAX_PARTITIONS + 1)).expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::BrokerMisbehaved);
+    assert!(error.to_string().contains("\"t\" has 1000001 partitions"), "{error}");
+    assert_eq!(cluster.topic("t").map(|t| t.partition_count()), Some(1), "what was known stands");
+    tell_at(&mut cluster, 12, &many("u", MAX_PARTITIONS + 1)).expect("nobody asked for it");
+    tell_at(&mut cluster, 12, &many("t", 1_000)).expect("a topic of many partitions");
 }
 
 #[test]
@@ -388,8 +425,8 @@ fn the_transition_table_of_refreshing_is_what_the_code_does() {
         let mut apply = |refresh: &mut Refresh, event: &str| match event {
             "wanted" => refresh.request(now),
             "sent" => refresh.sent(),
-            "all is answered" => refresh.answered(now, true, &mut rng),
-            "not all is answered" => refresh.answered(now, false, &mut rng),
+            "all is answered" => drop(refresh.answered(now, true, &mut rng)),
+            "not all is answered" => drop(refresh.answered(now, false, &mut rng)),
             _ => refresh.failed(now, &mut rng),
         };
         steps.iter().for_each(|step| apply(&mut refresh, step));

@@ -14,8 +14,8 @@ use ottla_wire::messages::metadata_response::MetadataResponseTopic;
 
 use crate::{BrokerId, LeaderEpoch, TopicId};
 
-/// More partitions than a topic can sensibly have; the rest of an answer is not kept.
-const MAX_PARTITIONS: usize = 1_000_000;
+/// More partitions than a topic can sensibly have: an answer with more is no answer.
+pub(super) const MAX_PARTITIONS: usize = 1_000_000;
 
 /// Answers in a row that must tell the same lower epoch before it is believed: a broker that is behind catches
 /// up before, and an epoch that is refused for ever would loop for ever.
@@ -131,7 +131,7 @@ impl Topic {
         // An answer without an id does not take away what another one told.
         self.id = id.or(self.id);
         for p in told.partitions.iter() {
-            let Some(index) = usize::try_from(p.partition_index).ok().filter(|i| *i < MAX_PARTITIONS) else {
+            let Ok(index) = usize::try_from(p.partition_index) else {
                 continue;
             };
             // Partitions come in any order; a gap is filled when its turn comes. A number beyond what the answer

@@ -284,9 +284,14 @@ impl<T> Connection<T> {
         }
     }
 
+    /// Whether what is sent now waits.
+    pub(crate) fn is_muted(&self, now: Timestamp) -> bool {
+        now < self.muted_until
+    }
+
     /// What is to be written now.
     pub(crate) fn poll_send(&mut self, now: Timestamp) -> Option<Bytes> {
-        (!self.out.is_empty() && now >= self.muted_until).then(|| self.out.split().freeze())
+        (!self.out.is_empty() && !self.is_muted(now)).then(|| self.out.split().freeze())
     }
 
     /// When this connection wants to be looked at again if nothing else happens.

@@ -152,6 +152,12 @@ impl<T> Network<T> {
             .is_some_and(|slot| slot.connection.is_ready())
     }
 
+    /// Whether the broker asked for silence on this connection, which is not over.
+    pub(crate) fn is_muted(&self, now: Timestamp, target: Target, role: Role) -> bool {
+        let slot = self.by_use.get(&(target, role)).and_then(|id| self.slots.get(id));
+        slot.is_some_and(|slot| slot.connection.is_muted(now))
+    }
+
     fn lane(&self, target: Target, role: Role) -> Option<&Lane> {
         self.addresses.get(&target)?.lanes.get(&role)
     }

@@ -64,7 +64,8 @@ pub enum Event {
     /// The group takes partitions back. Nothing more comes of them; heartbeats go on meanwhile. It ends when
     /// [`finish`](Revocation::finish) is called or the next event is asked for, or at its deadline.
     Revoking(Revocation),
-    /// These partitions are gone without a chance to commit.
+    /// These partitions are gone without a chance to commit. Those that were not told of as assigned yet are not
+    /// told of at all.
     Lost(Vec<TopicPartition>),
     /// The last record below the high watermark (with `read_committed`: the last stable offset) was handed
     /// out. Told once until there is more; needs `partition_eof`.

@@ -198,15 +198,14 @@ impl Delivery {
     /// Partitions that are gone without a chance to commit; `Event::Lost` tells the reader.
     pub fn lose(&mut self, now: Timestamp, partitions: &[TopicPartition]) {
         let lost = self.end_all(now, partitions, PartitionEnd::Lost);
-        if !lost.is_empty() {
-            self.queue_event(Event::Lost(lost));
-        }
+        self.queue_lost(lost);
         self.settle(Some(now));
     }
 
     /// Partitions that the user gave up: there is no event.
     pub fn unassign(&mut self, now: Timestamp, partitions: &[TopicPartition]) {
-        self.end_all(now, partitions, PartitionEnd::Revoked);
+        let gone = self.end_all(now, partitions, PartitionEnd::Revoked);
+        self.forget_untold(&gone);
         self.settle(Some(now));
     }
 

@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use super::commits::CommitEntry;
-use super::events::{Event, PartitionEnd};
+use super::events::PartitionEnd;
 use super::queue::Pending;
 use super::token::CommitToken;
 use super::{Delivery, Key, Shared};
@@ -199,8 +199,8 @@ impl Delivery {
         }
         // The reader that has not met the event yet has nothing to decide any more.
         self.events.retain(|event| !matches!(event, Pending::Revoking(i) if *i == id));
-        if timed_out && !lost.is_empty() {
-            self.queue_event(Event::Lost(lost));
+        if timed_out {
+            self.queue_lost(lost);
         }
         self.settle(Some(now));
     }

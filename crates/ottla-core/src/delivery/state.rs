@@ -280,6 +280,28 @@ impl Delivery {
         self.wake_reader();
     }
 
+    /// Partitions are gone without a chance to commit. Those that came and went while the reader stayed away are not
+    /// told of at all, so that what waits is bounded by what the reader knows of and by what is owned.
+    pub(super) fn queue_lost(&mut self, mut lost: Vec<TopicPartition>) {
+        let untold = self.forget_untold(&lost);
+        lost.retain(|tp| !untold.contains(tp));
+        if !lost.is_empty() {
+            self.queue_event(Event::Lost(lost));
+        }
+    }
+
+    /// Takes partitions that are gone out of the events that say that they came. Gives those.
+    pub(super) fn forget_untold(&mut self, gone: &[TopicPartition]) -> BTreeSet<TopicPartition> {
+        let gone: BTreeSet<&TopicPartition> = gone.iter().collect();
+        let mut untold = BTreeSet::new();
+        self.events.retain_mut(|event| {
+            let Pending::Told(Event::Assigned(assigned)) = event else { return true };
+            untold.extend(assigned.extract_if(.., |tp| gone.contains(tp)));
+            !assigned.is_empty()
+        });
+        untold
+    }
+
     /// Tells the reader something that delivery does not know of itself: a reset, the outcome of a commit in
     /// the background.
     pub fn push_event(&mut self, now: Timestamp, event: Event) {

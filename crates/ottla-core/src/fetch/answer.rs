@@ -158,9 +158,9 @@ impl Fetcher {
                     });
                     // The first time the new position is asked for at once. A broker that finds every offset out
                     // of range must not be asked hotly.
-                    if self.hold_back(now, tp) == 1
-                        && let Some(trouble) = self.troubles.get_mut(tp)
-                    {
+                    let trouble = self.hold_back(now, tp);
+                    trouble.out_of_range = trouble.out_of_range.saturating_add(1);
+                    if trouble.out_of_range == 1 {
                         trouble.not_before = now;
                     }
                 }
@@ -185,10 +185,12 @@ impl Fetcher {
                 if error.is_invalid_metadata() || error == ErrorCode::UnknownLeaderEpoch {
                     findings.push(Finding::StaleMetadata);
                 }
-                let times = self.hold_back(now, tp);
+                let trouble = self.hold_back(now, tp);
                 if error.is_retriable() || error == ErrorCode::UnknownServerError {
                     return;
                 }
+                trouble.refusals = trouble.refusals.saturating_add(1);
+                let times = trouble.refusals;
                 tracing::warn!(%broker, partition = %tp, %error, times, "fetch failed");
                 if times >= TELL_AFTER {
                     self.troubles.remove(tp);
@@ -228,15 +230,15 @@ impl Fetcher {
             Pushed::Incomplete => {
                 let bytes = self.troubles.get(tp).and_then(|t| t.max_bytes);
                 let bytes = bytes.unwrap_or(self.max_partition_bytes).saturating_mul(2);
-                self.hold_back(now, tp);
-                if let Some(trouble) = self.troubles.get_mut(tp) {
-                    trouble.max_bytes = Some(bytes.min(MAX_PARTITION_BYTES));
-                }
+                self.hold_back(now, tp).max_bytes = Some(bytes.min(MAX_PARTITION_BYTES));
             }
             // The error that made it wait is over.
-            Pushed::Empty if self.troubles.get(tp).is_some_and(|t| t.max_bytes.is_none()) => {
-                self.troubles.remove(tp);
-            }
+            Pushed::Empty => match self.troubles.get_mut(tp) {
+                Some(trouble) if trouble.max_bytes.is_some() => {
+                    (trouble.refusals, trouble.out_of_range) = (0, 0);
+                }
+                _ => drop(self.troubles.remove(tp)),
+            },
             // The same again, after a pause.
             Pushed::Suspect => {
                 self.hold_back(now, tp);

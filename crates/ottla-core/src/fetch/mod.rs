@@ -69,6 +69,11 @@ struct Trouble {
     backoff: Backoff,
     not_before: Timestamp,
     max_bytes: Option<i32>,
+    /// How often it was refused for a reason that trying again should not help against. Other causes to wait do not
+    /// count here, and do not start the count anew: a leader that moves now and then would hide a refusal.
+    refusals: u32,
+    /// How often its offset was out of range.
+    out_of_range: u32,
 }
 
 impl BrokerFetch {
@@ -151,16 +156,18 @@ impl Fetcher {
         self.troubles.retain(|tp, _| keep(tp));
     }
 
-    /// A partition's error: it waits, the longer the more often in a row. Gives how often that was.
-    fn hold_back(&mut self, now: Timestamp, tp: &TopicPartition) -> u32 {
+    /// A partition's error: it waits, the longer the more often in a row, whatever the cause.
+    fn hold_back(&mut self, now: Timestamp, tp: &TopicPartition) -> &mut Trouble {
         let (initial, max) = self.retry_backoff;
         let trouble = self.troubles.entry(tp.clone()).or_insert_with(|| Trouble {
             backoff: Backoff::new(initial, max),
             not_before: now,
             max_bytes: None,
+            refusals: 0,
+            out_of_range: 0,
         });
         trouble.not_before = now + trouble.backoff.next(&mut self.rng);
-        trouble.backoff.failures()
+        trouble
     }
 
     /// When something that waits may be asked for.

@@ -87,7 +87,8 @@ impl Fetcher {
         }
         state.first = wanted.get(1).or_else(|| wanted.first()).map(|(tp, _)| tp.clone());
 
-        let grant = (room / brokers.max(1)).clamp(MIN_GRANT, MAX_GRANT.min(max_bytes).max(MIN_GRANT));
+        let most = MAX_GRANT.min(max_bytes).max(1);
+        let grant = (room / brokers.max(1)).clamp(MIN_GRANT.min(most), most);
         let max_wait = left_out.map_or(max_wait, |at| max_wait.min(at.since(now).max(SHORT_WAIT)));
         let names = wanted.iter().filter_map(|(tp, w)| Some((w.topic_id?, tp.topic_arc().clone()))).collect();
         let plan = state.session.plan(wanted);

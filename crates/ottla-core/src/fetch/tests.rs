@@ -219,6 +219,11 @@ fn the_grant_is_a_share_of_the_room_within_its_bounds() {
     }
     let mut rig = Rig::with(&Config { fetch_max_bytes: 100 << 10, ..Config::default() }, 1);
     assert_eq!(rig.ask().max_bytes, 100 << 10, "the configuration's limit");
+    for small in [1, 1_000, MIN_GRANT as i32 - 1] {
+        let mut rig = Rig::with(&Config { fetch_max_bytes: small, ..Config::default() }, 1);
+        assert_eq!(rig.ask().max_bytes, small, "also when that is little");
+        assert_eq!(rig.fetcher.reserved(), small as usize);
+    }
 }
 
 #[test]
@@ -444,6 +449,61 @@ fn a_partition_that_is_refused_for_no_known_reason_is_told_once_after_five_tries
     assert_eq!((error.kind(), error.resume_at()), (ErrorKind::BrokerMisbehaved, Some(0)));
     rig.wait(10_000);
     assert!(rig.try_ask().is_none(), "it has stopped");
+}
+
+/// What passes by itself neither counts as a refusal nor hides one.
+#[test]
+fn refusals_are_counted_apart_from_errors_that_pass() {
+    let mut rig = Rig::new(1);
+    let once = |rig: &mut Rig, code| {
+        rig.ask();
+        rig.tell(&answer(0, 0, &[refused(0, code)]));
+        rig.wait(1_200);
+    };
+    for _ in 0..4 {
+        once(&mut rig, 6);
+        once(&mut rig, 9);
+    }
+    for round in 0..5 {
+        assert!(matches!(rig.read(), Taken::Pending), "told after {round} refusals");
+        once(&mut rig, 6);
+        once(&mut rig, 999 + round % 2);
+    }
+    assert_eq!(rig.error().kind(), ErrorKind::BrokerMisbehaved);
+}
+
+/// An answer without an error ends the row of refusals, also while the partition asks for more than the others.
+#[test]
+fn refusals_of_another_time_do_not_count() {
+    let mut rig = Rig::new(1);
+    rig.ask();
+    rig.tell(&answer(0, 0, &[told(0, batch(0, 9).slice(..70))]));
+    rig.wait(1_200);
+    for _ in 0..3 {
+        for _ in 0..4 {
+            rig.ask();
+            rig.tell(&answer(0, 0, &[refused(0, 999)]));
+            rig.wait(1_200);
+        }
+        rig.ask();
+        rig.tell(&answer(0, 0, &[told(0, Bytes::new())]));
+    }
+    assert!(matches!(rig.read(), Taken::Pending), "never five in a row");
+}
+
+/// The first answer that the new position is out of range leads to a reset at once, whatever was before.
+#[test]
+fn an_offset_out_of_range_is_not_taken_for_a_repetition_after_other_errors() {
+    let mut rig = Rig::new(1);
+    for _ in 0..3 {
+        rig.ask();
+        rig.tell(&answer(0, 0, &[refused(0, 6)]));
+        rig.wait(1_200);
+    }
+    rig.ask();
+    let findings = rig.tell(&answer(0, 0, &[refused(0, 1)]));
+    assert!(matches!(findings[..], [Finding::OutOfRange { offset: 0, .. }]), "{findings:?}");
+    assert!(rig.try_ask().is_some(), "without a pause");
 }
 
 #[test]

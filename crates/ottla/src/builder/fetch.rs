@@ -80,7 +80,9 @@ impl Builder {
     /// Most bytes in one fetch response.
     ///
     /// Default: 1 MiB. It is soft: the first batch always comes, however large it is. Larger responses cost
-    /// memory and page faults and gain little, because the next fetch is under way while one is read.
+    /// memory and page faults and gain little, because the next fetch is under way while one is read. Above 4 MiB
+    /// it changes nothing; small ones are honoured as they are, from one byte on, and cost a round trip for each
+    /// batch.
     #[doc(alias = "fetch.max.bytes")]
     pub fn fetch_max_bytes(mut self, bytes: i32) -> Self {
         self.config.fetch_max_bytes = bytes;

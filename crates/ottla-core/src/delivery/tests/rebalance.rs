@@ -435,3 +435,26 @@ fn without_a_revocation_dropped_handles_wake_nobody() {
     drop(batch);
     assert_eq!(woken.count(), 0);
 }
+
+/// A reader that stays away while partitions come and go is told of what it knew and of what it has.
+#[test]
+fn partitions_that_come_and_go_unseen_are_not_told_of() {
+    let mut rig = Rig::new(manual());
+    rig.own(0, 0);
+    assert!(matches!(rig.event(), Event::Assigned(tps) if tps == [tp(0)]));
+    for round in 0..500 {
+        rig.lock().lose(rig.now, &[tp(0), tp(1)]);
+        rig.own(0, 0);
+        rig.own(1, 0);
+        rig.own(2 + round, 0);
+    }
+    assert_eq!(rig.lock().events.len(), 1 + 2 + 500, "the one loss, and what is owned");
+    rig.lock().lose(rig.now, &(0..600).map(tp).collect::<Vec<_>>());
+    assert!(matches!(rig.event(), Event::Lost(tps) if tps == [tp(0)]));
+    rig.pending();
+    rig.own(1, 0);
+    rig.own(2, 0);
+    rig.lock().unassign(rig.now, &[tp(1)]);
+    assert!(matches!(rig.event(), Event::Assigned(tps) if tps == [tp(2)]));
+    rig.pending();
+}
