@@ -32,6 +32,14 @@ fn in_metadata(change: impl Fn(&mut MetadataResponse) + Copy + 'static) {
 }
 
 fn in_metadata_of_age(age: Duration, change: impl Fn(&mut MetadataResponse) + Copy + 'static) {
+    in_metadata_then(age, change, Stage::once_and_never_reset);
+}
+
+fn in_metadata_then(
+    age: Duration,
+    change: impl Fn(&mut MetadataResponse) + Copy + 'static,
+    then: impl Fn(&mut Stage),
+) {
     for times in [1, 3, usize::MAX] {
         for group in [false, true] {
             for skip in [0, 1] {
@@ -52,7 +60,7 @@ fn in_metadata_of_age(age: Duration, change: impl Fn(&mut MetadataResponse) + Co
                 println!("times {times}, group {group}, skip {skip}");
                 stage.heal();
                 stage.everything_arrives();
-                stage.once_and_never_reset();
+                then(&mut stage);
                 stage.never_hot();
                 stage.closes();
             }
@@ -189,11 +197,20 @@ fn a_topic_twice() {
     });
 }
 
-/// Another id is another topic (KIP-516), and an id of zero is none.
+/// An id of zero is none. Another id is another topic (KIP-516): that is said, and it is read from its beginning.
 #[test]
 fn another_topic_id() {
     in_metadata(|answer| answer.topics.iter_mut().for_each(|t| t.topic_id = uuid::Uuid::nil()));
-    in_metadata(|answer| answer.topics.iter_mut().for_each(|t| t.topic_id = uuid::Uuid::from_u128(7)));
+    let another = |answer: &mut MetadataResponse| {
+        answer.topics.iter_mut().for_each(|t| t.topic_id = uuid::Uuid::from_u128(7))
+    };
+    in_metadata_then(Duration::from_secs(300), another, |stage| {
+        let id = stage.id;
+        for (tp, offset, cause) in &stage.world.member(id).resets {
+            let known = matches!(cause, ResetCause::NoCommittedOffset | ResetCause::TopicRecreated);
+            assert!(known && *offset == 0, "{tp} was reset to {offset}: {cause:?}");
+        }
+    });
 }
 
 #[test]

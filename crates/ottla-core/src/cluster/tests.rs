@@ -241,6 +241,17 @@ fn kip_516_a_broker_that_still_tells_of_the_former_topic_is_not_believed() {
     assert_eq!(leader(&cluster), Some((2, Some(0))));
 }
 
+/// The id that nobody else tells was a lie: it must not strand the topic.
+#[test]
+fn kip_516_the_former_id_is_believed_after_five_answers_in_a_row() {
+    let mut cluster = cluster(&["t"]);
+    let mut told = |id: u8| tell(&mut cluster, &[Told(0, "t", id, &[(1, 9)])]).recreated.len();
+    assert_eq!([7, 8, 7, 7, 7, 7].map(&mut told), [0, 1, 0, 0, 0, 0]);
+    assert_eq!([8, 7, 7, 7, 7].map(&mut told), [0; 5], "not in a row");
+    assert_eq!([7, 7].map(&mut told), [1, 0]);
+    assert_eq!(told(8), 0, "and now that is the former one");
+}
+
 #[test]
 fn a_deleted_topic_loses_its_partitions_and_an_error_in_passing_does_not() {
     let mut cluster = cluster(&["t"]);

@@ -17,7 +17,7 @@ use crate::{BrokerId, LeaderEpoch, TopicId};
 /// More partitions than a topic can sensibly have: an answer with more is no answer.
 pub(super) const MAX_PARTITIONS: usize = 1_000_000;
 
-/// Answers in a row that must tell the same lower epoch before it is believed: a broker that is behind catches
+/// Answers in a row that must tell the same lower epoch, or the id of before, before it is believed: a broker that is behind catches
 /// up before, and an epoch that is refused for ever would loop for ever.
 const REFUSALS: u8 = 5;
 
@@ -45,6 +45,8 @@ pub(crate) struct Topic {
     pub(crate) id: Option<TopicId>,
     /// The id of the topic that had the name before.
     former: Option<TopicId>,
+    /// Answers in a row that told that one.
+    former_told: u8,
     pub(crate) error: Option<ErrorCode>,
     partitions: Vec<Partition>,
     answered: bool,
@@ -117,9 +119,14 @@ impl Topic {
         }
         let id = (told.topic_id != TopicId::ZERO).then_some(told.topic_id);
         if id.is_some() && id == self.former {
-            // A broker that lags behind tells of the topic that was deleted.
-            return update;
+            // A broker that lags behind tells of the topic that was deleted. If all go on to do so, it was the
+            // other one that never was.
+            self.former_told = self.former_told.saturating_add(1);
+            if self.former_told < REFUSALS {
+                return update;
+            }
         }
+        self.former_told = 0;
         if let (Some(new), Some(old)) = (id, self.id)
             && new != old
         {
