@@ -55,6 +55,7 @@ impl Chaos {
         config.max_buffered_bytes = 256 << 10;
         let id = self.world.join(config);
         self.world.member(id).events = self.rng.below(2) == 0;
+        self.world.member(id).single = self.rng.below(3) == 0;
         self.world.command(id, Command::Subscribe(vec!["t".to_owned()]));
         self.members.push(id);
         self.live.push(id);
@@ -170,7 +171,7 @@ impl Chaos {
                     Seen::Assigned(tps) | Seen::Lost(tps) => tps.iter().for_each(|tp| {
                         last.remove(tp);
                     }),
-                    Seen::Records(tp, first, end, _) if member.events => {
+                    Seen::Records(tp, first, end, _) if member.events && !member.single => {
                         let before = last.insert(tp.clone(), *end);
                         assert!(before.is_none_or(|b| b < *first), "S2: {tp} {first} after {before:?}");
                     }

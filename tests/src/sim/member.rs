@@ -7,7 +7,9 @@ use bytes::BytesMut;
 use ottla_core::assignor::GroupAssignment;
 use ottla_core::client::{Action, Client, Command, Outcome};
 use ottla_core::config::Config;
-use ottla_core::delivery::{Batch, DeliveryConfig, Event, Filter, ResetCause, Shared, Taken};
+use ottla_core::delivery::{
+    Batch, DeliveryConfig, Event, Filter, Record, RecordReader, ResetCause, Shared, Taken,
+};
 use ottla_core::group::JobId;
 use ottla_core::{CommandId, ConnectionId, Error, Timestamp, TopicPartition};
 use ottla_wire::records::BatchDecoder;
@@ -51,10 +53,14 @@ pub struct Member {
     pub outcomes: Vec<Outcome>,
     /// Whether events are asked for.
     pub events: bool,
+    /// Whether single records are read, as `next_record` does; events are then handled by the defaults.
+    pub single: bool,
+    reader: RecordReader,
     /// Whether the world reads for it.
     pub auto_read: bool,
     /// The batch in hand, kept until the next read.
     pub hand: Option<Batch>,
+    hand_record: Option<Record>,
     next_command: u64,
     alive: bool,
 }
@@ -72,8 +78,11 @@ impl Member {
             resets: Vec::new(),
             outcomes: Vec::new(),
             events: true,
+            single: false,
+            reader: RecordReader::new(),
             auto_read: true,
             hand: None,
+            hand_record: None,
             next_command: 0,
             alive: true,
         }
@@ -86,6 +95,7 @@ impl Member {
     pub(super) fn kill(&mut self) {
         self.alive = false;
         self.hand = None;
+        self.hand_record = None;
     }
 
     pub(super) fn read(&mut self, now: Timestamp) -> bool {
@@ -93,8 +103,14 @@ impl Member {
             return false;
         }
         self.hand = None;
+        self.hand_record = None;
         let filter = if self.events { Filter::EVENTS } else { Filter::BATCHES };
-        let taken = self.delivery.take(now, &mut self.decoder, filter, None);
+        let taken = if self.single {
+            self.delivery.take_record(|| now, &mut self.decoder, &mut self.reader, None)
+        } else {
+            self.delivery.give_back(&mut self.reader);
+            self.delivery.take(now, &mut self.decoder, filter, None)
+        };
         let seen = match taken {
             Taken::Pending => return false,
             Taken::End => Seen::End,
@@ -116,6 +132,14 @@ impl Member {
                 let seen = Seen::Records(tp, batch.first_offset(), batch.last_offset(), batch.len());
                 self.hand = Some(batch);
                 seen
+            }
+            Taken::Record(record) => {
+                let tp = record.topic_partition().clone();
+                let offset = record.offset();
+                let value = record.value().unwrap_or_default().to_vec();
+                self.values.entry(tp.clone()).or_default().push((offset, value));
+                self.hand_record = Some(record);
+                Seen::Records(tp, offset, offset, 1)
             }
             Taken::Event(event) => match event {
                 Event::Assigned(tps) => Seen::Assigned(tps),

@@ -7,6 +7,7 @@ use ottla_wire::records::{self as wire, RecordCursor};
 
 use super::ledger::Pin;
 use super::record::{Record, RecordRef};
+use super::strip::Strip;
 use super::token::{CommitToken, Ownership};
 use crate::{LeaderEpoch, TopicPartition};
 
@@ -32,6 +33,8 @@ pub(super) struct BatchInner {
     pub(super) last: i64,
     /// The number of records.
     pub(super) count: usize,
+    /// Its records are handed out one at a time, and who holds which is known.
+    pub(super) strip: Option<Strip>,
 }
 
 /// Mostly one: no allocation for that.
@@ -45,6 +48,8 @@ pub(super) struct Part {
     pub(super) batch: wire::Batch,
     pub(super) cursor: RecordCursor,
     pub(super) count: usize,
+    /// Records of the parts before it, in a strip.
+    pub(super) before: u32,
     #[expect(dead_code, reason = "held for what its drop does")]
     pub(super) pin: Option<Pin>,
 }
@@ -67,6 +72,18 @@ impl Parts {
 impl BatchInner {
     pub(super) fn part(&self, index: usize) -> Option<&Part> {
         self.parts.as_slice().get(index)
+    }
+
+    /// The part that the owned record at this place lies in; see [`Record`].
+    #[inline]
+    pub(super) fn part_of(&self, place: u32) -> Option<&Part> {
+        match &self.parts {
+            Parts::One(part) => Some(part),
+            Parts::Many(parts) if self.strip.is_some() => {
+                parts.get(parts.partition_point(|part| part.before <= place).checked_sub(1)?)
+            }
+            Parts::Many(parts) => parts.get(place as usize),
+        }
     }
 
     pub(super) fn leader_epoch(&self) -> Option<LeaderEpoch> {
@@ -205,6 +222,7 @@ impl Batch {
                 batch: part.batch.detached(),
                 cursor: part.cursor,
                 count: part.count,
+                before: part.before,
                 pin: None,
             })
             .collect();
@@ -220,6 +238,7 @@ impl Batch {
             end,
             last,
             count,
+            strip: None,
         }))
     }
 }
@@ -325,7 +344,7 @@ impl Iterator for BatchRecords {
         self.total = self.total.saturating_sub(1);
         let gap = u32::try_from(offset.saturating_sub(self.expected)).unwrap_or(u32::MAX);
         self.expected = offset.saturating_add(1);
-        Some(Record { inner: Arc::clone(&self.inner), span, part: self.part as u32, gap })
+        Some(Record { inner: Arc::clone(&self.inner), span, place: self.part as u32, gap })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

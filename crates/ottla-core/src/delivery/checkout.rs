@@ -288,12 +288,25 @@ impl Checkout {
             batch: rest.batch,
             cursor: rest.cursor,
             count: rest.count,
+            before: 0,
         };
         let parts = match self.ready.len() {
             1 => Parts::One(part(self.ready.pop()?)),
             _ => Parts::Many(self.ready.drain(..).map(part).collect()),
         };
         Some((parts, last))
+    }
+
+    /// Leaves what has the same leader epoch as the first record, for a strip.
+    pub(super) fn keep_one_epoch(&mut self) {
+        let epoch = |rest: &Rest| LeaderEpoch::from_wire(rest.batch.header().partition_leader_epoch);
+        let Some(first) = self.ready.first().map(epoch) else { return };
+        while let Some(rest) = self.ready.pop_if(|rest| epoch(rest) != first) {
+            self.segments.push_front(Segment::Decoded(rest));
+            if let Some(last) = self.ready.last() {
+                (self.position, self.position_epoch) = (last.end, first);
+            }
+        }
     }
 
     /// What is not handed out goes back in front of the queue, in order.

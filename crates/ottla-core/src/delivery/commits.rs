@@ -75,7 +75,7 @@ impl Delivery {
         p.sweep(auto);
         let (offset, leader_epoch) = p.resolve(p.done.to(), p.done.epoch());
         if p.committed.is_some_and(|committed| offset <= committed) || offset <= p.commit_above {
-            if p.position <= offset {
+            if p.position() <= offset && p.strip.is_none() {
                 self.uncommitted.remove(&key);
             }
             return None;
@@ -98,8 +98,8 @@ impl Delivery {
         let keys: Vec<Key> = self.partitions.keys().copied().collect();
         for key in &keys {
             let Some(p) = self.partitions.get_mut(key).filter(|p| p.has_position()) else { continue };
-            if p.position > p.done.to() {
-                p.accept(p.position, p.position_epoch, None);
+            if p.position() > p.done.to() {
+                p.accept(p.position(), p.position_epoch, None);
             }
             self.make_ready(*key);
         }
@@ -259,13 +259,17 @@ impl Delivery {
         if p.ownership.epoch != token.ownership.epoch {
             return;
         }
-        p.marks_used = true;
+        let first = !std::mem::replace(&mut p.marks_used, true);
         let grew = p.done.insert(token.from, token.next, token.leader_epoch);
         if grew {
             p.forget_unmarked();
             self.uncommitted.insert(key);
             self.make_ready(key);
             self.settle_partition(key, None);
+        }
+        if first {
+            // From now on what is handed out is counted.
+            self.interrupt();
         }
         // Without a revocation that may wait for it, or delivery that went on, nothing else has changed.
         if self.watching || grew {

@@ -1,6 +1,7 @@
 //! What a read can give, and what it is asked for.
 
 use super::batch::Batch;
+use super::record::Record;
 use super::revocation::Revocation;
 use crate::{CommitError, Error, TopicPartition};
 
@@ -29,6 +30,8 @@ impl Filter<'_> {
 pub enum Taken {
     /// Records.
     Batch(Batch),
+    /// One record: only by [`take_record`](super::Shared::take_record).
+    Record(Record),
     /// Something happened; only when events were asked for.
     Event(Event),
     /// An error: of one partition, told once, while the others go on; or fatal, told for ever.

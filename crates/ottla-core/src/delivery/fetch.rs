@@ -257,7 +257,7 @@ impl Delivery {
             return None;
         }
         let raw = p.queue.iter().position(|s| matches!(s, Segment::Raw(_))).unwrap_or(p.queue.len());
-        if p.checkout.is_some() || raw == 0 {
+        if p.checkout.is_some() || (raw == 0 && p.strip.is_none()) {
             // What is being decoded lies in front of all the rest.
             p.refetch();
         } else {
@@ -266,6 +266,8 @@ impl Delivery {
             if let Some(Segment::Decoded(Rest { end, batch, .. })) = p.queue.back() {
                 p.fetch_offset = *end;
                 p.fetch_epoch = LeaderEpoch::from_wire(batch.header().partition_leader_epoch);
+            } else if let Some(strip) = &p.strip {
+                (p.fetch_offset, p.fetch_epoch) = (strip.end, strip.end_epoch);
             }
         }
         p.verify_first = true;

@@ -7,7 +7,7 @@ use super::events::Event;
 use super::partition::Phase;
 use super::queue::Segment;
 use super::{Delivery, Key};
-use crate::{LeaderEpoch, Timestamp};
+use crate::Timestamp;
 
 /// So few records are walked over under the lock.
 const AT_HAND: usize = 16;
@@ -29,14 +29,14 @@ impl Delivery {
             batch: rest.batch.clone(),
             cursor: std::mem::replace(&mut rest.cursor, cursor),
             count: limit,
+            before: 0,
             pin: Some(rest.queued.pin()),
         };
         rest.count -= limit;
         let before = rest.queued.bytes();
         rest.queued.shrink(bytes);
         let bytes = before - rest.queued.bytes();
-        p.position = last.saturating_add(1);
-        p.position_epoch = LeaderEpoch::from_wire(part.batch.header().partition_leader_epoch);
+        p.move_position(last.saturating_add(1), part.leader_epoch());
         let drained = p.set_queued_bytes(p.queued_bytes.saturating_sub(bytes));
         self.uncommitted.insert(key);
         let batch = self.hand_out(now, key, Parts::One(part), limit, last);
@@ -56,9 +56,9 @@ impl Delivery {
         let auto = self.config.is_auto();
         let p = self.partitions.get_mut(&key)?;
         let ownership = Arc::clone(&p.ownership);
-        let (start, end) = (p.delivered_end, p.position);
-        let inner = Arc::new(BatchInner { ownership, parts, start, end, last, count });
-        p.delivered_end = end;
+        let (start, end) = (p.delivered_end(), p.position());
+        let inner = Arc::new(BatchInner { ownership, parts, start, end, last, count, strip: None });
+        p.delivered();
         if p.handed.push(now, &inner) {
             p.sweep(auto);
         }
@@ -104,17 +104,18 @@ impl Delivery {
         }
         let read_committed = self.config.read_committed();
         let Some(p) = self.partitions.get_mut(&key) else { return };
-        let at_end = p.end_offset(read_committed).is_some_and(|end| p.position >= end);
+        let at_end = p.end_offset(read_committed).is_some_and(|end| p.position() >= end);
         if p.phase != Phase::Active
             || p.revoking.is_some()
             || !at_end
             || !p.queue.is_empty()
             || p.checkout.is_some()
-            || p.eof_told == Some(p.position)
+            || p.strip.is_some()
+            || p.eof_told == Some(p.position())
         {
             return;
         }
-        let offset = p.position;
+        let offset = p.position();
         p.eof_told = Some(offset);
         let topic_partition = p.ownership.topic_partition.clone();
         self.queue_event(Event::PartitionEof { topic_partition, offset });

@@ -76,6 +76,16 @@ impl Signals {
         }
     }
 
+    /// To be called when nobody holds a record of a strip any more, after its counter was changed.
+    #[inline]
+    pub(super) fn record_dropped(&self) {
+        // Both that counter and this flag are sequentially consistent wherever they are touched: either this sees
+        // the flag, or whoever has set it sees the counter. That spares a fence for every record.
+        if self.watch_handles.load(Ordering::SeqCst) {
+            self.wake_driver();
+        }
+    }
+
     pub(super) fn wake_driver(&self) {
         self.driver_dirty.store(true, Ordering::SeqCst);
         let waker = self.driver_waker.lock().unwrap_or_else(PoisonError::into_inner).clone();

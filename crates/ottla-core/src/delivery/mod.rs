@@ -11,7 +11,8 @@
 //! What must never be untrue:
 //! - An *ownership epoch* stamps everything that comes of a partition between an assignment or a seek and the
 //!   next seek, revocation or loss. Only its own epoch can push into it, return from it, mark or commit it.
-//! - The position moves in the same call that returns the records, and only under the lock.
+//! - The position moves in the same call that returns the records, under the lock or in one atomic step that the
+//!   lock's holder can forbid (see `strip`).
 //! - The committed offset is never above what is done; what is done is a gap-free prefix of what was handed out.
 //! - Dropping a handle takes no lock: counters and the driver's waker are all it touches (see `ledger`).
 #![cfg_attr(
@@ -38,6 +39,7 @@ mod record;
 mod revocation;
 mod shared;
 mod state;
+mod strip;
 mod take;
 mod token;
 
@@ -55,6 +57,7 @@ pub use record::{Record, RecordRef};
 pub use revocation::{Revocation, RevocationId, Revoked};
 pub use shared::{Guard, Shared};
 pub use state::Delivery;
+pub use strip::RecordReader;
 pub use token::CommitToken;
 
 /// One assignment of one partition: numbers never come twice, and a seek keeps it.

@@ -164,6 +164,9 @@ impl Delivery {
             let number = self.number();
             let Some(p) = self.partitions.get_mut(&key).filter(|p| p.paused.is_none()) else { continue };
             p.paused = Some(number);
+            if let Some(strip) = &p.strip {
+                strip.close();
+            }
             self.paused.insert(number, key);
             self.settle_partition(key, None);
         }
@@ -237,7 +240,7 @@ impl Delivery {
     /// is returned.
     pub(super) fn end_ownership(&mut self, key: Key, end: PartitionEnd) {
         let Some(mut p) = self.partitions.remove(&key) else { return };
-        p.ownership.end();
+        p.end();
         let tp = &p.ownership.topic_partition;
         self.index.remove(tp);
         self.uncommitted.remove(&key);
@@ -336,6 +339,7 @@ impl Delivery {
         if self.errors.len() < MAX_ERRORS {
             self.errors.push_back(error);
         }
+        self.interrupt();
         self.wake_reader();
         self.settle(None);
     }

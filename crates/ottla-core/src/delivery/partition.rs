@@ -17,12 +17,14 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::Key;
+use super::batch::BatchInner;
 use super::clock::PollClock;
 use super::events::ResetCause;
 use super::handed::Handed;
 use super::marks::Done;
 use super::queue::Segment;
 use super::revocation::RevocationId;
+use super::strip::OpenStrip;
 use super::token::Ownership;
 use crate::LeaderEpoch;
 
@@ -83,15 +85,17 @@ pub(super) struct Partition {
     pub(super) low_mark: usize,
     /// Decoding goes on outside the lock, under this number.
     pub(super) checkout: Option<u64>,
+    /// The reader hands out records of it to itself, and moves the position by that.
+    pub(super) strip: Option<OpenStrip>,
     pub(super) in_ready: bool,
 
     // Handing out.
-    /// The next offset to hand out.
-    pub(super) position: i64,
+    /// The next offset to hand out, where there is no strip.
+    position: i64,
     /// Leader epoch of what lies before it.
     pub(super) position_epoch: Option<LeaderEpoch>,
     /// The end of the last batch that was handed out; between here and the position there is no record.
-    pub(super) delivered_end: i64,
+    delivered_end: i64,
     pub(super) eof_told: Option<i64>,
 
     // Done and committed.
@@ -135,6 +139,7 @@ impl Partition {
             queued_bytes: 0,
             low_mark: 0,
             checkout: None,
+            strip: None,
             in_ready: false,
             position: 0,
             position_epoch: None,
@@ -159,8 +164,8 @@ impl Partition {
 
     /// A seek: the same assignment under a new ownership. Pause, claim and watermarks stay.
     pub(super) fn renew(&mut self, ownership: Arc<Ownership>) {
-        let old = std::mem::replace(self, Self::new(ownership));
-        old.ownership.end();
+        let mut old = std::mem::replace(self, Self::new(ownership));
+        old.end();
         self.paused = old.paused;
         self.claimed = old.claimed;
         self.waker = old.waker;
@@ -182,6 +187,53 @@ impl Partition {
         self.commit_above = if reset { offset.saturating_sub(1) } else { offset };
     }
 
+    /// The ownership is over: nothing of it is handed out any more.
+    pub(super) fn end(&mut self) {
+        self.close_strip();
+        self.ownership.end();
+    }
+
+    /// The next offset to hand out.
+    pub(super) fn position(&self) -> i64 {
+        self.strip.as_ref().map_or(self.position, OpenStrip::position)
+    }
+
+    /// Where what was handed out ends.
+    pub(super) fn delivered_end(&self) -> i64 {
+        self.strip.as_ref().map_or(self.delivered_end, OpenStrip::position)
+    }
+
+    /// Everything up to here is dealt with.
+    pub(super) fn move_position(&mut self, offset: i64, epoch: Option<LeaderEpoch>) {
+        (self.position, self.position_epoch) = (offset, epoch);
+    }
+
+    /// Everything up to the position is handed out.
+    pub(super) fn delivered(&mut self) {
+        self.delivered_end = self.position;
+    }
+
+    /// Whether the reader has this strip of it.
+    pub(super) fn has_strip(&self, inner: &Arc<BatchInner>) -> bool {
+        self.strip.as_ref().is_some_and(|strip| strip.is(inner))
+    }
+
+    /// The reader has come to the end of its strip, or gives it back; the last record of it begins at `last`.
+    pub(super) fn strip_ended(&mut self, end: i64, epoch: Option<LeaderEpoch>, last: i64) {
+        self.strip = None;
+        self.move_position(end, epoch);
+        self.delivered();
+        self.handed.strip_ended(end, Some(last));
+    }
+
+    /// Takes the strip away from the reader. What was handed out of it stays so, the rest is dropped.
+    pub(super) fn close_strip(&mut self) {
+        let Some(strip) = self.strip.take() else { return };
+        self.move_position(strip.close(), self.position_epoch);
+        self.delivered();
+        self.handed.strip_ended(self.position, None);
+    }
+
     pub(super) fn has_position(&self) -> bool {
         self.started
     }
@@ -197,6 +249,7 @@ impl Partition {
         self.queue.clear();
         self.queued_bytes = 0;
         self.checkout = None;
+        self.close_strip();
     }
 
     /// Drops what was not handed out and goes back to the position with fetching.
@@ -217,6 +270,7 @@ impl Partition {
             && self.paused.is_none()
             && self.revoking.is_none()
             && self.checkout.is_none()
+            && self.strip.is_none()
             && self.unmarked_room(max_unmarked) > 0
     }
 
@@ -261,8 +315,8 @@ impl Partition {
     /// The offset to commit when everything below `offset` is done: behind the last record that was handed
     /// out that is the position, since what lies between holds no record.
     pub(super) fn resolve(&self, offset: i64, epoch: Option<LeaderEpoch>) -> (i64, Option<LeaderEpoch>) {
-        if offset >= self.delivered_end && offset <= self.position {
-            (self.position, self.position_epoch)
+        if offset >= self.delivered_end() && offset <= self.position() {
+            (self.position(), self.position_epoch)
         } else {
             (offset, epoch)
         }

@@ -23,13 +23,33 @@ pub struct RecordRef<'a> {
 ///
 /// As long as it is alive its batch does not count as done with `Commit::Auto`, and the buffer that the batch
 /// came in stays in memory.
-#[derive(Clone)]
 pub struct Record {
     pub(super) inner: Arc<BatchInner>,
     pub(super) span: RecordSpan,
-    pub(super) part: u32,
+    /// The part it lies in; in a strip, which record it is.
+    pub(super) place: u32,
     /// Offsets without a record before this one: its mark covers them.
     pub(super) gap: u32,
+}
+
+impl Clone for Record {
+    fn clone(&self) -> Self {
+        if let Some(strip) = &self.inner.strip {
+            strip.hold(self.place);
+        }
+        Self { inner: Arc::clone(&self.inner), ..*self }
+    }
+}
+
+impl Drop for Record {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(strip) = &self.inner.strip
+            && strip.release(self.place)
+        {
+            self.inner.ownership.signals.record_dropped();
+        }
+    }
 }
 
 impl<'a> RecordRef<'a> {
@@ -101,14 +121,15 @@ impl<'a> RecordRef<'a> {
 
     /// The record on its own, sharing the batch's memory.
     pub fn to_owned(&self) -> Record {
-        Record { inner: Arc::clone(self.inner), span: self.record.span(), part: self.part, gap: self.gap }
+        let inner = Arc::clone(self.inner);
+        Record { inner, span: self.record.span(), place: self.part, gap: self.gap }
     }
 }
 
 impl Record {
     /// The record in its batch. A span is only ever made from a record of that very part.
     fn wire(&self) -> Option<wire::RecordRef<'_>> {
-        self.inner.part(self.part as usize).map(|part| part.batch.record_at(&self.span))
+        self.inner.part_of(self.place).map(|part| part.batch.record_at(&self.span))
     }
 
     /// Topic and partition.
@@ -133,7 +154,7 @@ impl Record {
 
     /// The epoch of the leader that appended it, if the broker told one (KIP-320).
     pub fn leader_epoch(&self) -> Option<LeaderEpoch> {
-        self.inner.part(self.part as usize)?.leader_epoch()
+        self.inner.part_of(self.place)?.leader_epoch()
     }
 
     /// The timestamp in milliseconds since 1970; [`timestamp_type`](Self::timestamp_type) says whose. -1 if
@@ -161,14 +182,14 @@ impl Record {
     /// done.
     pub fn key_bytes(&self) -> Option<Bytes> {
         let range = self.wire()?.key_range()?;
-        Some(self.inner.part(self.part as usize)?.batch.data().slice(range))
+        Some(self.inner.part_of(self.place)?.batch.data().slice(range))
     }
 
     /// The value as shared bytes, without a copy. They keep the buffer in memory, but not the batch from being
     /// done.
     pub fn value_bytes(&self) -> Option<Bytes> {
         let range = self.wire()?.value_range()?;
-        Some(self.inner.part(self.part as usize)?.batch.data().slice(range))
+        Some(self.inner.part_of(self.place)?.batch.data().slice(range))
     }
 
     /// The headers in order, duplicates kept (KIP-82).

@@ -143,6 +143,7 @@ impl Delivery {
         };
         if !partitions.is_empty() {
             self.events.push_back(Pending::Revoking(id));
+            self.interrupt();
             self.wake_reader();
         }
         self.revocations.insert(id, open);

@@ -14,6 +14,7 @@ use super::ledger::{FrameCharge, Signals};
 use super::partition::{Partition, Watermarks};
 use super::queue::Pending;
 use super::revocation::{Open, RevocationId};
+use super::strip::Walked;
 use super::token::Ownership;
 use super::{DeliveryConfig, Key, Shared};
 use crate::{Error, OwnershipEpoch, Timestamp, TopicPartition};
@@ -66,6 +67,8 @@ pub struct Delivery {
     /// Partitions of which the reader was given something since it last came.
     pub(super) in_hand: Vec<Key>,
     pub(super) clock: PollClock,
+    /// What the reader hands out to itself.
+    pub(super) walked: Option<Walked>,
     /// The driver was told a deadline, and has not been told since that there is none.
     clock_known: Cell<bool>,
     /// The reader came since the driver last asked.
@@ -108,6 +111,7 @@ impl Delivery {
             holding: false,
             in_hand: Vec::new(),
             clock: PollClock::Standing,
+            walked: None,
             clock_known: Cell::new(false),
             polled: false,
             reader_gone: false,
@@ -137,7 +141,7 @@ impl Delivery {
 
     /// The next offset that a read returns.
     pub fn position(&self, tp: &TopicPartition) -> Option<i64> {
-        self.partition(tp).filter(|p| p.has_position()).map(|p| p.position)
+        self.partition(tp).filter(|p| p.has_position()).map(Partition::position)
     }
 
     /// How many offsets lie between the position and the end that a read can reach: the high watermark, with
@@ -277,6 +281,7 @@ impl Delivery {
             }
         }
         self.events.push_back(Pending::Told(event));
+        self.interrupt();
         self.wake_reader();
     }
 
@@ -394,9 +399,29 @@ impl Delivery {
             Some(since) => since + interval,
             None => Timestamp::ZERO,
         };
-        let deadline = [self.clock.running(), first].into_iter().flatten().map(deadline).min();
+        let deadline =
+            [self.clock.running(), first].into_iter().flatten().map(deadline).chain(self.next_look()).min();
         self.clock_known.set(deadline.is_some());
         deadline
+    }
+
+    /// A reader that walks a strip does not say when it comes. Whether it came is seen by its position, so that is
+    /// looked at from time to time: the clock may expire by an eighth of the interval too late, never too early.
+    fn next_look(&self) -> Option<Timestamp> {
+        let walked = self.walked.filter(|_| self.clock.running().is_some())?;
+        self.partitions.get(&walked.key)?.strip.as_ref()?;
+        Some(walked.looked + (self.config.max_poll_interval? / 8).max(Duration::from_millis(1)))
+    }
+
+    fn look(&mut self, now: Timestamp) {
+        let Some(walked) = &mut self.walked else { return };
+        let Some(p) = self.partitions.get(&walked.key).filter(|p| p.strip.is_some()) else { return };
+        walked.looked = now;
+        if std::mem::replace(&mut walked.seen, p.position()) != p.position()
+            && matches!(self.clock, PollClock::Running(_))
+        {
+            self.clock = PollClock::Running(now);
+        }
     }
 
     /// Whether the reader stayed away for too long, and the partitions to lose, which may be none. Told once, until the reader comes
@@ -413,6 +438,7 @@ impl Delivery {
             }
         }
         let interval = self.config.max_poll_interval?;
+        self.look(now);
         if let PollClock::Running(since) = self.clock
             && since + interval <= now
         {

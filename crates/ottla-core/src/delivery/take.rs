@@ -19,8 +19,12 @@ use super::checkout::{Checkout, Scratch};
 use super::events::{Event, Filter, Taken};
 use super::partition::Phase;
 use super::queue::{Pending, Segment};
+use super::strip::RecordReader;
 use super::{Delivery, Key, Shared};
 use crate::{Timestamp, TopicPartition};
+
+/// Most records of a strip: what they are counted in is small, and a strip is made at once.
+const MAX_STRIP: usize = 1 << 16;
 
 impl Shared {
     /// Reads. The call means that the reader came back for more: with `Commit::Auto` what it was given before
@@ -35,7 +39,7 @@ impl Shared {
         filter: Filter<'_>,
         waker: Option<&Waker>,
     ) -> Taken {
-        self.read(now, decoder, filter, waker, true)
+        self.read(now, decoder, filter, waker, None, true)
     }
 
     /// The same as a part of the read before it: what that gave is not come back from.
@@ -46,25 +50,28 @@ impl Shared {
         filter: Filter<'_>,
         waker: Option<&Waker>,
     ) -> Taken {
-        self.read(now, decoder, filter, waker, false)
+        self.read(now, decoder, filter, waker, None, false)
     }
 
-    fn read(
+    /// With `single` the records are handed out one at a time, and what is decoded beyond the first is its strip.
+    pub(super) fn read(
         self: &Arc<Self>,
         now: Timestamp,
         decoder: &mut BatchDecoder,
         filter: Filter<'_>,
         waker: Option<&Waker>,
+        mut single: Option<&mut RecordReader>,
         mut came_back: bool,
     ) -> Taken {
         loop {
-            let mut checkout = match self.lock().begin_take(self, now, &filter, waker, came_back) {
+            let begun = self.lock().begin_take(self, now, &filter, waker, single.is_some(), came_back);
+            let mut checkout = match begun {
                 Begun::Answer(taken) => return taken,
                 Begun::Decode(checkout) => checkout,
             };
             came_back = false;
             checkout.decode(decoder);
-            let answer = self.lock().finish_take(now, &mut checkout);
+            let answer = self.lock().finish_take(now, &mut checkout, single.as_deref_mut());
             // Dropped after the lock: what was discarded may be large.
             drop(checkout);
             if let Some(taken) = answer {
@@ -87,12 +94,14 @@ impl Delivery {
         now: Timestamp,
         filter: &Filter<'_>,
         waker: Option<&Waker>,
+        single: bool,
         came_back: bool,
     ) -> Begun {
         self.saw(now);
         if let Some(tp) = filter.partition {
             return self.begin_partition(shared, now, filter, tp, waker, came_back);
         }
+        self.lose_strip();
         if came_back {
             self.came_back(filter);
         }
@@ -115,7 +124,7 @@ impl Delivery {
         }
         if filter.max_records > 0
             && let Some(key) = self.next_ready()
-            && let Some(begun) = self.begin_data(shared, now, key, filter.max_records)
+            && let Some(begun) = self.begin_data(shared, now, key, filter.max_records, single)
         {
             return begun;
         }
@@ -164,7 +173,7 @@ impl Delivery {
         }
         if deliverable
             && filter.max_records > 0
-            && let Some(begun) = self.begin_data(shared, now, key, filter.max_records)
+            && let Some(begun) = self.begin_data(shared, now, key, filter.max_records, false)
         {
             return begun;
         }
@@ -216,13 +225,23 @@ impl Delivery {
         now: Timestamp,
         key: Key,
         max_records: usize,
+        single: bool,
     ) -> Option<Begun> {
         let p = self.partitions.get(&key)?;
+        // What is handed out beyond a mark is counted, under the lock.
+        let max_records = match single {
+            true if p.marks_used => 1,
+            true => max_records.min(MAX_STRIP),
+            false => max_records,
+        };
         let limit = max_records
             .min(self.config.max_batch_records)
             .min(p.unmarked_room(self.config.max_unmarked))
             .max(1);
-        if let Some(batch) = self.take_at_hand(now, key, limit) {
+        // Single records come out of a strip instead.
+        if (!single || limit == 1)
+            && let Some(batch) = self.take_at_hand(now, key, limit)
+        {
             return Some(Begun::Answer(Taken::Batch(batch)));
         }
         self.check_out(shared, key, limit).map(Begun::Decode)
@@ -242,13 +261,18 @@ impl Delivery {
             scratch.segments.push_back(segment);
         }
         p.checkout = Some(number);
-        let (position, epoch) = (p.position, p.position_epoch);
+        let (position, epoch) = (p.position(), p.position_epoch);
         let ownership = Arc::clone(&p.ownership);
         Some(Checkout::new(Arc::clone(shared), ownership, number, limit, bytes, (position, epoch), scratch))
     }
 
     /// Ends a checkout. `None`: nothing came of it, look again.
-    pub(super) fn finish_take(&mut self, now: Timestamp, checkout: &mut Checkout) -> Option<Taken> {
+    pub(super) fn finish_take(
+        &mut self,
+        now: Timestamp,
+        checkout: &mut Checkout,
+        single: Option<&mut RecordReader>,
+    ) -> Option<Taken> {
         checkout.finished = true;
         let key = checkout.ownership.key;
         let p = self.partitions.get_mut(&key).filter(|p| p.checkout == Some(checkout.number))?;
@@ -269,16 +293,20 @@ impl Delivery {
             }
             p.phase = Phase::Stopped;
         }
-        if p.paused.is_some() {
+        let single = single.filter(|_| checkout.limit > 1);
+        if p.paused.is_some() || (single.is_some() && p.marks_used) {
             checkout.put_ready_back();
             (checkout.position, checkout.position_epoch) = (checkout.lead, checkout.lead_epoch);
+        }
+        if single.is_some() {
+            checkout.keep_one_epoch();
         }
         let error = checkout.error.take();
         let records: usize = checkout.ready.iter().map(|rest| rest.count).sum();
         let delivers = records > 0;
         let error = match error {
             // Told when the reader comes next: the records before it first, and nothing while paused.
-            Some(error) if delivers || p.paused.is_some() => {
+            Some(error) if delivers || p.paused.is_some() || !checkout.segments.is_empty() => {
                 checkout.segments.push_back(Segment::Failed(error));
                 None
             }
@@ -292,11 +320,14 @@ impl Delivery {
         let queued =
             if p.queue.is_empty() { 0 } else { p.queued_bytes.saturating_sub(checkout.bytes) + put_back };
         let drained = p.set_queued_bytes(queued);
-        if checkout.position > p.position {
-            (p.position, p.position_epoch) = (checkout.position, checkout.position_epoch);
+        let strip = single.filter(|_| records > 1);
+        if strip.is_none() && checkout.position > p.position() {
+            p.move_position(checkout.position, checkout.position_epoch);
         }
         self.uncommitted.insert(key);
-        let taken = if let Some(parts) = checkout.parts() {
+        let taken = if let Some(reader) = strip {
+            self.begin_strip(now, checkout, reader).map(Taken::Record)
+        } else if let Some(parts) = checkout.parts() {
             let last = parts.1;
             self.hand_out(now, key, parts.0, records, last).map(Taken::Batch)
         } else {
@@ -316,7 +347,22 @@ impl Delivery {
 
     /// A checkout that was given up by a panic: what it held is fetched again.
     pub(super) fn abandon(&mut self, key: Key, number: u64) {
-        let Some(p) = self.partitions.get_mut(&key).filter(|p| p.checkout == Some(number)) else { return };
+        if self.partitions.get(&key).is_some_and(|p| p.checkout == Some(number)) {
+            self.fetch_again(key);
+        }
+    }
+
+    /// A strip that its reader did not give back before it read on: the rest is fetched again.
+    fn lose_strip(&mut self) {
+        if let Some(key) = self.walked.take().map(|walked| walked.key)
+            && self.partitions.get(&key).is_some_and(|p| p.strip.is_some())
+        {
+            self.fetch_again(key);
+        }
+    }
+
+    fn fetch_again(&mut self, key: Key) {
+        let Some(p) = self.partitions.get_mut(&key) else { return };
         p.refetch();
         if p.phase == Phase::Stopped {
             // The error that waited was dropped with the rest; fetching meets it again.

@@ -8,6 +8,7 @@ mod records;
 use std::time::Duration;
 
 use ottla_core::client::{Command, Offset, Outcome};
+use ottla_core::delivery::RecordReader;
 use ottla_core::{Error, ErrorKind, TopicPartition};
 use ottla_wire::records::BatchDecoder;
 use tokio::sync::oneshot;
@@ -76,6 +77,8 @@ pub struct Consumer {
     link: Link,
     handle: ConsumerHandle,
     decoder: BatchDecoder,
+    /// What `next_record` has at hand.
+    reader: RecordReader,
     max_batch_records: usize,
     close_timeout: Duration,
     /// Resolves when the driver has ended.
@@ -96,7 +99,7 @@ impl Consumer {
     ) -> Self {
         let handle = ConsumerHandle::new(link.downgrade());
         let decoder = BatchDecoder::default();
-        Self { link, handle, decoder, max_batch_records, close_timeout, ended }
+        Self { link, handle, decoder, reader: RecordReader::new(), max_batch_records, close_timeout, ended }
     }
 
     pub(crate) fn link(&self) -> &Link {

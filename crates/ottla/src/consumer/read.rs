@@ -103,7 +103,7 @@ impl Consumer {
             Taken::Event(event) => Ok(Some(event)),
             Taken::Error(error) => Err(error),
             Taken::End => Ok(None),
-            Taken::Pending => return Poll::Pending,
+            Taken::Pending | Taken::Record(_) => return Poll::Pending,
         })
     }
 
@@ -114,22 +114,24 @@ impl Consumer {
                 Taken::Event(_) => continue,
                 Taken::Error(error) => Err(error),
                 Taken::End => Ok(None),
-                Taken::Pending => return Poll::Pending,
+                Taken::Pending | Taken::Record(_) => return Poll::Pending,
             });
         }
     }
 
     pub(super) fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Record>, Error>> {
-        loop {
-            return Poll::Ready(match ready!(self.poll_batch(cx, 1))? {
-                // A batch of one: its record holds what the batch held.
-                Some(batch) => match batch.records().next() {
-                    Some(record) => Ok(Some(record)),
-                    None => continue,
-                },
-                None => Ok(None),
-            });
+        let budget = ready!(tokio::task::coop::poll_proceed(cx));
+        let Self { link, decoder, reader, .. } = self;
+        let taken = link.delivery.take_record(|| link.now(), decoder, reader, Some(cx.waker()));
+        if !matches!(taken, Taken::Pending) {
+            budget.made_progress();
         }
+        Poll::Ready(match taken {
+            Taken::Record(record) => Ok(Some(record)),
+            Taken::Error(error) => Err(error),
+            Taken::End => Ok(None),
+            Taken::Pending | Taken::Batch(_) | Taken::Event(_) => return Poll::Pending,
+        })
     }
 
     /// The one read. Ready reads use up the budget of a tokio task, so that a reader that always finds data
@@ -138,6 +140,7 @@ impl Consumer {
         let budget = ready!(tokio::task::coop::poll_proceed(cx));
         let filter = Filter { events, partition: None, max_records };
         let now = self.link.now();
+        self.link.delivery.give_back(&mut self.reader);
         match self.link.delivery.take(now, &mut self.decoder, filter, Some(cx.waker())) {
             Taken::Pending => Poll::Pending,
             taken => {

@@ -11,4 +11,5 @@ mod model;
 mod partitioned;
 mod reading;
 mod rebalance;
+mod strips;
 mod support;

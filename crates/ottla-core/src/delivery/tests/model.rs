@@ -100,17 +100,40 @@ impl Span {
     }
 }
 
-/// A batch in the reader's hands.
+/// A batch, or one record of a strip, in the reader's hands.
 struct Held {
     partition: usize,
     epoch: OwnershipEpoch,
     offsets: Vec<i64>,
-    batch: Batch,
+    hand: Hand,
+}
+
+enum Hand {
+    Batch(Batch),
+    Record(Record),
+}
+
+impl Hand {
+    fn token(&self, nth: usize) -> Option<CommitToken> {
+        match self {
+            Self::Batch(batch) => batch.iter().nth(nth).map(|record| record.token()),
+            Self::Record(record) => Some(record.token()),
+        }
+    }
+
+    fn is_owned(&self) -> bool {
+        match self {
+            Self::Batch(batch) => batch.is_owned(),
+            Self::Record(record) => record.is_owned(),
+        }
+    }
 }
 
 struct World {
     rng: Rng,
     rig: Rig,
+    /// Reads single records.
+    reader: RecordReader,
     auto: bool,
     logs: Vec<Log>,
     spans: Vec<Option<Span>>,
@@ -144,6 +167,7 @@ impl World {
         Self {
             rig: Rig::new(config),
             rng,
+            reader: RecordReader::new(),
             auto: auto_mode,
             logs,
             spans: (0..PARTITIONS).map(|_| None).collect(),
@@ -164,7 +188,7 @@ impl World {
     fn step(&mut self) {
         self.rig.pass(Duration::from_millis(self.rng.below(50)));
         let p = self.pick();
-        match self.rng.below(26) {
+        match self.rng.below(32) {
             0 | 1 => self.assign(p),
             2..=6 => self.fetch(p),
             7..=10 => self.read(),
@@ -177,6 +201,7 @@ impl World {
             22 => self.seek(p),
             23 => self.revoke(p),
             24 => self.lose(p),
+            25..=30 => self.read_records(),
             _ => self.disturb(p),
         }
         self.drive_revocation();
@@ -249,6 +274,9 @@ impl World {
 
     fn read(&mut self) {
         let max_records = 1 + self.rng.below(20) as usize;
+        if self.rng.below(10) > 0 {
+            self.rig.shared.give_back(&mut self.reader);
+        }
         let taken = self.rig.take_with(Filter { max_records, ..Filter::BATCHES }, None);
         self.returned.append(&mut self.last_read);
         match taken {
@@ -257,9 +285,38 @@ impl World {
         }
     }
 
+    /// Single records, some with the lock and some without.
+    fn read_records(&mut self) {
+        for _ in 0..1 + self.rng.below(6) {
+            let Rig { shared, decoder, now, .. } = &mut self.rig;
+            let taken = shared.take_record(|| *now, decoder, &mut self.reader, None);
+            self.returned.append(&mut self.last_read);
+            match taken {
+                Taken::Record(record) => self.got_record(record),
+                Taken::Pending => return,
+                other => panic!("{other:?}"),
+            }
+            if self.rng.below(3) == 0 {
+                self.drop_held();
+            }
+        }
+    }
+
+    fn got_record(&mut self, record: Record) {
+        let (p, offset) = (record.partition() as usize, record.offset());
+        let next = self.spans[p].as_ref().and_then(|span| self.logs[p].next_visible(span.position));
+        assert_eq!(Some(offset), next, "S2, S3: the next record");
+        let value = record.value().unwrap();
+        assert!(value == offset.to_be_bytes() || value == [0; 40], "the record's own bytes");
+        // A clone counts as the record itself.
+        let hand = Hand::Record(if self.rng.below(2) == 0 { record.clone() } else { record });
+        self.note(p, vec![offset], 1, hand);
+    }
+
     /// A read in its three steps, with something that happens on another thread while it decodes.
     fn read_interrupted(&mut self) {
         let limit = 1 + self.rng.below(20) as usize;
+        self.rig.shared.give_back(&mut self.reader);
         let Some(key) = self.rig.lock().next_ready() else { return };
         let unmarked = self.rig.lock().config.max_unmarked;
         let room = self.rig.lock().partitions[&key].unmarked_room(unmarked);
@@ -278,7 +335,7 @@ impl World {
             _ => self.background_commit(),
         }
         checkout.decode(&mut self.rig.decoder);
-        let taken = self.rig.lock().finish_take(self.rig.now, &mut checkout);
+        let taken = self.rig.lock().finish_take(self.rig.now, &mut checkout, None);
         drop(checkout);
         if let Some(Taken::Batch(batch)) = taken {
             self.got(batch, limit);
@@ -288,6 +345,10 @@ impl World {
     fn got(&mut self, batch: Batch, max_records: usize) {
         let p = batch.partition() as usize;
         let got = offsets(&batch);
+        self.note(p, got, max_records, Hand::Batch(batch));
+    }
+
+    fn note(&mut self, p: usize, got: Vec<i64>, max_records: usize, hand: Hand) {
         self.seen += got.len();
         let log = &self.logs[p];
         let span = self.spans[p].as_mut().expect("S6: not owned");
@@ -298,11 +359,11 @@ impl World {
             span.position = offset + 1;
             span.delivered.insert(*offset);
         }
-        assert!(batch.is_owned());
+        assert!(hand.is_owned());
         let epoch = span.epoch;
-        assert_eq!(batch.token().ownership_epoch(), epoch);
+        assert_eq!(hand.token(0).map(|token| token.ownership_epoch()), Some(epoch));
         self.last_read.push((p, epoch, got.clone()));
-        self.held.push(Held { partition: p, epoch, offsets: got, batch });
+        self.held.push(Held { partition: p, epoch, offsets: got, hand });
     }
 
     fn drop_held(&mut self) {
@@ -333,8 +394,8 @@ impl World {
         let at = self.rng.below(len) as usize;
         let held = &self.held[at];
         let nth = self.rng.below(held.offsets.len() as u64) as usize;
-        let record = held.batch.iter().nth(nth)?;
-        Some((held.partition, held.epoch, record.offset(), record.token()))
+        let token = held.hand.token(nth)?;
+        Some((held.partition, held.epoch, held.offsets[nth], token))
     }
 
     fn mark(&mut self) {
@@ -491,7 +552,7 @@ impl World {
         }
         for held in &self.held {
             let current = self.spans[held.partition].as_ref().is_some_and(|s| s.epoch == held.epoch);
-            assert_eq!(held.batch.is_owned(), current, "S6");
+            assert_eq!(held.hand.is_owned(), current, "S6");
         }
     }
 
@@ -510,8 +571,8 @@ impl World {
         }
         for _ in 0..5000 {
             for held in std::mem::take(&mut self.held) {
-                for record in &held.batch {
-                    record.token().mark();
+                for nth in 0..held.offsets.len() {
+                    held.hand.token(nth).unwrap().mark();
                 }
                 if let Some(span) = self.span(held.partition).filter(|s| s.epoch == held.epoch) {
                     span.done.extend(&held.offsets);
@@ -524,7 +585,11 @@ impl World {
             for p in 0..PARTITIONS {
                 self.fetch(p);
             }
-            self.read();
+            if self.rng.below(2) == 0 {
+                self.read();
+            } else {
+                self.read_records();
+            }
             let at_end = |p: usize| self.rig.position(p as i32) == Some(self.logs[p].end);
             if self.held.is_empty() && (0..PARTITIONS).all(at_end) {
                 break;

@@ -369,7 +369,7 @@ fn nothing_is_handed_out_that_was_decoded_while_the_partition_was_taken_away() {
             _ => drop(rig.lock().drop_prefetch(&tp(0), epoch)),
         }
         checkout.decode(&mut rig.decoder);
-        assert!(rig.lock().finish_take(rig.now, &mut checkout).is_none(), "{between}");
+        assert!(rig.lock().finish_take(rig.now, &mut checkout, None).is_none(), "{between}");
         drop(checkout);
         assert_eq!(rig.buffered(), 0);
         assert_eq!(rig.committable(), []);
@@ -387,7 +387,7 @@ fn what_was_decoded_while_the_partition_was_paused_is_returned_on_resume() {
     let mut checkout = rig.shared.lock().check_out(&rig.shared, key, 5).unwrap();
     rig.lock().pause(&[tp(0)]);
     checkout.decode(&mut rig.decoder);
-    assert!(rig.lock().finish_take(rig.now, &mut checkout).is_none());
+    assert!(rig.lock().finish_take(rig.now, &mut checkout, None).is_none());
     drop(checkout);
     rig.pending();
     assert_eq!(rig.position(0), Some(1), "nothing was returned yet");

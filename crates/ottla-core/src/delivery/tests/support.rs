@@ -225,6 +225,18 @@ impl Rig {
         }
     }
 
+    /// What `next_record` sees, with a reader of its own.
+    pub(super) fn take_record(&mut self, reader: &mut RecordReader) -> Taken {
+        self.shared.take_record(|| self.now, &mut self.decoder, reader, None)
+    }
+
+    pub(super) fn record(&mut self, reader: &mut RecordReader) -> Record {
+        match self.take_record(reader) {
+            Taken::Record(record) => record,
+            other => panic!("no record but {other:?}"),
+        }
+    }
+
     pub(super) fn error(&mut self) -> Error {
         match self.take() {
             Taken::Error(error) => error,
