@@ -1,5 +1,6 @@
 //! `cargo xtask`: the commands of the project.
 
+mod bench;
 mod checks;
 mod ci;
 mod command;
@@ -21,6 +22,7 @@ usage: cargo xtask <command>
   gen [--check]                             message definitions to code, or only whether it is up to date
   gen --import FOLDER                       Kafka's JSON message definitions to ours
   fuzz list | smoke | long --hours H        the fuzz targets; `cargo xtask fuzz` says more
+  bench [--quick] [--only WORK_SET...]      ottla next to a raw socket and its peers; --list and --help say more
   kafka start [--version V] [--brokers N]   a real Kafka on loopback that stays until stopped
   kafka stop [--version V] | status
   kafka produce TOPIC COUNT [PARTITIONS [BYTES [CODEC]]]
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         ["gen", "--check"] => r#gen::run(true),
         ["gen", "--import", folder] => r#gen::import(folder.as_ref()),
         ["fuzz", rest @ ..] => fuzz::run_command(rest),
+        ["bench", rest @ ..] => bench::start(rest),
         ["kafka", rest @ ..] => kafka::run(rest),
         _ => Err(USAGE.to_owned()),
     };

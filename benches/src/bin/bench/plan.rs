@@ -1,0 +1,188 @@
+//! The work sets, which clients they are for, and what is aimed at.
+
+/// A ratio that is aimed at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target {
+    /// The client.
+    pub(crate) client: &'static str,
+    /// Against the best of these: that with the lowest median.
+    pub(crate) base: &'static [&'static str],
+    /// What the base is called.
+    pub(crate) name: &'static str,
+    /// CPU per record as a part of the base's, at most.
+    pub(crate) at_most: f64,
+}
+
+/// Records in a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Batches {
+    /// About 16 KiB, the default of producers.
+    Usual,
+    /// Exactly so many records.
+    Of(u64),
+}
+
+/// Topics that are read from beginning to end, as fast as possible.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkSet {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) brokers: u32,
+    pub(crate) partitions: u32,
+    pub(crate) value_bytes: usize,
+    pub(crate) codec: &'static str,
+    pub(crate) batches: Batches,
+    /// Records in the topic: one pass.
+    pub(crate) records: u64,
+    /// Passes that are measured.
+    pub(crate) passes: u64,
+    pub(crate) clients: &'static [&'static str],
+    pub(crate) targets: &'static [Target],
+}
+
+impl WorkSet {
+    pub(crate) fn batch_records(&self) -> u64 {
+        match self.batches {
+            Batches::Usual => (16_384 / (self.value_bytes as u64 + 17)).max(1),
+            Batches::Of(records) => records,
+        }
+    }
+}
+
+/// librdkafka's ways to read many messages at a time.
+const BEST: &[&str] = &["rdkafka-batch", "rdkafka-callback", "rdkafka-batch-defaults"];
+const FLOOR: &[&str] = &["floor"];
+const BASE: &[&str] = &["rdkafka-base"];
+
+const fn target(
+    client: &'static str,
+    base: &'static [&'static str],
+    name: &'static str,
+    at_most: f64,
+) -> Target {
+    Target { client, base, name, at_most }
+}
+
+const MAIN: &[&str] = &[
+    "floor",
+    "floor-tokio",
+    "ottla-batch",
+    "ottla-batch-inline",
+    "ottla-batch-group",
+    "ottla-record",
+    "ottla-stream",
+    "rdkafka-batch",
+    "rdkafka-callback",
+    "rdkafka-batch-defaults",
+    "rdkafka-base",
+    "rdkafka-stream",
+];
+
+const SIDE: &[&str] = &["floor", "ottla-batch", "rdkafka-batch", "rdkafka-callback", "rdkafka-base"];
+
+/// The first one; the others say where they differ.
+const FIRST: WorkSet = WorkSet {
+    name: "100b-none",
+    what: "100 B, uncompressed, 6 partitions",
+    brokers: 1,
+    partitions: 6,
+    value_bytes: 100,
+    codec: "none",
+    batches: Batches::Usual,
+    records: 3_000_000,
+    passes: 3,
+    clients: MAIN,
+    targets: &[
+        target("ottla-batch", FLOOR, "floor", 1.6),
+        target("ottla-batch", BEST, "librdkafka's best", 0.25),
+        target("ottla-batch", BASE, "BaseConsumer", 0.125),
+        target("ottla-record", BASE, "BaseConsumer", 1.0 / 3.0),
+        target("ottla-stream", BASE, "BaseConsumer", 1.0 / 3.0),
+    ],
+};
+
+const SMALL: WorkSet = WorkSet { clients: SIDE, targets: AHEAD, ..FIRST };
+
+const LARGE: WorkSet = WorkSet { value_bytes: 1000, records: 400_000, ..SMALL };
+
+const AHEAD: &[Target] = &[target("ottla-batch", BEST, "librdkafka's best", 1.0)];
+
+/// All of them, in the order they are run.
+pub(crate) const WORK_SETS: &[WorkSet] = &[
+    FIRST,
+    WorkSet {
+        name: "100b-lz4",
+        what: "100 B, lz4, 6 partitions",
+        codec: "lz4",
+        targets: &[
+            target("ottla-batch", FLOOR, "floor", 1.4),
+            target("ottla-batch", BEST, "librdkafka's best", 1.0 / 3.0),
+        ],
+        ..SMALL
+    },
+    WorkSet { name: "100b-snappy", what: "100 B, snappy, 6 partitions", codec: "snappy", passes: 2, ..SMALL },
+    WorkSet { name: "100b-zstd", what: "100 B, zstd, 6 partitions", codec: "zstd", passes: 2, ..SMALL },
+    WorkSet { name: "100b-gzip", what: "100 B, gzip, 6 partitions", codec: "gzip", passes: 2, ..SMALL },
+    WorkSet {
+        name: "1kb-none",
+        what: "1 KB, uncompressed, 6 partitions",
+        targets: &[
+            target("ottla-batch", FLOOR, "floor", 1.35),
+            target("ottla-batch", BEST, "librdkafka's best", 0.6),
+        ],
+        ..LARGE
+    },
+    WorkSet {
+        name: "1kb-lz4",
+        what: "1 KB, lz4, 6 partitions",
+        codec: "lz4",
+        targets: &[
+            target("ottla-batch", FLOOR, "floor", 1.2),
+            target("ottla-batch", BEST, "librdkafka's best", 0.8),
+        ],
+        ..LARGE
+    },
+    WorkSet { name: "1kb-snappy", what: "1 KB, snappy, 6 partitions", codec: "snappy", ..LARGE },
+    WorkSet {
+        name: "1kb-zstd",
+        what: "1 KB, zstd, 6 partitions (the floor decompresses with C)",
+        codec: "zstd",
+        targets: &[
+            target("ottla-batch", FLOOR, "floor", 1.4),
+            target("ottla-batch", BEST, "librdkafka's best", 0.6),
+        ],
+        ..LARGE
+    },
+    WorkSet { name: "1kb-gzip", what: "1 KB, gzip, 6 partitions", codec: "gzip", ..LARGE },
+    WorkSet {
+        name: "100b-1p",
+        what: "100 B, uncompressed, 1 partition",
+        partitions: 1,
+        targets: &[
+            target("ottla-batch", FLOOR, "floor", 1.5),
+            target("ottla-batch", BEST, "librdkafka's best", 0.25),
+        ],
+        ..SMALL
+    },
+    WorkSet {
+        name: "100b-1000p",
+        what: "100 B, uncompressed, 1,000 partitions, 50 records a batch",
+        partitions: 1000,
+        batches: Batches::Of(50),
+        ..SMALL
+    },
+    WorkSet {
+        name: "small-batches",
+        what: "100 B, uncompressed, 6 partitions, 10 records a batch",
+        batches: Batches::Of(10),
+        records: 1_500_000,
+        ..SMALL
+    },
+    WorkSet {
+        name: "big-batches",
+        what: "100 B, uncompressed, 6 partitions, 2,000 records a batch",
+        batches: Batches::Of(2000),
+        ..SMALL
+    },
+    WorkSet { name: "100b-3b", what: "100 B, uncompressed, 6 partitions on 3 brokers", brokers: 3, ..SMALL },
+];

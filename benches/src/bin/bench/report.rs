@@ -1,0 +1,93 @@
+//! Tables.
+
+use std::fmt::Write as _;
+
+use crate::clients::Run;
+use crate::plan::{Target, WorkSet};
+use crate::run::Results;
+use crate::stats::Spread;
+
+/// A target and what came of it.
+#[derive(Debug)]
+pub(crate) struct Ratio {
+    pub(crate) target: Target,
+    pub(crate) spread: Spread,
+}
+
+/// The ratios that are aimed at: the median of those of the rounds.
+pub(crate) fn ratios(set: &WorkSet, results: &Results) -> Vec<Ratio> {
+    set.targets
+        .iter()
+        .filter_map(|target| {
+            let runs = results.runs.get(target.client)?;
+            let median = |runs: &&Vec<Run>| Spread::of(runs.iter().filter_map(Run::total)).map(|s| s.median);
+            let bases = target.base.iter().filter_map(|base| results.runs.get(base));
+            let best = bases.min_by(|a, b| {
+                f64::total_cmp(&median(a).unwrap_or(f64::MAX), &median(b).unwrap_or(f64::MAX))
+            })?;
+            let of_rounds =
+                runs.iter().zip(best).filter_map(|(run, base)| Some(run.total()? / base.total()?));
+            Some(Ratio { target: *target, spread: Spread::of(of_rounds)? })
+        })
+        .collect()
+}
+
+/// All about one work set, as Markdown.
+pub(crate) fn work_set(set: &WorkSet, results: &Results) -> String {
+    let mut text = format!("### {}\n\n", set.what);
+    text += "| client | CPU ns/record (user + system), min–max | × floor | records/s | MB/s | peak RSS MB | peak heap MB | allocations/record | first record ms |\n";
+    text += "|---|---|---|---|---|---|---|---|---|\n";
+    for client in set.clients {
+        let Some(runs) = results.runs.get(client) else { continue };
+        let median = |value: fn(&Run) -> Option<f64>| Spread::of(runs.iter().filter_map(value));
+        let show = |value: fn(&Run) -> Option<f64>, digits: usize| {
+            median(value).map_or("–".to_owned(), |spread| format!("{:.digits$}", spread.median))
+        };
+        let total = median(Run::total).unwrap_or(Spread { median: 0.0, min: 0.0, max: 0.0 });
+        let floors = results.runs.get("floor");
+        let floor = Spread::of(
+            runs.iter()
+                .zip(floors.into_iter().flatten())
+                .filter_map(|(run, floor)| Some(run.total()? / floor.total()?)),
+        );
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "| {client} | {:.1} ({} + {}), {:.1}–{:.1} | {} | {} | {} | {} | {} | {} | {} |",
+            total.median,
+            show(|run| run.cpu().map(|cpu| cpu.0), 1),
+            show(|run| run.cpu().map(|cpu| cpu.1), 1),
+            total.min,
+            total.max,
+            floor.map_or("–".to_owned(), |floor| format!(
+                "{:.2} ({:.2}–{:.2})",
+                floor.median, floor.min, floor.max
+            )),
+            show(Run::rate, 0),
+            show(Run::megabytes, 0),
+            show(Run::peak_rss, 1),
+            show(Run::peak_live, 1),
+            show(Run::allocations, 4),
+            show(Run::first_record, 1),
+        );
+    }
+    for (client, why) in &results.missing {
+        let _ = writeln!(text, "\nNot measured: {client} ({why}).");
+    }
+    let ratios = ratios(set, results);
+    if !ratios.is_empty() {
+        text += "\n| ratio of CPU per record | median (min–max) | target | |\n|---|---|---|---|\n";
+    }
+    for Ratio { target, spread } in &ratios {
+        let met = if spread.median <= target.at_most { "met" } else { "**missed**" };
+        let _ = writeln!(
+            text,
+            "| {} / {} | {:.3} ({:.3}–{:.3}) | ≤ {:.3} | {met} |",
+            target.client, target.name, spread.median, spread.min, spread.max, target.at_most
+        );
+    }
+    if results.repeated {
+        text += "\nMeasured twice, because the first ratios spread over more than 15 %; the steadier one is shown.\n";
+    }
+    text
+}
