@@ -48,6 +48,9 @@ on_shared! {
     manual_commits_are_where_the_next_member_begins,
     a_token_of_a_lost_ownership_moves_nothing,
     offsets_are_reset_by_policy,
+    a_committed_offset_out_of_range_is_reset_by_policy,
+    positions_that_a_policy_chose_are_committed_at_once,
+    unknown_topics_hold_up_nothing,
     topics_come_and_go,
 }
 

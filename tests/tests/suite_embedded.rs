@@ -26,6 +26,9 @@ on_embedded! {
     a_restarted_broker_loses_nothing(1),
     leaders_and_coordinators_move(3),
     offsets_are_reset_by_policy(3),
+    a_committed_offset_out_of_range_is_reset_by_policy(3),
+    positions_that_a_policy_chose_are_committed_at_once(3),
+    unknown_topics_hold_up_nothing(3),
     topics_come_and_go(3),
 }
 

@@ -122,6 +122,12 @@ impl RecordSpec {
         self
     }
 
+    /// The timestamp of index 0, in milliseconds since 1970.
+    pub fn first_timestamp(mut self, timestamp: i64) -> Self {
+        self.first_timestamp = timestamp;
+        self
+    }
+
     /// `none`, `gzip`, `snappy`, `lz4` or `zstd`.
     pub fn codec(mut self, codec: &str) -> Self {
         codec.clone_into(&mut self.codec);

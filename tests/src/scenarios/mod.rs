@@ -11,6 +11,7 @@ mod group;
 mod groups;
 mod offsets;
 mod peers;
+mod topics;
 
 use std::future::Future;
 use std::time::Duration;
@@ -30,8 +31,12 @@ pub use groups::{
     a_reader_that_stays_away_is_put_out, kept_partitions_are_read_during_a_rebalance, members_come_and_go,
     work_that_is_finished_in_time_is_committed, work_that_is_not_finished_in_time_is_lost,
 };
-pub use offsets::{offsets_are_reset_by_policy, topics_come_and_go};
+pub use offsets::{
+    a_committed_offset_out_of_range_is_reset_by_policy, offsets_are_reset_by_policy,
+    positions_that_a_policy_chose_are_committed_at_once,
+};
 pub use peers::a_mixed_group_is_stable_and_loses_nothing;
+pub use topics::{topics_come_and_go, unknown_topics_hold_up_nothing};
 
 /// What a scenario gives.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -1,0 +1,121 @@
+//! Item 9: topics that are unknown, come later, grow and go.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ottla::{Builder, Consumer, ErrorKind, Event, Offset, OffsetReset, TopicPartition};
+
+use super::{Backend, Result, guarded};
+use crate::kafka::{RecordSpec, unique};
+
+/// Looks for what is new every second.
+fn watching(backend: &Backend) -> Builder {
+    Consumer::builder(backend.bootstrap()).metadata_max_age(Duration::from_secs(1))
+}
+
+/// Reads until as many records came, in order from the beginning of each partition.
+async fn read(
+    consumer: &mut Consumer,
+    next: &mut BTreeMap<TopicPartition, i64>,
+    what: &str,
+    count: i64,
+) -> Result<()> {
+    guarded(what, async {
+        while next.values().sum::<i64>() < count {
+            if let Event::Batch(batch) = consumer.next_event().await?.ok_or("the end")? {
+                let next = next.entry(batch.topic_partition().clone()).or_default();
+                assert_eq!(batch.first_offset(), *next, "{}", batch.topic_partition());
+                *next = batch.next_offset();
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// A topic that nobody knows holds up nothing: the others are read, by hand and in a group, and it is read when it is
+/// there.
+///
+/// # Errors
+/// When it is otherwise, or hangs.
+pub async fn unknown_topics_hold_up_nothing(backend: &Backend) -> Result<()> {
+    for by_hand in [true, false] {
+        let (known, unknown, group) = (unique("known"), unique("unknown"), unique("unknown"));
+        backend.create_topic(&known, 1)?;
+        backend.produce(&known, "none", &RecordSpec::new(100).partitions(1))?;
+        let mut consumer = if by_hand {
+            let consumer = watching(backend).connect().await?;
+            let places = [&unknown, &known].map(|t| (TopicPartition::new(t.as_str(), 0), Offset::Earliest));
+            consumer.assign(places).await?;
+            consumer
+        } else {
+            let builder = watching(backend).group(group.as_str());
+            builder.subscribe([unknown.as_str(), known.as_str()]).connect().await?
+        };
+        let mut next = BTreeMap::new();
+        read(&mut consumer, &mut next, "the known topic", 100).await?;
+        assert!(next.keys().all(|tp| tp.topic() == known));
+        assert!(consumer.partitions_of(&unknown).await?.is_empty(), "it does not exist");
+        let tp = TopicPartition::new(unknown.as_str(), 0);
+        let error = consumer.end_offsets([&tp]).await.err().ok_or("an offset of nothing")?;
+        assert_eq!((error.kind(), error.topic_partition()), (ErrorKind::ApiMisuse, Some(&tp)), "{error}");
+        backend.create_topic(&unknown, 1)?;
+        backend.produce(&unknown, "none", &RecordSpec::new(50).partitions(1))?;
+        read(&mut consumer, &mut next, "the topic that came", 150).await?;
+        assert_eq!(next.get(&tp), Some(&50));
+        consumer.close().await?;
+    }
+    Ok(())
+}
+
+/// A subscription to a topic that does not exist yet waits for it, and takes up partitions that are added: both are
+/// read from their beginning, whatever the policy, because what came after the subscription must not be skipped. A
+/// topic that is deleted is given up.
+///
+/// # Errors
+/// When it is otherwise, or hangs.
+pub async fn topics_come_and_go(backend: &Backend) -> Result<()> {
+    for policy in [OffsetReset::Earliest, OffsetReset::Latest] {
+        let (topic, group) = (unique("later"), unique("later"));
+        let builder = watching(backend).group(group.as_str()).subscribe([topic.as_str()]);
+        let mut consumer = builder.auto_offset_reset(policy).connect().await?;
+        assert!(consumer.partitions_of(&topic).await?.is_empty(), "it does not exist");
+        backend.create_topic(&topic, 2)?;
+        backend.produce(&topic, "none", &RecordSpec::new(100).partitions(2))?;
+        let mut next = BTreeMap::new();
+        read(&mut consumer, &mut next, "the topic that came later", 100).await?;
+        backend.create_partitions(&topic, 4)?;
+        backend.produce(&topic, "none", &RecordSpec::new(100).partitions(4).seed(1))?;
+        read(&mut consumer, &mut next, "the partitions that came later", 200).await?;
+        let ends = [75, 75, 25, 25];
+        assert!(next.values().eq(&ends), "{policy:?}: {next:?}");
+        assert_eq!(consumer.assignment()?.len(), 4);
+        backend.delete_topic(&topic)?;
+        guarded("the topic that was deleted", async {
+            loop {
+                match consumer.next_event().await?.ok_or("the end")? {
+                    Event::Batch(batch) => return Err(format!("{batch:?} of nothing").into()),
+                    Event::OffsetReset { .. } => return Err("a reset without a cause".into()),
+                    Event::Revoking(revocation) => {
+                        assert_eq!(revocation.partitions().len(), 4);
+                        revocation.finish([]);
+                        break;
+                    }
+                    Event::Lost(lost) => break assert_eq!(lost.len(), 4),
+                    _ => {}
+                }
+            }
+            // The driver ends the ownership; nothing tells of it.
+            while !consumer.assignment()?.is_empty() {
+                tokio::task::yield_now().await;
+            }
+            Ok(())
+        })
+        .await?;
+        // What was done of it cannot be committed any more, if it was not before: that is said, and nothing else.
+        if let Err(error) = consumer.close().await {
+            assert!(error.to_string().contains("was the topic deleted?"), "{error}");
+        }
+    }
+    Ok(())
+}
