@@ -79,6 +79,31 @@ async fn connect_takes_no_longer_than_the_time_for_connecting() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn addresses_where_nobody_answers_do_not_use_up_the_time_of_the_others() {
+    let broker = Arc::new(ottla_broker::Broker::builder().in_memory().start().await.unwrap());
+    let good = broker.bootstrap();
+    for silent in [1, 3, 30] {
+        let (transport, good) = (broker.clone(), good.clone());
+        let addresses: Vec<String> = (0..silent).map(|i| format!("silent-{i}:9092")).chain([good]).collect();
+        let builder = Consumer::builder(addresses.join(",")).__connect_with(move |host, port| {
+            let transport = transport.clone();
+            async move {
+                if host.starts_with("silent") {
+                    return pending::<io::Result<DuplexStream>>().await;
+                }
+                transport.connect_in_memory(&host, port)
+            }
+        });
+        let begun = tokio::time::Instant::now();
+        let consumer = builder.on_current_runtime().connect().await.unwrap();
+        // Half of the time that setting up one connection may take, which bounds `connect` as a whole.
+        let most = Duration::from_secs(silent.min(5)) + Duration::from_millis(100);
+        assert!(begun.elapsed() <= most, "{silent}: {:?}", begun.elapsed());
+        consumer.close().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn close_is_bounded_when_no_broker_was_ever_reached() {
     for builder in [silent(), refusing(), in_group(silent()), in_group(refusing())] {
         let consumer = builder.on_current_runtime().connect_lazy().unwrap();

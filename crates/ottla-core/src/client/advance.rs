@@ -177,6 +177,7 @@ impl Client {
         let wants_metadata = !self.cluster.wanted().is_empty() || !self.cluster.is_known();
         [
             (self.network.next_timeout(), TimerReason::Request),
+            (self.patience_timeout(), TimerReason::Reconnect),
             (later(self.refresh.next()).filter(|_| wants_metadata), TimerReason::Metadata),
             (later(self.coordinator.next_timeout()), TimerReason::Retry),
             (self.group.as_ref().and_then(|g| g.next_timeout()), TimerReason::Group),

@@ -1,13 +1,14 @@
 //! What goes into a [`Client`](super::Client) and what comes out of it.
 
-use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::connection::Io;
 use crate::delivery::CommitToken;
 use crate::group::{AssignJob, GroupIdentity};
-use crate::{CommitError, ConnectionId, Error, LeaderEpoch, TopicPartition};
+pub use crate::offsets::{CommitResults, CommittedOffset, Offset};
+use crate::{ConnectionId, Error, LeaderEpoch, TopicPartition};
 
 /// Something the driver does for the core.
 #[derive(Debug)]
@@ -38,6 +39,16 @@ pub enum Action {
     Compute(AssignJob),
 }
 
+impl From<Io> for Action {
+    fn from(io: Io) -> Self {
+        match io {
+            Io::Connect { conn, host, port } => Self::Connect { conn, host, port },
+            Io::Send { conn, bytes } => Self::Send { conn, bytes },
+            Io::Close { conn } => Self::Close { conn },
+        }
+    }
+}
+
 /// Why the core wants to be woken at its next timeout. For logs and traces only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TimerReason {
@@ -57,24 +68,6 @@ pub enum TimerReason {
     Reader,
     /// A command's time is over.
     Command,
-}
-
-/// Where a partition begins to be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Offset {
-    /// At the oldest record.
-    Earliest,
-    /// Behind the newest record (read_committed: behind the last stable offset).
-    Latest,
-    /// At this offset.
-    At(i64),
-    /// This many records before the end, or at the beginning if there are fewer.
-    FromEnd(u64),
-    /// At the first record that is not older than this, in milliseconds since 1970; at the end if none is.
-    Timestamp(i64),
-    /// At the group's committed offset; without one the reset policy decides.
-    Committed,
 }
 
 /// One offset to commit.
@@ -135,21 +128,6 @@ pub enum Command {
     },
 }
 
-/// A committed offset.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CommittedOffset {
-    /// The next offset to read.
-    pub offset: i64,
-    /// Epoch of the record before it.
-    pub leader_epoch: Option<LeaderEpoch>,
-    /// What was committed along with it.
-    pub metadata: Option<String>,
-}
-
-/// What became of a commit, partition by partition.
-pub type CommitResults = Vec<(TopicPartition, Result<(), CommitError>)>;
-
 /// What became of a command.
 #[derive(Debug)]
 pub enum Outcome {
@@ -169,17 +147,4 @@ pub enum Outcome {
     GroupMetadata(Option<GroupIdentity>),
     /// Of `Close`: what could not be done, in order; empty if all went well.
     Closed(Vec<Error>),
-}
-
-impl fmt::Display for Offset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Earliest => f.write_str("earliest"),
-            Self::Latest => f.write_str("latest"),
-            Self::At(offset) => write!(f, "{offset}"),
-            Self::FromEnd(n) => write!(f, "{n} before the end"),
-            Self::Timestamp(ms) => write!(f, "timestamp {ms}"),
-            Self::Committed => f.write_str("committed"),
-        }
-    }
 }

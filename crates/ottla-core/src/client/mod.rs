@@ -209,7 +209,8 @@ impl Client {
 
     /// The next thing to do, in order.
     pub fn poll_action(&mut self) -> Option<Action> {
-        let action = self.actions.pop_front().or_else(|| self.network.poll_action(self.now));
+        let action = self.actions.pop_front();
+        let action = action.or_else(|| self.network.poll_action(self.now).map(Action::from));
         self.drained = action.is_none();
         action
     }

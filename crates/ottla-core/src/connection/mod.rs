@@ -26,7 +26,7 @@ use ottla_wire::frame::FrameReader;
 use ottla_wire::messages::ApiVersionsRequest;
 use ottla_wire::{ApiKey, Request, frame};
 
-pub(crate) use network::{NetEvent, Network, Role, Target};
+pub(crate) use network::{Io, NetEvent, Network, Role, Target};
 use versions::Negotiated;
 pub(crate) use versions::Versions;
 

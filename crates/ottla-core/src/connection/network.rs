@@ -8,7 +8,6 @@ use bytes::{Bytes, BytesMut};
 use ottla_wire::Request;
 
 use super::{Connection, Peer, Received, Versions};
-use crate::client::Action;
 use crate::config::Config;
 use crate::{Backoff, BrokerId, ConnectionId, Error, Rng, Timestamp};
 
@@ -30,6 +29,14 @@ pub(crate) enum Role {
     Group,
     /// Everything that is answered at once.
     Control,
+}
+
+/// What is to be done with sockets; [`Action`](crate::client::Action) says it to the driver.
+#[derive(Debug)]
+pub(crate) enum Io {
+    Connect { conn: ConnectionId, host: String, port: u16 },
+    Send { conn: ConnectionId, bytes: Bytes },
+    Close { conn: ConnectionId },
 }
 
 /// What happened on the network, drained by the client.
@@ -87,7 +94,7 @@ pub(crate) struct Network<T> {
     by_use: BTreeMap<(Target, Role), ConnectionId>,
     next_id: u64,
     rng: Rng,
-    actions: VecDeque<Action>,
+    actions: VecDeque<Io>,
     events: VecDeque<NetEvent<T>>,
     /// The earliest moment at which somebody who was refused by a backoff could be served.
     wanted_at: Option<Timestamp>,
@@ -177,6 +184,25 @@ impl<T> Network<T> {
         self.lane(target, role)?.last_error.as_ref()
     }
 
+    /// How long setting up this connection takes already, if it is not ready.
+    fn setting_up(&self, now: Timestamp, slot: &Slot<T>) -> Option<Duration> {
+        let left = slot.connection.setup_deadline.since(now);
+        (!slot.connection.is_ready()).then(|| self.setup_timeout.saturating_sub(left))
+    }
+
+    /// Whether a connection is being set up for longer than `patience`.
+    pub(crate) fn is_slow(&self, now: Timestamp, target: Target, role: Role, patience: Duration) -> bool {
+        let slot = self.by_use.get(&(target, role)).and_then(|id| self.slots.get(id));
+        slot.and_then(|slot| self.setting_up(now, slot)).is_some_and(|time| time >= patience)
+    }
+
+    /// When the next connection in this role [is slow](Self::is_slow), if nothing happens before.
+    pub(crate) fn slow_at(&self, now: Timestamp, role: Role, patience: Duration) -> Option<Timestamp> {
+        let of_role = self.slots.values().filter(|slot| slot.role == role);
+        let times = of_role.filter_map(|slot| self.setting_up(now, slot));
+        times.filter(|time| *time < patience).max().map(|time| now + (patience - time))
+    }
+
     /// The broker has answered, and the answer made sense.
     pub(crate) fn worked(&mut self, conn: ConnectionId) {
         if let Some(slot) = self.slots.get(&conn)
@@ -226,7 +252,7 @@ impl<T> Network<T> {
         );
         self.slots.insert(id, Slot { connection, target, role });
         self.by_use.insert((target, role), id);
-        self.actions.push_back(Action::Connect { conn: id, host, port });
+        self.actions.push_back(Io::Connect { conn: id, host, port });
         false
     }
 
@@ -342,7 +368,7 @@ impl<T> Network<T> {
         };
         self.by_use.remove(&(target, role));
         if close {
-            self.actions.push_back(Action::Close { conn });
+            self.actions.push_back(Io::Close { conn });
         }
         for tag in connection.into_unanswered() {
             self.events.push_back(NetEvent::Failed { target, tag, error: error.clone() });
@@ -370,7 +396,7 @@ impl<T> Network<T> {
     /// Closes everything, silently: nobody is told what was in flight.
     pub(crate) fn close_all(&mut self) {
         for id in std::mem::take(&mut self.slots).into_keys() {
-            self.actions.push_back(Action::Close { conn: id });
+            self.actions.push_back(Io::Close { conn: id });
         }
         self.by_use.clear();
         self.events.clear();
@@ -384,13 +410,13 @@ impl<T> Network<T> {
         self.events.pop_front()
     }
 
-    pub(crate) fn poll_action(&mut self, now: Timestamp) -> Option<Action> {
+    pub(crate) fn poll_action(&mut self, now: Timestamp) -> Option<Io> {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
-        self.slots.iter_mut().find_map(|(id, slot)| {
-            slot.connection.poll_send(now).map(|bytes| Action::Send { conn: *id, bytes })
-        })
+        self.slots
+            .iter_mut()
+            .find_map(|(id, slot)| slot.connection.poll_send(now).map(|bytes| Io::Send { conn: *id, bytes }))
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Timestamp> {

@@ -8,9 +8,8 @@ use ottla_wire::frame::FrameReader;
 use ottla_wire::messages::MetadataRequest;
 use ottla_wire::{ApiKey, Request};
 
-use super::network::{NetEvent, Network, Role, Target};
+use super::network::{Io, NetEvent, Network, Role, Target};
 use super::{Connection, Peer, Received, State};
-use crate::client::Action;
 use crate::config::Config;
 use crate::table::{assert_documented, transitions};
 use crate::{ConnectionId, Error, ErrorKind, Rng, Timestamp};
@@ -309,9 +308,7 @@ const BOOTSTRAP: Target = Target::Bootstrap(0);
 
 fn connect(network: &mut Network<u32>, now: Timestamp) -> ConnectionId {
     assert!(!network.open(now, BOOTSTRAP, Role::Control));
-    let Some(Action::Connect { conn, .. }) = network.poll_action(now) else {
-        panic!("no connection is opened")
-    };
+    let Some(Io::Connect { conn, .. }) = network.poll_action(now) else { panic!("no connection is opened") };
     conn
 }
 
@@ -322,7 +319,7 @@ fn a_connection_is_opened_once_per_use_and_told_when_it_is_ready() {
     assert!(!network.open(T0, BOOTSTRAP, Role::Control), "still connecting");
     assert!(network.poll_action(T0).is_none());
     network.handle_connected(T0, conn);
-    assert!(matches!(network.poll_action(T0), Some(Action::Send { .. })));
+    assert!(matches!(network.poll_action(T0), Some(Io::Send { .. })));
     network.handle_bytes(T0, conn, &mut frame(&payload(0, &versions_v3(ALL))));
     assert!(matches!(network.poll_event(), Some(NetEvent::Ready(BOOTSTRAP, Role::Control))));
     assert!(network.open(T0, BOOTSTRAP, Role::Control));
@@ -360,7 +357,7 @@ fn an_accept_then_close_storm_obeys_the_backoff() {
     let end = T0 + Duration::from_secs(60);
     while now < end {
         if !network.open(now, BOOTSTRAP, Role::Control)
-            && let Some(Action::Connect { conn, .. }) = network.poll_action(now)
+            && let Some(Io::Connect { conn, .. }) = network.poll_action(now)
         {
             connects += 1;
             network.handle_connected(now, conn);
@@ -382,7 +379,7 @@ fn a_broker_that_moved_loses_its_connections() {
     network.set_address(BOOTSTRAP, "kafka", 9092);
     assert!(network.poll_event().is_none(), "the same address changes nothing");
     network.set_address(BOOTSTRAP, "elsewhere", 9092);
-    assert!(matches!(network.poll_action(T0), Some(Action::Close { conn: c }) if c == conn));
+    assert!(matches!(network.poll_action(T0), Some(Io::Close { conn: c }) if c == conn));
     assert!(matches!(network.poll_event(), Some(NetEvent::Lost { .. })));
     connect(&mut network, T0);
 }

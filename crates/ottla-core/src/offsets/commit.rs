@@ -18,7 +18,7 @@ use ottla_wire::messages::offset_commit_request::{OffsetCommitRequestPartition, 
 use ottla_wire::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use ottla_wire::{ErrorCode, View};
 
-use crate::client::CommitResults;
+use super::CommitResults;
 use crate::delivery::{CommitEntry, RevocationId};
 use crate::group::GroupIdentity;
 use crate::{

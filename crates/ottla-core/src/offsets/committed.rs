@@ -9,8 +9,7 @@ use ottla_wire::messages::offset_fetch_request::{
 use ottla_wire::messages::{OffsetFetchRequest, OffsetFetchResponse};
 use ottla_wire::{ErrorCode, View};
 
-use super::{Asker, Refused, refused};
-use crate::client::CommittedOffset;
+use super::{Asker, CommittedOffset, Refused, refused};
 use crate::{Backoff, Error, ErrorKind, LeaderEpoch, Rng, Timestamp, TopicPartition};
 
 /// The last version that names topics; ids come with the issue about topic ids.

@@ -7,8 +7,7 @@ use ottla_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffse
 use ottla_wire::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use ottla_wire::{ErrorCode, View};
 
-use super::{Asker, Refused, refused};
-use crate::client::Offset;
+use super::{Asker, Offset, Refused, refused};
 use crate::config::IsolationLevel;
 use crate::{Backoff, BrokerId, Error, ErrorKind, LeaderEpoch, Rng, Timestamp, TopicPartition};
 

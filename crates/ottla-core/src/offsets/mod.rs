@@ -6,6 +6,7 @@
 mod commit;
 mod committed;
 mod lookup;
+mod place;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ pub(crate) use committed::{
     CommittedAnswer, CommittedLookups, CommittedTag, MAX_VERSION as COMMITTED_MAX_VERSION,
 };
 pub(crate) use lookup::{LookupAnswer, LookupTag, Lookups, Place};
+pub use place::{CommitResults, CommittedOffset, Offset};
 
 use ottla_wire::ErrorCode;
 

@@ -81,6 +81,11 @@ const PROTOCOL_TYPE: &str = "consumer";
 const FREE_ROUNDS: u32 = 10;
 
 /// As in Java: a parked request is given up this long after the coordinator would have given it up.
+///
+/// So an answer to JoinGroup that is lost on a connection that stands costs a member that owns nothing the rebalance
+/// timeout and this: no earlier sign tells a lost answer from one that is parked. (A broken connection is noticed at
+/// once.) One that owns something probes meanwhile, and learns from ILLEGAL_GENERATION or UNKNOWN_MEMBER_ID that the
+/// group went on without it.
 const PARKED_REQUEST_SLACK: Duration = Duration::from_secs(5);
 
 /// A member of a classic group.
