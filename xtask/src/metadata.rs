@@ -25,8 +25,6 @@ pub(crate) struct Package {
     pub(crate) published: bool,
     /// Names of its integration tests.
     pub(crate) tests: Vec<String>,
-    /// Names of its examples.
-    pub(crate) examples: Vec<String>,
     dependencies: Vec<String>,
 }
 
@@ -97,7 +95,6 @@ impl Package {
             external: !json["source"].is_null(),
             published: json["publish"].as_array().is_none_or(|registries| !registries.is_empty()),
             tests: targets("test"),
-            examples: targets("example"),
             dependencies,
         }
     }

@@ -36,7 +36,7 @@ pub fn run_up_to(dir: &Path, partitions: usize) -> Report {
 
 fn judge(report: &mut Report, id: &str, outcome: Result<Option<String>, String>) {
     match outcome {
-        Ok(Some(reason)) => report.exceptions.push((id.to_owned(), reason)),
+        Ok(Some(reason)) => report.except(id, &reason),
         outcome => report.count(id, outcome.map(|_| ())),
     }
 }
