@@ -1,5 +1,9 @@
-//! A user who does anything at any time, and drops futures before they are ready, while brokers fail: nothing is
-//! lost, repeated or handed out where it must not be, and everything ends.
+//! A user who does anything at any time, and drops futures before they are ready, while brokers fail.
+//!
+//! By hand: what is read is exactly what lies behind the last seek, in order, nothing of a paused partition. In a
+//! group: everything is handed out by somebody; in one ownership nothing is repeated or left out, and it begins where
+//! no record is skipped; no partition has two owners at any step; what is committed was handed out and never goes
+//! back. (Records that come again in the next ownership are what was not committed.) And everything ends in time.
 //!
 //! Each seed is one run on virtual time. `OTTLA_SEED=n cargo test -p ottla --test chaos` replays one;
 //! `OTTLA_SEEDS=1000..2000` runs others than usual.
@@ -16,7 +20,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use common::{GROUP, TOPIC, number, tp};
-use ottla::{Batch, Commit, Consumer, ErrorKind, Event, Offset, TopicPartition};
+use ottla::{Batch, Commit, Consumer, ErrorKind, Event, Offset, OwnershipEpoch, TopicPartition};
 use ottla_broker::{Api, Broker, ErrorCode, Fault};
 
 const PARTITIONS: i32 = 4;
@@ -308,15 +312,34 @@ fn anything_at_any_time_with_partitions_assigned_by_hand() {
     });
 }
 
-/// What all members of a group have been handed out: of each partition the prefix without a gap.
+/// What the members of a group have been handed out.
 #[derive(Default)]
-struct Handed(BTreeMap<i32, Vec<bool>>);
+struct Handed {
+    /// By all of them together: which offsets of each partition.
+    seen: BTreeMap<i32, Vec<bool>>,
+    /// In each ownership of each member: the offset that must come next.
+    next: BTreeMap<(u64, i32, OwnershipEpoch), i64>,
+    /// What was committed when it was looked at last.
+    committed: BTreeMap<i32, i64>,
+}
 
 impl Handed {
-    fn batch(&mut self, batch: &Batch) {
-        let seen = self.0.entry(batch.partition()).or_default();
+    /// A batch that `member` was given. In one ownership nothing is repeated and nothing left out, and it goes on
+    /// where the group had committed: never behind what nobody was handed out.
+    fn batch(&mut self, member: u64, batch: &Batch) {
+        let partition = batch.partition();
+        let before = self.prefix(partition);
+        let next = self.next.entry((member, partition, batch.token().ownership_epoch()));
+        let next = next.or_insert_with(|| {
+            let first = batch.first_offset();
+            assert!(first <= before, "partition {partition} begins at {first}, nobody had {before}");
+            first
+        });
+        let seen = self.seen.entry(partition).or_default();
         for record in batch {
             assert_eq!(number(record.value()), record.offset());
+            assert_eq!(record.offset(), *next, "of partition {partition} in one ownership");
+            *next += 1;
             let at = usize::try_from(record.offset()).unwrap();
             if seen.len() <= at {
                 seen.resize(at + 1, false);
@@ -326,12 +349,13 @@ impl Handed {
     }
 
     fn prefix(&self, partition: i32) -> i64 {
-        let seen = self.0.get(&partition).map_or(&[][..], Vec::as_slice);
+        let seen = self.seen.get(&partition).map_or(&[][..], Vec::as_slice);
         i64::try_from(seen.iter().take_while(|seen| **seen).count()).unwrap()
     }
 
-    /// Nothing is committed that was not handed out.
-    fn check(&self, broker: &Broker) {
+    /// Nothing is committed that was not handed out, no committed offset goes back, and no partition has two
+    /// owners.
+    fn check(&mut self, broker: &Broker, members: &[Member]) {
         for partition in 0..PARTITIONS {
             let committed = broker.committed(GROUP, TOPIC, partition).unwrap_or(0);
             let prefix = self.prefix(partition);
@@ -339,6 +363,20 @@ impl Handed {
                 committed <= prefix,
                 "{committed} is committed of partition {partition}, {prefix} handed out"
             );
+            let before = self.committed.insert(partition, committed).unwrap_or(0);
+            assert!(committed >= before, "partition {partition} was committed at {before}, now {committed}");
+        }
+        let mut owners = BTreeMap::new();
+        for member in members {
+            for owned in member.consumer.assignment().unwrap() {
+                let other = owners.insert(owned.clone(), member.seed);
+                assert!(
+                    other.is_none(),
+                    "{owned} is owned by {:x} and {:x}",
+                    other.unwrap_or(0),
+                    member.seed
+                );
+            }
         }
     }
 }
@@ -399,7 +437,7 @@ impl Member {
             Some(Ok(batch)) => {
                 tell!(story, "member {:x}: {batch:?}", self.seed);
                 assert!(batch.is_owned(), "handed out and not owned");
-                handed.batch(&batch);
+                handed.batch(self.seed, &batch);
                 if dice.below(3) == 0 {
                     self.held.push(batch);
                 } else if self.manual {
@@ -432,7 +470,7 @@ fn anything_at_any_time_in_a_group() {
         let mut handed = Handed::default();
         let mut members: Vec<Member> = Vec::new();
         for _ in 0..400 {
-            handed.check(&broker);
+            handed.check(&broker, &members);
             let partition = dice.partition().partition();
             match dice.below(24) {
                 0..=2 => append(&broker, partition, dice.below(30)),
@@ -471,12 +509,12 @@ fn anything_at_any_time_in_a_group() {
                 member.step(&mut handed, &mut dice, &story).await;
                 member.held.clear();
             }
-            handed.check(&broker);
+            handed.check(&broker, &members);
         }
         for member in members {
             let _ = member.consumer.close_timeout(Duration::from_secs(10)).await;
         }
-        handed.check(&broker);
+        handed.check(&broker, &[]);
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert_eq!(broker.connection_count(), 0);
         // A member that had lost sight of its coordinator could not leave: its session or its rebalance ends.

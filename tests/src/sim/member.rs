@@ -14,6 +14,8 @@ use ottla_core::group::JobId;
 use ottla_core::{CommandId, ConnectionId, Error, Timestamp, TopicPartition};
 use ottla_wire::records::BatchDecoder;
 
+use crate::vectors::sha256::Sha256;
+
 /// What a reader was given.
 #[derive(Debug)]
 pub enum Seen {
@@ -63,6 +65,8 @@ pub struct Member {
     hand_record: Option<Record>,
     next_command: u64,
     alive: bool,
+    /// Everything that came out of the core, if somebody wants to know.
+    trace: Option<Sha256>,
 }
 
 impl Member {
@@ -85,6 +89,7 @@ impl Member {
             hand_record: None,
             next_command: 0,
             alive: true,
+            trace: None,
         }
     }
 
@@ -165,8 +170,27 @@ impl Member {
 
     fn collect(&mut self) {
         while let Some((_, outcome)) = self.client.poll_outcome() {
+            if let Some(trace) = &mut self.trace {
+                trace.update(format!("{outcome:?}").as_bytes());
+            }
             self.outcomes.push(outcome);
         }
+    }
+
+    /// From now on all that comes out of the core goes into a digest: what it wants done byte for byte, when it wants
+    /// to be woken, outcomes, and what the reader is given.
+    pub fn record(&mut self) {
+        self.trace = Some(Sha256::new());
+    }
+
+    /// The digest of what came out since [`record`](Self::record).
+    ///
+    /// # Panics
+    /// If that was not called.
+    pub fn digest(&self) -> String {
+        let mut trace = self.trace.clone().expect("record() was called");
+        trace.update(format!("{:?} {:?}", self.seen, self.values).as_bytes());
+        trace.hex()
     }
 
     pub(super) fn handle_delivery(&mut self, now: Timestamp) {
@@ -201,6 +225,9 @@ impl Member {
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         if self.alive && self.next_timeout().is_some_and(|at| at <= now) {
+            if let Some(trace) = &mut self.trace {
+                trace.update(format!("{now:?} {:?}", self.client.poll_timeout()).as_bytes());
+            }
             self.client.handle_timeout(now);
         }
     }
@@ -211,7 +238,11 @@ impl Member {
 
     pub(super) fn poll_action(&mut self) -> Option<Action> {
         self.collect();
-        if self.alive { self.client.poll_action() } else { None }
+        let action = if self.alive { self.client.poll_action() } else { None };
+        if let (Some(trace), Some(action)) = (&mut self.trace, &action) {
+            trace.update(format!("{action:?}").as_bytes());
+        }
+        action
     }
 
     /// Whether the client is at its end.
