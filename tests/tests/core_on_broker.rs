@@ -484,6 +484,58 @@ fn out_of_range_resets_by_policy_and_says_so() {
     world.run_until(MINUTE, |w| w.member(id).count() == 100);
 }
 
+/// Nothing is gone: closing takes a commit and a farewell, a few times there and back, and does not wait for a
+/// rebalance on either side of it.
+#[test]
+fn close_takes_a_few_round_trips_when_healthy_and_in_a_rebalance() {
+    const SOON: Duration = Duration::from_millis(100);
+    let eager = |world: &mut World| {
+        let mut config = world.config();
+        let mut group = GroupConfig::new("g");
+        group.assignors = vec![Assignor::Range];
+        config.group = Some(group);
+        let id = world.join(config);
+        world.command(id, Command::Subscribe(vec!["t".to_owned()]));
+        id
+    };
+    let closed = |world: &mut World, id: MemberId, what: &str| {
+        let before = world.now();
+        close(world, id);
+        let took = world.now().since(before);
+        assert!(took <= SOON, "{what}: {took:?}");
+        let Some(Outcome::Closed(errors)) = world.member(id).outcomes.last() else { panic!("not closed") };
+        assert!(errors.is_empty(), "{what}: {errors:?}");
+    };
+    let mut world = world(3, 6);
+    fill(&mut world, 6, 100);
+    let healthy = eager(&mut world);
+    world.run_until(MINUTE, |w| w.member(healthy).count() == 600);
+    closed(&mut world, healthy, "healthy");
+    for holder_goes_first in [true, false] {
+        let holder = eager(&mut world);
+        world.run_until(MINUTE, |w| w.member(holder).owned().len() == 6);
+        // It does not read on after its revocation, so that the other's join is not answered.
+        world.member(holder).auto_read = false;
+        let joining = eager(&mut world);
+        world.run_until(MINUTE, |w| {
+            if !matches!(w.member(holder).seen.last(), Some((_, Seen::Revoking(_)))) {
+                w.read(holder);
+                return false;
+            }
+            self::joining(w, "g")
+        });
+        world.run_for(Duration::from_secs(5));
+        assert!(self::joining(&world, "g"), "the rebalance stands still");
+        let mut order = [(joining, "of one that joins"), (holder, "of one that is waited for")];
+        if holder_goes_first {
+            order.reverse();
+        }
+        for (id, what) in order {
+            closed(&mut world, id, what);
+        }
+    }
+}
+
 #[test]
 fn close_is_bounded_with_the_coordinator_gone_and_with_all_brokers_gone() {
     for gone in [1, 3] {

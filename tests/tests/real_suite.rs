@@ -60,14 +60,6 @@ on_own! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn close_returns_whatever_is_gone() -> Result<()> {
-    for version in versions() {
-        scenarios::close_returns_whatever_is_gone(&Backend::own(&version, 1)?, 1).await?;
-    }
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_dies_is_replaced() -> Result<()> {
     for version in versions() {
         let backend = Backend::shared(&version)?;
@@ -103,18 +95,34 @@ async fn kafkas_tools_see_the_member_its_offsets_and_its_lag() -> Result<()> {
         assert_eq!(described.members.len(), 1);
         assert_eq!(described.members[0].client_id, "watched");
         assert_eq!(described.members[0].assignment[&topic], [0, 1]);
+        let member = consumer.group_metadata().await?.ok_or("no member")?.member_id;
+        assert_eq!(described.members[0].id, member);
+        // A position that the reset policy chose is committed, too.
+        let other = 1 - tp.partition() as u32;
+        let expected: BTreeMap<u32, i64> = [(tp.partition() as u32, done), (other, 0)].into();
+        assert_eq!(Backend::shared(&version)?.committed(&group, &topic)?, expected);
         let table = kafka.tool()?.consumer_groups(&["--describe", "--group", &group])?;
-        let row = table
-            .lines()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>())
-            .find(|row| {
-                row.get(1) == Some(&topic.as_str()) && row.get(2) == Some(&&*tp.partition().to_string())
+        let mut rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        rows.retain(|row| row.get(1) == Some(&topic.as_str()));
+        rows.sort();
+        let mut expected = expected
+            .iter()
+            .map(|(p, committed)| {
+                let numbers = [i64::from(*p), *committed, 50, 50 - committed].map(|n| n.to_string());
+                let names = [member.as_str(), "/127.0.0.1", "watched"].map(str::to_owned);
+                [&[group.clone(), topic.clone()][..], &numbers, &names].concat()
             })
-            .ok_or_else(|| format!("no row for {tp} in\n{table}"))?;
-        let numbers = [done.to_string(), "50".to_owned(), (50 - done).to_string()];
-        assert_eq!(row[3..6], numbers, "committed, end and lag in\n{table}");
-        assert!(row[6].starts_with("watched-"), "{table}");
+            .collect::<Vec<_>>();
+        expected.sort();
+        assert_eq!(rows, expected, "committed, end, lag, member, host and client id in\n{table}");
+        let table = kafka.tool()?.consumer_groups(&["--describe", "--group", &group, "--members"])?;
+        let row = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let row = row.filter(|row| row.contains(&member.as_str())).collect::<Vec<_>>();
+        let [row] = &row[..] else { return Err(format!("not one member in\n{table}").into()) };
+        assert_eq!(row[1..5], [member.as_str(), "/127.0.0.1", "watched", "2"], "{table}");
         consumer.close().await?;
+        let state = kafka.tool()?.consumer_groups(&["--describe", "--group", &group, "--members"]);
+        assert!(!state.is_ok_and(|table| table.contains(&member)), "it left");
         // What was committed is where the next one begins.
         let mut next = Consumer::builder(kafka.bootstrap())
             .group(group.as_str())

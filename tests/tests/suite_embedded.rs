@@ -33,11 +33,6 @@ on_embedded! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn close_returns_whatever_is_gone() -> Result<()> {
-    scenarios::close_returns_whatever_is_gone(&Backend::embedded(3).await?, 3).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_dies_is_replaced() -> Result<()> {
     let backend = Backend::embedded(3).await?;
     scenarios::a_member_that_dies_is_replaced(&backend, env!("CARGO_BIN_EXE_victim")).await

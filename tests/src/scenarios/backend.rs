@@ -206,6 +206,18 @@ impl Backend {
         }
     }
 
+    /// Kills a broker: it takes leave of nobody.
+    ///
+    /// # Errors
+    /// When that does not work, or the cluster is shared.
+    pub fn kill(&self, node: u32) -> Result<()> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.stop_node(node as i32)?),
+            Self::Shared(_) => Err("the cluster is shared".into()),
+            Self::Own(kafka) => Ok(kafka.lock().unwrap_or_else(PoisonError::into_inner).kill_node(node)?),
+        }
+    }
+
     /// Starts a broker that was stopped.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Items 4, 7 and 8: what dies, restarts and moves.
+//! Items 4 and 8: what dies, restarts and moves.
 
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use ottla::{Assignor, Consumer, ConsumerHandle, GroupMetadata, TopicPartition};
+use ottla::{Assignor, ConsumerHandle, GroupMetadata, TopicPartition};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -220,54 +220,5 @@ pub async fn leaders_and_coordinators_move(backend: &Backend) -> Result<()> {
     group.assert_each_record_once(3, each as i64);
     let committed = backend.committed(&group.group, &topic)?;
     assert_eq!(committed, (0..3).map(|p| (p, each as i64)).collect());
-    Ok(())
-}
-
-/// `close` returns, whatever is gone: healthy, mid-rebalance, without a coordinator, without any broker. The
-/// brokers are down afterwards.
-///
-/// # Errors
-/// When it hangs.
-pub async fn close_returns_whatever_is_gone(backend: &Backend, brokers: u32) -> Result<()> {
-    let (topic, group) = (unique("close"), unique("close"));
-    backend.create_topic(&topic, 3)?;
-    backend.produce(&topic, "none", &RecordSpec::new(300).partitions(3))?;
-    let connect = || async {
-        let builder = Consumer::builder(backend.bootstrap())
-            .group(group.as_str())
-            .subscribe([topic.as_str()])
-            .close_timeout(Duration::from_secs(5));
-        builder.connect().await
-    };
-    let reading = || async {
-        let mut consumer = connect().await?;
-        guarded("a batch", async { Ok(consumer.next_batch().await?.ok_or("the end")?) }).await?;
-        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(consumer)
-    };
-    guarded("a healthy close", async { Ok(reading().await?.close().await?) }).await?;
-
-    // Mid-rebalance: one member holds its batch, so the other's join is not answered.
-    let mut holder = connect().await?;
-    let held = guarded("a batch", async { Ok(holder.next_batch().await?.ok_or("the end")?) }).await?;
-    let joining = connect().await?;
-    guarded("a close in a rebalance", async { Ok(joining.close().await?) }).await?;
-    drop(held);
-    guarded("the holder's close", async { Ok(holder.close().await?) }).await?;
-
-    let without_coordinator = reading().await?;
-    backend.stop(backend.coordinator(&group)?)?;
-    // It may say that it could not commit or leave; it must return.
-    let _ = guarded("a close without a coordinator", async { Ok(without_coordinator.close().await) }).await?;
-
-    for node in 1..=brokers {
-        // The coordinator is down already.
-        let _ = backend.stop(node);
-    }
-    let lazy = Consumer::builder(backend.bootstrap())
-        .group(group.as_str())
-        .subscribe([topic.as_str()])
-        .close_timeout(Duration::from_secs(5))
-        .connect_lazy()?;
-    let _ = guarded("a close without any broker", async { Ok(lazy.close().await) }).await?;
     Ok(())
 }

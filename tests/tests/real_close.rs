@@ -1,0 +1,12 @@
+//! Item 7 of the integration suite, on real Kafka: in a process of its own, because it counts threads.
+
+use ottla_tests::kafka::versions;
+use ottla_tests::scenarios::{self, Backend, Result};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn close_returns_whatever_is_gone() -> Result<()> {
+    for version in versions() {
+        scenarios::close_returns_whatever_is_gone(&Backend::own(&version, 3)?).await?;
+    }
+    Ok(())
+}
