@@ -6,6 +6,7 @@ mod cancel;
 mod endings;
 mod harness;
 mod history;
+#[path = "../common/net.rs"]
 mod net;
 mod runtimes;
 mod stuck;

@@ -1,5 +1,6 @@
 //! A network in memory between the driver and an embedded broker: every byte is late, may come in pieces, may never
 //! come; everything that happens is a step, is counted and goes into a hash.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its part of it")]
 
 use std::collections::BTreeMap;
 use std::future::pending;
