@@ -8,7 +8,6 @@ use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::{JoinGroupResponse, SyncGroupResponse};
 use kafka_protocol::protocol::StrBytes;
 use ottla_broker::Api;
-use ottla_core::client::Command;
 use ottla_core::{Error, ErrorKind};
 use ottla_tests::hostile::{Stage, TOPIC};
 use ottla_tests::sim::Lie;
@@ -228,7 +227,7 @@ fn a_leader_that_does_not_exist() {
             answer.members.clear();
         },
         |mut stage| {
-            another_comes_and_goes(&mut stage);
+            stage.rebalance();
             then_everything_arrives(stage);
         },
     );
@@ -332,7 +331,7 @@ fn an_assignment_that_is_cut_off_anywhere() {
         stage.run(10 * SECOND);
         assert!(stage.world.told(lie) > 0);
         // What was cut may be an assignment still: the next rebalance puts it right.
-        another_comes_and_goes(&mut stage);
+        stage.rebalance();
         stage.everything_arrives();
         stage.never_reset();
         stage.never_hot();
@@ -353,7 +352,7 @@ fn an_assignment_of_nothing() {
         assert_eq!(stage.world.member(stage.id).count(), 0);
         assert!(stage.errors().is_empty(), "{:?}", stage.errors());
         stage.heal();
-        another_comes_and_goes(&mut stage);
+        stage.rebalance();
         stage.everything_arrives();
         stage.never_reset();
         stage.never_hot();
@@ -376,15 +375,4 @@ fn a_protocol_that_is_not_the_one_of_the_join() {
             stage.closes();
         },
     );
-}
-
-/// A rebalance: somebody joins and leaves again.
-fn another_comes_and_goes(stage: &mut Stage) {
-    let config = stage.config().clone();
-    let other = stage.world.join(config);
-    stage.world.member(other).auto_read = false;
-    stage.world.command(other, Command::Subscribe(vec![TOPIC.to_owned()]));
-    stage.run(5 * SECOND);
-    stage.world.command(other, Command::Close { timeout: 5 * SECOND });
-    stage.run(5 * SECOND);
 }

@@ -122,6 +122,16 @@ impl Stage {
         self.world.command(self.id, Command::Subscribe(vec![TOPIC.to_owned()]));
     }
 
+    /// A rebalance: somebody joins the group, reads nothing, and leaves again.
+    pub fn rebalance(&mut self) {
+        let other = self.world.join(self.config.clone());
+        self.world.member(other).auto_read = false;
+        self.world.command(other, Command::Subscribe(vec![TOPIC.to_owned()]));
+        self.run(Duration::from_secs(5));
+        self.world.command(other, Command::Close { timeout: Duration::from_secs(5) });
+        self.run(Duration::from_secs(5));
+    }
+
     /// Moves the position.
     pub fn seek(&mut self, partition: i32, offset: i64) {
         let tp = TopicPartition::new(TOPIC, partition);

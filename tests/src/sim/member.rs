@@ -14,6 +14,7 @@ use ottla_core::group::JobId;
 use ottla_core::{CommandId, ConnectionId, Error, Timestamp, TopicPartition};
 use ottla_wire::records::BatchDecoder;
 
+use super::meter::Inside;
 use crate::vectors::sha256::Sha256;
 
 /// What a reader was given.
@@ -164,7 +165,9 @@ impl Member {
 
     pub(super) fn command(&mut self, now: Timestamp, command: Command) {
         self.next_command += 1;
+        let inside = Inside::enter();
         self.client.command(now, CommandId(self.next_command), command);
+        drop(inside);
         self.collect();
     }
 
@@ -195,30 +198,35 @@ impl Member {
 
     pub(super) fn handle_delivery(&mut self, now: Timestamp) {
         if self.alive && self.delivery.take_driver_dirty() {
+            let _inside = Inside::enter();
             self.client.handle_delivery(now);
         }
     }
 
     pub(super) fn handle_connected(&mut self, now: Timestamp, conn: ConnectionId) {
         if self.alive {
+            let _inside = Inside::enter();
             self.client.handle_connected(now, conn);
         }
     }
 
     pub(super) fn handle_bytes(&mut self, now: Timestamp, conn: ConnectionId, buf: &mut BytesMut) {
         if self.alive {
+            let _inside = Inside::enter();
             self.client.handle_bytes(now, conn, buf);
         }
     }
 
     pub(super) fn handle_closed(&mut self, now: Timestamp, conn: ConnectionId, error: Error) {
         if self.alive {
+            let _inside = Inside::enter();
             self.client.handle_closed(now, conn, error);
         }
     }
 
     pub(super) fn handle_computed(&mut self, now: Timestamp, job: JobId, assignment: &GroupAssignment) {
         if self.alive {
+            let _inside = Inside::enter();
             self.client.handle_computed(now, job, assignment);
         }
     }
@@ -228,6 +236,7 @@ impl Member {
             if let Some(trace) = &mut self.trace {
                 trace.update(format!("{now:?} {:?}", self.client.poll_timeout()).as_bytes());
             }
+            let _inside = Inside::enter();
             self.client.handle_timeout(now);
         }
     }

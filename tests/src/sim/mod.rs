@@ -4,6 +4,7 @@
 //! gives the same run.
 
 mod member;
+pub mod meter;
 mod network;
 mod tamper;
 

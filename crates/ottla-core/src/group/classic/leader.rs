@@ -12,6 +12,9 @@ use crate::assignor::{Assignor, ClusterTopics, GroupAssignment, GroupMember, Par
 use crate::group::{AssignJob, GroupAction, JobId};
 use crate::{Error, Timestamp};
 
+/// More members than any group has: an answer with more is no answer.
+const MAX_MEMBERS: usize = 100_000;
+
 /// What is known of each topic of the group; `None`: it does not exist.
 type Known = BTreeMap<String, Option<TopicInfo>>;
 
@@ -88,8 +91,12 @@ impl ClassicGroup {
     /// An error if what this member itself has told did not come back: it would assign nothing to itself, and go on
     /// as if all were well.
     fn read_members(&self, members: Vec<JoinMember>) -> Result<Vec<GroupMember>, Error> {
+        if members.len() > MAX_MEMBERS {
+            let text = format!("the coordinator lists {} members, more than {MAX_MEMBERS}", members.len());
+            return Err(self.misbehaviour(&text));
+        }
         let mut seen = BTreeSet::new();
-        let mut read = Vec::with_capacity(members.len());
+        let mut read = Vec::new();
         for member in members {
             if member.member_id.is_empty() || !seen.insert(member.member_id.clone()) {
                 tracing::warn!(group = %self.config.group_id, member = %member.member_id, "member without an id, or listed twice: ignored");

@@ -11,6 +11,10 @@ use super::{ClassicGroup, Kind, PROTOCOL_TYPE, Pace, Phase, State, blob};
 use crate::group::{GroupAction, GroupRequest};
 use crate::{Timestamp, TopicPartition};
 
+/// More partitions than one member can own: an assignment with more is none. Each costs far more memory than the four
+/// bytes that name it.
+const MAX_ASSIGNED: usize = 200_000;
+
 impl ClassicGroup {
     pub(super) fn try_sync(&mut self, now: Timestamp) {
         if self.coordinator.is_none() {
@@ -55,6 +59,11 @@ impl ClassicGroup {
                 return self.misbehaved(now, error);
             }
         };
+        let count: usize = decoded.iter().map(|(_, numbers)| numbers.len()).sum();
+        if count > MAX_ASSIGNED {
+            let text = format!("the leader assigned {count} partitions, more than {MAX_ASSIGNED}");
+            return self.misbehaved(now, self.misbehaviour(&text));
+        }
         let target = blob::partitions(&decoded);
         let foreign =
             decoded.iter().find(|(topic, _)| !self.subscription.contains(topic)).map(|(t, _)| t.clone());
