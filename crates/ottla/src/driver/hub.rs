@@ -76,7 +76,9 @@ impl ConnectionWaker {
 
     /// To be called before the socket is polled, so that a wake-up from then on counts again.
     pub(super) fn taken(&self) {
-        self.queued.store(false, Ordering::Release);
+        // A swap, not a store: a wake-up that came before and queued nothing is seen here with everything that its
+        // thread did before it. Behind a store the poll might miss that, and nobody would tell again.
+        self.queued.swap(false, Ordering::AcqRel);
     }
 }
 
