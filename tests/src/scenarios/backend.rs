@@ -87,6 +87,21 @@ impl Backend {
         }
     }
 
+    /// Where each partition of a topic ends.
+    ///
+    /// # Errors
+    /// When there is no such topic.
+    pub fn ends(&self, topic: &str, partitions: u32) -> Result<Vec<i64>> {
+        match self {
+            Self::Embedded(broker) => {
+                (0..partitions).map(|p| Ok(broker.log_end_offset(topic, p as i32)?)).collect()
+            }
+            _ => self
+                .real(|k| Ok(k.tool()?.offsets(topic)?.into_iter().map(|o| o.end).collect()))
+                .unwrap_or_else(|| Ok(Vec::new())),
+        }
+    }
+
     /// Deletes the records before `offset`.
     ///
     /// # Errors

@@ -242,9 +242,18 @@ impl Group {
     /// # Panics
     /// When it is otherwise.
     pub fn assert_each_record_once(&self, partitions: u32, each: i64) {
-        for p in 0..partitions {
+        self.assert_all_once(&vec![each; partitions as usize]);
+    }
+
+    /// The same for partitions that end at these offsets.
+    ///
+    /// # Panics
+    /// When it is otherwise.
+    pub fn assert_all_once(&self, ends: &[i64]) {
+        let partitions = ends.len() as u32;
+        for (p, end) in (0..partitions).zip(ends) {
             let seen = self.seen.get(&TopicPartition::new(self.topic.as_str(), p as i32));
-            assert!(seen.is_some_and(|s| s.iter().copied().eq(0..each)), "partition {p}: {seen:?}");
+            assert!(seen.is_some_and(|s| s.iter().copied().eq(0..*end)), "partition {p} of {end}: {seen:?}");
         }
         assert_eq!(self.repeated, 0, "handed out twice");
         self.assert_reset_once_at_the_beginning(partitions);
