@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use ottla_tests::fuzz::{TARGETS, corpus, messages};
+use ottla_core::Rng;
+use ottla_tests::fuzz::{Class, TARGETS, corpus, messages};
 use ottla_tests::heap::Counting;
+use ottla_tests::vectors::hex;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -30,6 +32,25 @@ fn every_corpus_passes_whole_and_cut_anywhere() {
             }
         }
         (target.run)(&[]);
+    }
+}
+
+/// Where an input is a list of choices, chance finds the shallow bugs without a fuzzer.
+/// `OTTLA_FUZZ_SEEDS=0..100000 cargo test -p ottla-tests --test fuzz_replay machines` looks longer.
+#[test]
+fn machines_survive_inputs_made_at_random() {
+    let seeds = std::env::var("OTTLA_FUZZ_SEEDS").unwrap_or_else(|_| "0..150".to_owned());
+    let (from, to) = seeds.split_once("..").expect("OTTLA_FUZZ_SEEDS is FROM..TO");
+    let seeds = from.parse::<u64>().expect("a number")..to.parse().expect("a number");
+    for target in TARGETS.iter().filter(|target| target.class == Class::Machine) {
+        for seed in seeds.clone() {
+            let mut rng = Rng::new(seed);
+            let length = rng.below(700);
+            let input: Vec<u8> = (0..length).map(|_| rng.next_u64() as u8).collect();
+            if std::panic::catch_unwind(|| (target.run)(&input)).is_err() {
+                panic!("{} seed {seed} fails with {}", target.name, hex(&input));
+            }
+        }
     }
 }
 

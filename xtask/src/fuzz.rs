@@ -21,7 +21,8 @@ usage: cargo xtask fuzz <command>
   smoke [SECONDS [TARGET...]]     every target (or these) for 20 s (or so long), two at a time
   long --hours H [TARGET...]      the targets in turns, those that lack most of their goal first
   replay TARGET FILE...           inputs on the oracle of a target, without the fuzzer
-  seed                            fuzz/corpus anew from the golden vectors and the embedded broker
+  seed                            fuzz/corpus anew from the golden vectors
+  coverage                        lines of the decoders that the corpora, the grown ones included, reach
 ";
 
 /// How long one input may take, and how much memory, before it counts as a failure.
@@ -48,6 +49,7 @@ pub(crate) fn run_command(arguments: &[&str]) -> Result<(), String> {
             let hours: f64 = hours.parse().map_err(|_| format!("no number: {hours}"))?;
             long(Duration::from_secs_f64(hours * 3600.0), only)
         }
+        ["coverage"] => coverage(),
         ["replay", ..] | ["seed"] => oracles(arguments).map(drop),
         _ => Err(USAGE.to_owned()),
     }
@@ -91,22 +93,25 @@ fn folder() -> PathBuf {
 /// toolchain as if it were nightly.
 fn build() -> Result<PathBuf, String> {
     let program = CARGO_FUZZ.program()?;
-    let toolchains = output(&mut command("rustup", &["toolchain", "list"])).unwrap_or_default();
-    let nightly = toolchains.lines().any(|line| line.starts_with("nightly"));
     let folder = folder();
     let target = folder.to_string_lossy();
     let triple = triple()?;
     let mut build = command(&program.to_string_lossy(), &["build", "-s", "none", "--target", &triple]);
     build.args(["--target-dir", &target]).current_dir(root().join("fuzz"));
-    // One program fewer between us and cargo: rustup reads which toolchain it is to be.
-    build.env_remove("CARGO").env_remove("RUSTC").env_remove("CARGO_TARGET_DIR");
-    if nightly {
-        build.env("RUSTUP_TOOLCHAIN", "nightly");
-    } else {
-        build.env("RUSTC_BOOTSTRAP", "1");
-    }
-    run(&mut build)?;
+    run(on_nightly(&mut build))?;
     Ok(folder.join(triple).join("release"))
+}
+
+/// Nightly where there is one, else the present toolchain as if it were.
+fn on_nightly(command: &mut std::process::Command) -> &mut std::process::Command {
+    let toolchains = output(&mut self::command("rustup", &["toolchain", "list"])).unwrap_or_default();
+    // Rustup reads which toolchain it is to be, unless somebody before it has already said so.
+    command.env_remove("CARGO").env_remove("RUSTC").env_remove("CARGO_TARGET_DIR");
+    if toolchains.lines().any(|line| line.starts_with("nightly")) {
+        command.env("RUSTUP_TOOLCHAIN", "nightly")
+    } else {
+        command.env("RUSTC_BOOTSTRAP", "1")
+    }
 }
 
 fn triple() -> Result<String, String> {
@@ -263,4 +268,79 @@ fn long(time: Duration, only: &[&str]) -> Result<(), String> {
         }
     }
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\n\n")) }
+}
+
+/// What reads bytes from the network: files and folders of ottla-wire's sources. The rest writes, or says what was
+/// wrong.
+const DECODERS: [&str; 15] = [
+    "array.rs",
+    "consumer_protocol.rs",
+    "frame.rs",
+    "reader.rs",
+    "varint.rs",
+    "records/batch.rs",
+    "records/batches.rs",
+    "records/bytes_at.rs",
+    "records/control.rs",
+    "records/header.rs",
+    "records/legacy.rs",
+    "records/transactions.rs",
+    "records/validate.rs",
+    "records/varint.rs",
+    "records/codec/",
+];
+
+/// Prints the line coverage of the decoders, file by file and in sum. Needs the component `llvm-tools`.
+fn coverage() -> Result<(), String> {
+    let target = target_dir().join("coverage");
+    let profile = target.join("fuzz.profraw");
+    let mut build = command("cargo", &["build", "--package", "ottla-tests", "--bin", "fuzz"]);
+    on_nightly(&mut build).env("RUSTFLAGS", "-C instrument-coverage").env("CARGO_TARGET_DIR", &target);
+    run(&mut build)?;
+    let program = target.join("debug/fuzz");
+    let corpora = folder().join("corpus");
+    let mut cover = command(&program.to_string_lossy(), &["cover", &corpora.to_string_lossy()]);
+    run(cover.env("LLVM_PROFILE_FILE", &profile))?;
+    let sysroot = output(on_nightly(&mut command("rustc", &["--print", "sysroot"])))?;
+    let tools = Path::new(sysroot.trim()).join("lib/rustlib").join(triple()?).join("bin");
+    let tool = |name: &str| tools.join(name).to_string_lossy().into_owned();
+    let data = target.join("fuzz.profdata");
+    let (profile, data) = (profile.to_string_lossy(), data.to_string_lossy());
+    run(&mut command(&tool("llvm-profdata"), &["merge", "-sparse", &profile, "-o", &data]))?;
+    let instr = format!("-instr-profile={data}");
+    let program = program.to_string_lossy();
+    let text = output(&mut command(&tool("llvm-cov"), &["export", "-format=lcov", &instr, &program]))?;
+    report_coverage(&text)
+}
+
+/// Sums the lines of the decoders up, from lcov's format: `SF:` begins a file, `DA:` is a line and its count.
+fn report_coverage(lcov: &str) -> Result<(), String> {
+    let wire = root().join("crates/ottla-wire/src");
+    let (mut all, mut reached) = (0u64, 0u64);
+    for file in lcov.split("end_of_record") {
+        let Some(path) = file.lines().find_map(|line| line.strip_prefix("SF:")) else { continue };
+        let Ok(name) = Path::new(path).strip_prefix(&wire) else { continue };
+        let name = name.to_string_lossy();
+        let views = name.starts_with("generated/")
+            && (name.ends_with("_response.rs") || name.contains("consumer_protocol"));
+        if !views && !DECODERS.iter().any(|decoder| name.starts_with(decoder)) {
+            continue;
+        }
+        let lines: Vec<(u64, u64)> = file
+            .lines()
+            .filter_map(|line| line.strip_prefix("DA:")?.split_once(','))
+            .filter_map(|(line, count)| Some((line.parse().ok()?, count.parse().ok()?)))
+            .collect();
+        let missed: Vec<u64> = lines.iter().filter(|(_, count)| *count == 0).map(|(line, _)| *line).collect();
+        all += lines.len() as u64;
+        reached += (lines.len() - missed.len()) as u64;
+        if !missed.is_empty() {
+            println!("{name}: {} of {} lines, not {missed:?}", lines.len() - missed.len(), lines.len());
+        }
+    }
+    if all == 0 {
+        return Err("no line of a decoder was measured".to_owned());
+    }
+    println!("decoders: {reached} of {all} lines, {:.2} %", reached as f64 * 100.0 / all as f64);
+    Ok(())
 }

@@ -10,7 +10,7 @@ use ottla_tests::heap::Counting;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const USAGE: &str = "usage: fuzz list | seed | unpack TARGET FOLDER | replay TARGET FILE...";
+const USAGE: &str = "usage: fuzz list | seed | unpack TARGET FOLDER | replay TARGET FILE... | cover FOLDER";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         ["seed"] => seed(),
         ["unpack", name, folder] => unpack(name, Path::new(folder)),
         ["replay", name, files @ ..] => replay(name, files),
+        ["cover", folder] => cover(Path::new(folder)),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::FAILURE;
@@ -57,5 +58,18 @@ fn replay(name: &str, files: &[&str]) {
     for file in files {
         println!("{file}");
         (target.run)(&std::fs::read(file).unwrap_or_else(|e| panic!("{file}: {e}")));
+    }
+}
+
+/// Runs every target on its corpus, its crashes, and what lies in its folder of `folder`: for measuring coverage.
+fn cover(folder: &Path) {
+    for target in TARGETS {
+        let mut inputs = corpus::load(target.name);
+        inputs.extend(corpus::crashes(target.name).into_iter().map(|(_, bytes)| bytes));
+        for entry in std::fs::read_dir(folder.join(target.name)).into_iter().flatten() {
+            inputs.extend(std::fs::read(entry.expect("an entry").path()));
+        }
+        println!("{}: {} inputs", target.name, inputs.len());
+        inputs.iter().for_each(|input| (target.run)(input));
     }
 }

@@ -6,16 +6,17 @@ use ottla_wire::records::{
 };
 
 use super::input::Input;
+use super::legacy;
 use crate::heap::{allowed, measure};
 
 /// A record, owned.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Plain {
-    offset: i64,
-    timestamp: i64,
-    key: Option<Vec<u8>>,
-    value: Option<Vec<u8>>,
-    headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+pub(super) struct Plain {
+    pub(super) offset: i64,
+    pub(super) timestamp: i64,
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) value: Option<Vec<u8>>,
+    pub(super) headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
 fn plain(batch: &Batch) -> Vec<Plain> {
@@ -172,7 +173,63 @@ pub fn v2(data: &[u8]) {
         }
         if let Ok(batch) = decoded {
             is_sound(&raw, &batch);
-            lazy_is_eager(&batch, Input(data));
+        }
+    }
+}
+
+/// `records` fields of any bytes and any formats mixed, read lazily: the first byte says how many of the next say
+/// in what pieces.
+pub fn lazy(data: &[u8]) {
+    let mut input = Input(data);
+    let pieces = Input(input.some());
+    let records = Bytes::copy_from_slice(input.rest());
+    let mut decoder = BatchDecoder::new();
+    for raw in walk(&records).into_iter().flatten() {
+        if let Ok(batch) = raw.clone().decode(&mut decoder, OPTIONS) {
+            is_sound(&raw, &batch);
+            lazy_is_eager(&batch, pieces);
+            assert_eq!(
+                batch.control_records().next().is_some(),
+                raw.header.is_control && batch.record_count() > 0
+            );
+        }
+        let with_crc = DecodeOptions { check_crcs: true, ..OPTIONS };
+        let checked = raw.clone().decode(&mut decoder, with_crc);
+        assert!(checked.is_err() || raw.verify_crc().is_ok(), "a wrong checksum passes");
+        assert!(
+            raw.decompressed_estimate(OPTIONS.max_decompressed_batch_bytes)
+                <= OPTIONS.max_decompressed_batch_bytes
+        );
+    }
+}
+
+/// Message sets of magic 0 and 1. The first byte says whether the rest is one (0) or says what is in one (1), which
+/// is then to be read as it was written.
+pub fn legacy(data: &[u8]) {
+    let mut input = Input(data);
+    if input.below(2) == 1 {
+        let set = legacy::Set::new(&mut input);
+        let raws = walk(&set.encode());
+        let [Ok(raw)] = &raws[..] else { panic!("{set:?} is {raws:?}") };
+        let with_crc = DecodeOptions { check_crcs: true, ..OPTIONS };
+        let batch =
+            raw.clone().decode(&mut BatchDecoder::new(), with_crc).unwrap_or_else(|e| panic!("{set:?}: {e}"));
+        is_sound(raw, &batch);
+        assert_eq!(plain(&batch), set.records(), "{set:?}");
+        return;
+    }
+    let records = Bytes::copy_from_slice(input.rest());
+    for raw in walk(&records).into_iter().flatten().filter(|raw| raw.header.magic < 2) {
+        let (decoded, heap) = measure(|| raw.clone().decode(&mut BatchDecoder::new(), OPTIONS));
+        if raw.header.compression == Compression::None {
+            assert!(heap.asked <= allowed(raw.bytes().len()), "{} bytes", heap.asked);
+            assert_eq!(decoded.as_ref().ok().map(plain), legacy::naive(raw.bytes()));
+        } else {
+            let most = allowed(raw.bytes().len()) + 8 * OPTIONS.max_decompressed_batch_bytes;
+            assert!(heap.peak <= most, "{} bytes for {}", heap.peak, raw.bytes().len());
+        }
+        if let Ok(batch) = decoded {
+            is_sound(&raw, &batch);
         }
     }
 }

@@ -6,13 +6,20 @@
 //! *Time* is bounded without a clock wherever something can be counted (values visited, steps of a machine, bytes
 //! written); what remains is left to the fuzzer's own limit of ten seconds an input.
 
+pub mod assignors;
 pub mod batches;
+mod broker;
+pub mod bytes;
+mod client;
 pub mod codecs;
 pub mod corpus;
 pub mod frames;
+pub mod group;
 pub mod input;
+mod legacy;
 pub mod messages;
 pub mod seeds;
+pub mod transactions;
 
 /// How much work one execution is: decides how many of them are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +74,96 @@ pub const TARGETS: &[Target] = &[
         class: Class::Decoder,
         holds: "record batches: offsets increase, progress or an error, and the same as a naive reader",
         run: batches::v2,
+    },
+    Target {
+        name: "batch_legacy",
+        class: Class::Decoder,
+        holds: "message sets of magic 0 and 1: as a naive reader reads them, and as they were written",
+        run: batches::legacy,
+    },
+    Target {
+        name: "batch_lazy",
+        class: Class::Decoder,
+        holds: "batches read in pieces, from a copy or record by record give what they give at once",
+        run: batches::lazy,
+    },
+    Target {
+        name: "resp_round_trip",
+        class: Class::Decoder,
+        holds: "what is read of a response, written and read again says the same",
+        run: messages::response_both_ways,
+    },
+    Target {
+        name: "req_round_trip",
+        class: Class::Decoder,
+        holds: "what is written of a request is read alike by us and the embedded broker, whose answer is readable",
+        run: messages::request_both_ways,
+    },
+    Target {
+        name: "kafka_protocol",
+        class: Class::Decoder,
+        holds: "messages that kafka-protocol and ottla both read say the same",
+        run: messages::against_kafka_protocol,
+    },
+    Target {
+        name: "members",
+        class: Class::Decoder,
+        holds: "subscriptions and assignments of other members: bounded memory, and read as written",
+        run: messages::between_members,
+    },
+    Target {
+        name: "codec_gzip",
+        class: Class::Codec,
+        holds: "gzip: bounded, and the bytes of zlib",
+        run: |data| codecs::gzip(data, None),
+    },
+    Target {
+        name: "codec_snappy",
+        class: Class::Codec,
+        holds: "snappy, bare and framed: bounded, and the bytes of a naive reader",
+        run: codecs::snappy,
+    },
+    Target {
+        name: "codec_lz4",
+        class: Class::Codec,
+        holds: "lz4 frames: bounded, and the bytes of liblz4",
+        run: |data| codecs::lz4(data, None),
+    },
+    Target {
+        name: "codec_zstd",
+        class: Class::Codec,
+        holds: "zstd frames: bounded, and the bytes of libzstd",
+        run: |data| codecs::zstd(data, None),
+    },
+    Target {
+        name: "read_committed",
+        class: Class::Machine,
+        holds: "the filter of aborted transactions is the model that looks at everything before",
+        run: transactions::read_committed,
+    },
+    Target {
+        name: "assignors",
+        class: Class::Machine,
+        holds: "each partition to one member that wants it, whatever members claim; the sticky ones are sticky",
+        run: assignors::assign,
+    },
+    Target {
+        name: "group_machine",
+        class: Class::Machine,
+        holds: "a group's member under any sequence of answers, failures and time: S6, S7, S9, S10, L3",
+        run: group::member,
+    },
+    Target {
+        name: "fetch_machine",
+        class: Class::Machine,
+        holds: "a whole client against a broker that is honest or lies in its fields: S1-S3, S6, R1, R3, L1-L3",
+        run: bytes::answers,
+    },
+    Target {
+        name: "e2e_bytes",
+        class: Class::Machine,
+        holds: "a whole client against any bytes: S2, S6, R1, R3, L2, L3",
+        run: bytes::script,
     },
 ];
 

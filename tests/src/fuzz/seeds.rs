@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
-use ottla_wire::records::{BatchWriter, Compression};
+use ottla_core::Rng;
+use ottla_wire::records::{BatchWriter, Batches, Compression};
+use serde_json::Value;
 
-use super::messages;
+use super::{Class, TARGETS, messages};
 use crate::vectors::{default_dir, files, lines, unhex};
 
 /// The largest seed: small ones are mutated better.
@@ -22,6 +24,8 @@ impl Seeds {
         seeds.of_messages();
         seeds.of_batches();
         seeds.of_streams();
+        seeds.of_members();
+        seeds.of_choices();
         seeds
     }
 
@@ -45,7 +49,14 @@ impl Seeds {
             if *count < EACH && body.len() < LARGEST {
                 *count += 1;
                 if let Some(seed) = messages::response_seed(&message, version, &body) {
-                    self.add("resp_decode", seed);
+                    self.add("resp_decode", seed.clone());
+                    self.add("resp_round_trip", seed);
+                }
+                if let Some(seed) = messages::request_seed(&message, version, &body) {
+                    self.add("req_round_trip", seed);
+                }
+                if let Some(seed) = messages::shared_seed(&message, version, &body) {
+                    self.add("kafka_protocol", seed);
                 }
             }
         }
@@ -54,9 +65,60 @@ impl Seeds {
     fn of_batches(&mut self) {
         for batch in batches() {
             self.add("batch_v2", batch.to_vec());
+            self.add("batch_lazy", [&[2, 0, 1][..], &batch].concat());
+        }
+        for records in record_vectors() {
+            let legacy = records.get(16).is_some_and(|magic| *magic < 2);
+            if legacy {
+                self.add("batch_legacy", [&[0][..], &records].concat());
+            } else {
+                self.add("batch_v2", records.clone());
+            }
+            self.add("batch_lazy", [&[0][..], &records].concat());
+            for raw in Batches::new(records.into()).flatten() {
+                let target = match raw.header.compression {
+                    Compression::Gzip => "codec_gzip",
+                    Compression::Snappy => "codec_snappy",
+                    Compression::Lz4 => "codec_lz4",
+                    Compression::Zstd => "codec_zstd",
+                    Compression::None => continue,
+                };
+                if raw.header.magic == 2 {
+                    self.add(target, [&[0][..], &raw.bytes()[61..]].concat());
+                }
+            }
         }
         let two: Vec<u8> = batches().take(2).flatten().collect();
         self.add("batch_v2", two);
+    }
+
+    fn of_members(&mut self) {
+        for file in files(&default_dir(), "subscription") {
+            for line in lines(&file) {
+                if let Some(bytes) = line["hex"].as_str() {
+                    self.add("members", unhex(bytes));
+                }
+            }
+        }
+    }
+
+    /// Where an input is a list of choices any bytes are as good as others.
+    fn of_choices(&mut self) {
+        for target in TARGETS.iter().filter(|target| target.class != Class::Decoder) {
+            let mut rng = Rng::new(target.name.len() as u64);
+            for length in [20usize, 60, 150, 300, 500] {
+                // A codec's input begins with what it is: content to be compressed.
+                for first in 0..3 {
+                    let rest = (1..length).map(|_| rng.next_u64() as u8);
+                    self.add(target.name, std::iter::once(first).chain(rest).collect());
+                }
+            }
+        }
+        let mut rng = Rng::new(1);
+        for length in [20usize, 60, 150] {
+            let rest = (1..length).map(|_| rng.next_u64() as u8);
+            self.add("batch_legacy", std::iter::once(1).chain(rest).collect());
+        }
     }
 
     fn of_streams(&mut self) {
@@ -86,6 +148,18 @@ pub fn vectors() -> impl Iterator<Item = (String, i16, Vec<u8>)> {
         let message = format!("{}{suffix}", line["api"].as_str().expect("an api"));
         let version = line["version"].as_i64().and_then(|v| i16::try_from(v).ok()).expect("a version");
         (message, version, unhex(line["hex"].as_str().expect("bytes")))
+    })
+}
+
+/// Some of the `records` fields of each file of vectors.
+fn record_vectors() -> impl Iterator<Item = Vec<u8>> {
+    const EACH: usize = 40;
+    let files = files(&default_dir(), "records").into_iter();
+    files.flat_map(|file| {
+        let small = |line: &Value| line["hex"].as_str().map(unhex).filter(|bytes| bytes.len() <= LARGEST);
+        let all: Vec<Vec<u8>> = lines(&file).iter().filter_map(small).collect();
+        let step = all.len().div_ceil(EACH).max(1);
+        all.into_iter().step_by(step)
     })
 }
 

@@ -97,7 +97,8 @@ impl Output {
         self.advance(data.len())
     }
 
-    /// Lets `write` append to the buffer as a plain vector; it must not write more than [`left`](Self::left).
+    /// Lets `write` append to the buffer as a plain vector; the caller sees to it that no more than
+    /// [`limit`](Self::limit) is taken out.
     #[cfg(feature = "zstd")]
     pub(super) fn append<E>(
         &mut self,

@@ -147,9 +147,15 @@ pub(super) fn decompress(context: &mut Context, payload: &[u8], out: &mut Output
     let mut rest = payload;
     while let Some(frame) = next_frame(&mut rest)? {
         let left = out.left();
+        // A compressed block that runs into its limit is damaged to zrip, so it gets the room of one block more:
+        // what is over the limit is then over it before any block can run into that.
+        let room = left.saturating_add(MAX_BLOCK);
         let trusted = frame.bytes.len().saturating_mul(TRUSTED_RATIO).saturating_add(MAX_BLOCK);
         let expected = frame.bound.min(left).min(trusted).saturating_add(OVERLENGTH);
-        let done = out.append(expected, |buf| context.0.decompress_into_with_limit(frame.bytes, buf, left));
+        let done = out.append(expected, |buf| context.0.decompress_into_with_limit(frame.bytes, buf, room));
+        if out.filled() > out.limit() {
+            return Err(out.over(out.limit().saturating_add(1)));
+        }
         match done {
             Ok(()) => {}
             Err(DecompressError::OutputTooSmall) => return Err(out.over(out.limit().saturating_add(1))),

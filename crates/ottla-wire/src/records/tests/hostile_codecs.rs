@@ -265,6 +265,32 @@ fn zstd_multi_frame_and_skippable() {
 }
 
 /// Windows beyond 128 MiB, dictionaries, sizes that cannot be, blocks that are none.
+/// A frame need not declare its size. One whose last block alone goes over the limit is too large, not damaged.
+#[test]
+fn zstd_frames_without_a_size_stop_at_the_limit() {
+    let text: String = (0..40_000).map(|i| format!("{} order {} ", i * 7919 % 1000, i % 13)).collect();
+    for size in [300, 5_000, 131_000, 400_000] {
+        let mut writer = BatchWriter::new();
+        writer.append(0, None, Some(&text.as_bytes()[..size]), NO_HEADERS).unwrap();
+        let payload = &writer.finish()[header::HEADER_SIZE..];
+        let sized = stream(Compression::Zstd, payload);
+        let single_segment = sized[4] & 0x20 != 0;
+        let width = match sized[4] >> 6 {
+            0 => usize::from(single_segment),
+            flag => 1 << flag,
+        };
+        // Magic, no flag but that of the checksum, a window of 8 MiB, and the blocks as they are.
+        let blocks = 5 + usize::from(!single_segment) + width;
+        let unsized_ = [&sized[..4], &[sized[4] & 4, 13 << 3], &sized[blocks..]].concat();
+        let bytes = labelled(Compression::Zstd, &unsized_);
+        assert_eq!(&limited(bytes.clone(), payload.len()).unwrap().data()[..], payload);
+        for limit in [payload.len() - 1, payload.len() / 2, 1] {
+            let error = limited(bytes.clone(), limit).unwrap_err();
+            assert!(matches!(error.kind(), BatchErrorKind::Limit { .. }), "{limit} of {size}: {error}");
+        }
+    }
+}
+
 #[test]
 fn zstd_frames_that_lie() {
     let frame = |rest: &[u8]| labelled(Compression::Zstd, &[&[0x28, 0xb5, 0x2f, 0xfd], rest].concat());

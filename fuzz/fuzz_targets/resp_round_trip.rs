@@ -1,0 +1,3 @@
+#![no_main]
+
+ottla_fuzz::target!(messages::response_both_ways);
