@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use ottla_kafka::wire;
-use ottla_wire::records::Compression;
+use ottla_wire::records::{BatchWriter, Compression};
 
-use crate::{Result, data};
+use crate::{Result, data, latency};
 
 const PRODUCE: i16 = 0;
 /// The first version in which a broker takes zstd.
@@ -88,28 +89,13 @@ impl Filling {
                     let number = round * 7 + (chunk * at_a_time + place) as u64;
                     &batches[usize::try_from(number % data::VARIANTS).unwrap_or(0)]
                 };
-                let body: usize = (0..group.len()).map(|place| variant(place).len() + 8).sum();
-                let head = 2 + 2 + 4 + 2 + 5 + 2 + 2 + 4 + 4 + 2 + topic.len() + 4;
-                put(&mut output, i32::try_from(head + body)?.to_be_bytes())?;
-                put(&mut output, PRODUCE.to_be_bytes())?;
-                put(&mut output, VERSION.to_be_bytes())?;
-                put(&mut output, 0i32.to_be_bytes())?;
-                put(&mut output, 5i16.to_be_bytes())?;
-                output.write_all(b"bench")?;
-                put(&mut output, (-1i16).to_be_bytes())?; // no transaction
-                put(&mut output, (-1i16).to_be_bytes())?; // acks from all in sync
-                put(&mut output, 30_000i32.to_be_bytes())?;
-                put(&mut output, 1i32.to_be_bytes())?;
-                put(&mut output, i16::try_from(topic.len())?.to_be_bytes())?;
-                output.write_all(topic.as_bytes())?;
-                put(&mut output, i32::try_from(group.len())?.to_be_bytes())?;
-                for (place, partition) in group.iter().enumerate() {
-                    let batch = variant(place);
-                    put(&mut output, partition.to_be_bytes())?;
-                    put(&mut output, i32::try_from(batch.len())?.to_be_bytes())?;
-                    output.write_all(batch)?;
-                    bytes += batch.len() as u64;
-                }
+                let batches: Vec<(i32, &[u8])> = group
+                    .iter()
+                    .enumerate()
+                    .map(|(place, partition)| (*partition, &variant(place)[..]))
+                    .collect();
+                request(&mut output, topic, &batches)?;
+                bytes += batches.iter().map(|(_, batch)| batch.len() as u64).sum::<u64>();
                 under_way += 1;
                 if under_way == WINDOW {
                     output.flush()?;
@@ -124,6 +110,62 @@ impl Filling {
         (0..under_way).try_for_each(|_| answer(&mut input))?;
         Ok(bytes)
     }
+}
+
+/// Writes records one by one at an even pace, each value beginning with the time, into partition 0.
+///
+/// # Errors
+/// When a broker refuses.
+pub fn pace(bootstrap: SocketAddr, topic: &str, records: u64, per_second: u64) -> Result<()> {
+    let metadata = wire::metadata(bootstrap, &[topic])?;
+    let leader = metadata.leaders.iter().find(|(name, partition, _)| name == topic && *partition == 0);
+    let address = metadata.brokers.iter().find(|(id, _)| Some(*id) == leader.map(|(_, _, leader)| *leader));
+    let mut output = TcpStream::connect(&address.ok_or("no leader")?.1)?;
+    output.set_nodelay(true)?;
+    let mut input = output.try_clone()?;
+    // Nobody waits for an answer before the next record.
+    let answers = std::thread::spawn(move || {
+        (0..records).try_for_each(|_| answer(&mut input)).map_err(|error| error.to_string())
+    });
+    let start = Instant::now();
+    let mut value = [b'x'; 100];
+    let mut bytes = Vec::new();
+    for index in 0..records {
+        let due = start + Duration::from_nanos(index * 1_000_000_000 / per_second);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        value[..8].copy_from_slice(&latency::now().to_be_bytes());
+        let mut batch = BatchWriter::new();
+        batch.append(0, None, Some(&value), &[])?;
+        bytes.clear();
+        request(&mut bytes, topic, &[(0, &batch.finish())])?;
+        output.write_all(&bytes)?;
+    }
+    answers.join().map_err(|_| "the reader of answers panicked")??;
+    Ok(())
+}
+
+fn request(output: &mut impl Write, topic: &str, batches: &[(i32, &[u8])]) -> Result<()> {
+    let body: usize = batches.iter().map(|(_, batch)| batch.len() + 8).sum();
+    let head = 2 + 2 + 4 + 2 + 5 + 2 + 2 + 4 + 4 + 2 + topic.len() + 4;
+    put(output, i32::try_from(head + body)?.to_be_bytes())?;
+    put(output, PRODUCE.to_be_bytes())?;
+    put(output, VERSION.to_be_bytes())?;
+    put(output, 0i32.to_be_bytes())?;
+    put(output, 5i16.to_be_bytes())?;
+    output.write_all(b"bench")?;
+    put(output, (-1i16).to_be_bytes())?; // no transaction
+    put(output, (-1i16).to_be_bytes())?; // acks from all in sync
+    put(output, 30_000i32.to_be_bytes())?;
+    put(output, 1i32.to_be_bytes())?;
+    put(output, i16::try_from(topic.len())?.to_be_bytes())?;
+    output.write_all(topic.as_bytes())?;
+    put(output, i32::try_from(batches.len())?.to_be_bytes())?;
+    for (partition, batch) in batches {
+        put(output, partition.to_be_bytes())?;
+        put(output, i32::try_from(batch.len())?.to_be_bytes())?;
+        output.write_all(batch)?;
+    }
+    Ok(())
 }
 
 fn put<const N: usize>(output: &mut impl Write, bytes: [u8; N]) -> std::io::Result<()> {

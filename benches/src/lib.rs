@@ -9,10 +9,12 @@ pub mod data;
 pub mod fill;
 pub mod floor;
 pub mod job;
+pub mod latency;
 pub mod measure;
 pub mod walk;
 
 pub use job::Job;
+pub use latency::Latencies;
 pub use measure::{Meter, Touch};
 
 /// What can go wrong here ends the program that it happens in.

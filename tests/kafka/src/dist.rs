@@ -11,7 +11,8 @@ use crate::error::Context;
 use crate::{Error, Result, target_dir, unique};
 
 /// Our Java helpers: file name and text.
-const SOURCES: [(&str, &str); 6] = [
+const SOURCES: [(&str, &str); 7] = [
+    ("Bench.java", include_str!("../java/ottla/Bench.java")),
     ("Json.java", include_str!("../java/ottla/Json.java")),
     ("Launcher.java", include_str!("../java/ottla/Launcher.java")),
     ("Records.java", include_str!("../java/ottla/Records.java")),
@@ -101,6 +102,22 @@ impl Distribution {
     ///
     /// `program` is `broker` or `helper` and chooses the log level. Standard error carries the log.
     pub(crate) fn java(&self, program: &str, heap: &str) -> Command {
+        let mut command = self.jvm(program, heap);
+        if program == "helper" {
+            // Helpers live for seconds; the second compiler would only take the broker's CPU.
+            command.arg("-XX:TieredStopAtLevel=1");
+        }
+        command
+    }
+
+    /// Kafka's own consumer for benchmarks, in a JVM as users run it; the caller adds the job.
+    pub fn bench_client(&self) -> Command {
+        let mut command = self.jvm("helper", "1g");
+        command.arg("ottla.Bench");
+        command
+    }
+
+    fn jvm(&self, program: &str, heap: &str) -> Command {
         let mut command = Command::new(&self.java);
         command
             .arg(format!("-Xmx{heap}"))
@@ -115,10 +132,6 @@ impl Distribution {
             .args(["-cp", &self.classpath])
             .env_remove("KAFKA_OPTS")
             .env_remove("CLASSPATH");
-        if program == "helper" {
-            // Helpers live for seconds; the second compiler would only take the broker's CPU.
-            command.arg("-XX:TieredStopAtLevel=1");
-        }
         command
     }
 

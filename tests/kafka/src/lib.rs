@@ -36,7 +36,7 @@ pub use cluster::{KafkaCluster, Running, StartOptions, ToolGuard};
 pub use dist::{Distribution, missing_tools};
 pub use env::{shared, target_dir, unique, versions};
 pub use error::Error;
-pub use member::{Event, Member, MemberSpec};
+pub use member::{Event, Member, MemberSpec, librdkafka_python};
 pub use process::Lines;
 pub use records::{Expected, RecordSpec};
 pub use tool::{Group, GroupMember, Offsets, Produced, Replicas, Tool};

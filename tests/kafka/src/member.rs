@@ -218,6 +218,14 @@ fn event(line: &Value) -> Result<Event> {
     })
 }
 
+/// The Python interpreter that has librdkafka's wheel, in a virtual environment that is made when it is missing.
+///
+/// # Errors
+/// When Python or the wheel is missing.
+pub fn librdkafka_python() -> Result<PathBuf> {
+    python().map(|(python, _)| python)
+}
+
 /// The interpreter of the virtual environment and the folder of our script, both made when they are missing.
 fn python() -> Result<(PathBuf, PathBuf)> {
     let dir = target_dir().join("kafka").join("python");

@@ -1,5 +1,6 @@
 //! The programs that are measured.
 
+use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use ottla_benches::Result;
+use ottla_kafka::KafkaCluster;
 
 /// No run takes longer.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -19,7 +21,8 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    fn number(&self, name: &str) -> Option<f64> {
+    /// Any field.
+    pub(crate) fn number(&self, name: &str) -> Option<f64> {
         self.value[name].as_f64()
     }
 
@@ -115,20 +118,51 @@ impl Pinning {
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
     path: PathBuf,
-    arguments: Vec<String>,
+    arguments: Vec<OsString>,
 }
 
+/// confluent-kafka for Python; the text is handed to the interpreter.
+const PYTHON: &str = include_str!("../../../peers/consumer.py");
+
 /// The program of a client, or why it cannot be measured here.
-pub(crate) fn program(client: &str) -> Result<Program, String> {
-    let own = |name: &str| {
-        let folder = std::env::current_exe().map_err(|e| e.to_string())?;
-        Ok::<_, String>(folder.with_file_name(format!("{name}{}", std::env::consts::EXE_SUFFIX)))
-    };
-    let path = if client.starts_with("rdkafka-") { own("bench-rdkafka")? } else { own("bench-client")? };
-    if !path.is_file() {
-        return Err("built without the feature `peers`".to_owned());
+pub(crate) fn program(client: &str, kafka: &KafkaCluster) -> Result<Program, String> {
+    let plain = |path: PathBuf| Program { path, arguments: Vec::new() };
+    match client {
+        "java" => {
+            let command = kafka.distribution().bench_client();
+            let arguments = command.get_args().map(OsString::from).collect();
+            Ok(Program { path: command.get_program().into(), arguments })
+        }
+        "python" => {
+            let path = ottla_kafka::librdkafka_python().map_err(|e| first_line(&e.to_string()))?;
+            Ok(Program { path, arguments: vec!["-c".into(), PYTHON.into()] })
+        }
+        "franz-go" => franz().map(plain),
+        _ => {
+            let name = if client.starts_with("rdkafka-") { "bench-rdkafka" } else { "bench-client" };
+            let own = std::env::current_exe().map_err(|e| e.to_string())?;
+            let path = own.with_file_name(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+            if path.is_file() { Ok(plain(path)) } else { Err("built without the feature `peers`".to_owned()) }
+        }
     }
-    Ok(Program { path, arguments: Vec::new() })
+}
+
+/// Builds the Go program; Go itself knows when there is nothing to do.
+fn franz() -> Result<PathBuf, String> {
+    let program =
+        ottla_kafka::target_dir().join("bench").join(format!("franz{}", std::env::consts::EXE_SUFFIX));
+    let mut build = Command::new("go");
+    build.args(["build", "-o"]).arg(&program).arg(".");
+    build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/peers/franz")).stdin(Stdio::null());
+    let output = build.output().map_err(|e| format!("no Go: {e}"))?;
+    if output.status.success() {
+        return Ok(program);
+    }
+    Err(first_line(&String::from_utf8_lossy(&output.stderr)))
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 impl Program {

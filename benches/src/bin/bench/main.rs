@@ -1,6 +1,7 @@
 //! Runs the benchmarks: `cargo xtask bench` builds and starts this program.
 
 mod clients;
+mod document;
 mod plan;
 mod report;
 mod run;

@@ -76,6 +76,20 @@ const MAIN: &[&str] = &[
     "rdkafka-batch-defaults",
     "rdkafka-base",
     "rdkafka-stream",
+    "java",
+    "franz-go",
+    "python",
+];
+
+const WIDE: &[&str] = &[
+    "floor",
+    "ottla-batch",
+    "rdkafka-batch",
+    "rdkafka-callback",
+    "rdkafka-base",
+    "java",
+    "franz-go",
+    "python",
 ];
 
 const SIDE: &[&str] = &["floor", "ottla-batch", "rdkafka-batch", "rdkafka-callback", "rdkafka-base"];
@@ -114,6 +128,7 @@ pub(crate) const WORK_SETS: &[WorkSet] = &[
         name: "100b-lz4",
         what: "100 B, lz4, 6 partitions",
         codec: "lz4",
+        clients: WIDE,
         targets: &[
             target("ottla-batch", FLOOR, "floor", 1.4),
             target("ottla-batch", BEST, "librdkafka's best", 1.0 / 3.0),
@@ -126,6 +141,7 @@ pub(crate) const WORK_SETS: &[WorkSet] = &[
     WorkSet {
         name: "1kb-none",
         what: "1 KB, uncompressed, 6 partitions",
+        clients: WIDE,
         targets: &[
             target("ottla-batch", FLOOR, "floor", 1.35),
             target("ottla-batch", BEST, "librdkafka's best", 0.6),
@@ -185,4 +201,146 @@ pub(crate) const WORK_SETS: &[WorkSet] = &[
         ..SMALL
     },
     WorkSet { name: "100b-3b", what: "100 B, uncompressed, 6 partitions on 3 brokers", brokers: 3, ..SMALL },
+];
+
+/// Something else than throughput.
+#[derive(Debug, Clone)]
+pub(crate) struct Special {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    /// What the clients are told.
+    pub(crate) kind: Kind,
+    pub(crate) partitions: u32,
+    /// Records in the topic before it begins, and with `--quick`.
+    pub(crate) records: u64,
+    pub(crate) quick_records: u64,
+    pub(crate) batch_records: u64,
+    /// How long it takes where it takes a time, and with `--quick`.
+    pub(crate) millis: u64,
+    pub(crate) quick_millis: u64,
+    pub(crate) rounds: usize,
+    pub(crate) clients: &'static [&'static str],
+    /// Fields of the results, and how tables call them.
+    pub(crate) columns: &'static [(&'static str, &'static str)],
+    /// What is aimed at, in words; and a check of the medians of ottla and librdkafka.
+    pub(crate) aim: &'static str,
+}
+
+/// What the clients do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    First,
+    Latency,
+    Idle,
+    Slow,
+    Rebalance,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Latency => "latency",
+            Self::Idle => "idle",
+            Self::Slow => "slow",
+            Self::Rebalance => "rebalance",
+        }
+    }
+}
+
+/// All of them, in the order they are run.
+pub(crate) const SPECIALS: &[Special] = &[
+    Special {
+        name: "latency",
+        what: "From writing to reading: 1,000 records a second, 1 partition",
+        kind: Kind::Latency,
+        partitions: 1,
+        records: 0,
+        quick_records: 0,
+        batch_records: 1,
+        millis: 10_000,
+        quick_millis: 3_000,
+        rounds: 5,
+        clients: &["ottla-batch", "ottla-batch-inline", "ottla-record", "rdkafka-base", "rdkafka-stream"],
+        columns: &[
+            ("p50_us", "p50 µs"),
+            ("p99_us", "p99 µs"),
+            ("p999_us", "p99.9 µs"),
+            ("cpu_us_per_record", "CPU µs/record"),
+        ],
+        aim: "p99 not above librdkafka's",
+    },
+    Special {
+        name: "first-record",
+        what: "From the start of the process to the first record, in a group of one",
+        kind: Kind::First,
+        partitions: 6,
+        records: 600,
+        quick_records: 600,
+        batch_records: 100,
+        millis: 0,
+        quick_millis: 0,
+        rounds: 7,
+        clients: &["ottla-batch-group", "rdkafka-base-group"],
+        columns: &[("first_record_ms", "first record ms")],
+        aim: "",
+    },
+    Special {
+        name: "idle",
+        what: "A consumer of 1,000 partitions to which nothing is written",
+        kind: Kind::Idle,
+        partitions: 1000,
+        records: 1000,
+        quick_records: 1000,
+        batch_records: 1,
+        millis: 10_000,
+        quick_millis: 5_000,
+        rounds: 3,
+        clients: &["ottla-batch", "rdkafka-base"],
+        columns: &[
+            ("cpu_percent", "% of a core"),
+            ("allocations_per_s", "allocations/s"),
+            ("growth_bytes", "growth of the heap, bytes"),
+            ("rss_mib", "peak RSS MB"),
+        ],
+        aim: "≤ 0.5 % of a core, no growth",
+    },
+    Special {
+        name: "slow-user",
+        what: "A user who takes a batch (librdkafka: 100 records) every 10 ms while 1 GiB waits in 1,000 partitions",
+        kind: Kind::Slow,
+        partitions: 1000,
+        records: 9_000_000,
+        quick_records: 2_000_000,
+        batch_records: 100,
+        millis: 10_000,
+        quick_millis: 5_000,
+        rounds: 3,
+        clients: &["ottla-batch", "rdkafka-base"],
+        columns: &[
+            ("peak_heap_mib", "peak heap MB"),
+            ("rss_mib", "peak RSS MB"),
+            ("records", "records taken"),
+        ],
+        aim: "heap ≤ 64 MB (`max_buffered_bytes`) + 16 MB",
+    },
+    Special {
+        name: "rebalance",
+        what: "A group of 50 members, cooperative-sticky, 100 partitions: until the assignment is complete and even",
+        kind: Kind::Rebalance,
+        partitions: 100,
+        records: 100,
+        quick_records: 100,
+        batch_records: 1,
+        millis: 0,
+        quick_millis: 0,
+        rounds: 3,
+        clients: &["ottla-batch-group", "rdkafka-base-group"],
+        columns: &[
+            ("formed_ms", "50 members start, ms"),
+            ("left_ms", "one leaves, ms"),
+            ("joined_ms", "one joins, ms"),
+        ],
+        aim: "",
+    },
 ];

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::clients::Run;
-use crate::plan::{Target, WorkSet};
+use crate::plan::{Special, Target, WorkSet};
 use crate::run::Results;
 use crate::stats::Spread;
 
@@ -88,6 +88,47 @@ pub(crate) fn work_set(set: &WorkSet, results: &Results) -> String {
     }
     if results.repeated {
         text += "\nMeasured twice, because the first ratios spread over more than 15 %; the steadier one is shown.\n";
+    }
+    text
+}
+
+/// CPU per record against that of another work set: medians, since they were not measured in the same rounds.
+pub(crate) fn across(set: &WorkSet, results: &Results, base: &WorkSet, of_base: &Results) -> String {
+    let median = |results: &Results, client: &str| {
+        Some(Spread::of(results.runs.get(client)?.iter().filter_map(Run::total))?.median)
+    };
+    let mut text = String::new();
+    for client in set.clients {
+        if let (Some(this), Some(that)) = (median(results, client), median(of_base, client)) {
+            let _ = writeln!(text, "- {client}: {:.2} × its median of {}", this / that, base.name);
+        }
+    }
+    format!("\nAgainst {} (aimed at for ottla-batch: ≤ 1.3):\n\n{text}", base.what)
+}
+
+/// All about one of the others, as Markdown.
+pub(crate) fn special(special: &Special, results: &Results) -> String {
+    let mut text = format!("### {}\n\n| client |", special.what);
+    for (_, title) in special.columns {
+        let _ = write!(text, " {title} |");
+    }
+    let _ = write!(text, "\n|---|{}\n", "---|".repeat(special.columns.len()));
+    for client in special.clients {
+        let Some(runs) = results.runs.get(client) else { continue };
+        let _ = write!(text, "| {client} |");
+        for (field, _) in special.columns {
+            let _ = match Spread::of(runs.iter().filter_map(|run| run.number(field))) {
+                Some(spread) => write!(text, " {:.1} ({:.1}–{:.1}) |", spread.median, spread.min, spread.max),
+                None => write!(text, " – |"),
+            };
+        }
+        text.push('\n');
+    }
+    for (client, why) in &results.missing {
+        let _ = writeln!(text, "\nNot measured: {client} ({why}).");
+    }
+    if !special.aim.is_empty() {
+        let _ = writeln!(text, "\nAimed at: {}.", special.aim);
     }
     text
 }

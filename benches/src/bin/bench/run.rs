@@ -7,14 +7,16 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use ottla_benches::fill::Filling;
-use ottla_benches::{Result, data};
+use ottla_benches::fill::{self, Filling};
+use ottla_benches::{Result, data, latency};
 use ottla_kafka::{DEFAULT_VERSION, KafkaCluster, StartOptions, unique};
 
 use crate::Options;
 use crate::clients::{Pinning, Program, Run, program};
-use crate::plan::{WORK_SETS, WorkSet};
+use crate::document::{Document, load};
+use crate::plan::{Kind, SPECIALS, Special, WORK_SETS, WorkSet};
 use crate::report;
+use crate::stats::Spread;
 
 /// Fetches of all clients that take a setting.
 const FETCH_BYTES: u64 = 1 << 20;
@@ -33,13 +35,17 @@ pub(crate) struct Results {
 /// Runs what is asked for.
 pub(crate) fn all(options: &Options) -> Result<()> {
     let sets: Vec<&WorkSet> = WORK_SETS.iter().filter(|set| options.wants(set.name)).collect();
+    let specials: Vec<&Special> = SPECIALS.iter().filter(|special| options.wants(special.name)).collect();
     if options.list {
         for set in &sets {
             println!("{:<16} {}: {}", set.name, set.what, set.clients.join(", "));
         }
+        for special in &specials {
+            println!("{:<16} {}: {}", special.name, special.what, special.clients.join(", "));
+        }
         return Ok(());
     }
-    if sets.is_empty() {
+    if sets.is_empty() && specials.is_empty() {
         return Err("there is no such work set; --list names them".into());
     }
     let pinning = Pinning::set_up();
@@ -48,18 +54,40 @@ pub(crate) fn all(options: &Options) -> Result<()> {
     std::fs::create_dir_all(&lines)?;
     let mut lines = File::create(lines.join("runs.jsonl"))?;
     let start = Instant::now();
-    let brokers: BTreeSet<u32> = sets.iter().map(|set| set.brokers).collect();
-    let mut all = Vec::new();
+    let specials_brokers = (!specials.is_empty()).then_some(1);
+    let brokers: BTreeSet<u32> = sets.iter().map(|set| set.brokers).chain(specials_brokers).collect();
+    let mut document = Document::default();
+    let mut of_first: Option<(&WorkSet, Results)> = None;
+    let mut loads = Vec::new();
     for brokers in brokers {
         let cluster = cluster(options, brokers)?;
         for set in sets.iter().filter(|set| set.brokers == brokers) {
             let results = work_set(options, &cluster, set, pinning, &mut lines)?;
-            println!("\n{}", report::work_set(set, &results));
-            all.push((*set, results));
+            let mut text = report::work_set(set, &results);
+            if set.partitions == 1000
+                && let Some((first, base)) = &of_first
+            {
+                text += &report::across(set, &results, first, base);
+            }
+            println!("\n{text}");
+            document.add(&text);
+            loads.extend(load());
+            if set.name == WORK_SETS[0].name {
+                of_first = Some((set, results));
+            }
+        }
+        for special in specials.iter().filter(|_| brokers == 1) {
+            let results = run_special(options, &cluster, special, pinning, &mut lines)?;
+            let text = report::special(special, &results);
+            println!("\n{text}");
+            document.add(&text);
+            loads.extend(load());
         }
     }
-    eprintln!("took {:.0} s", start.elapsed().as_secs_f64());
-    Ok(())
+    let took = format!("The whole run took {:.0} minutes.", start.elapsed().as_secs_f64() / 60.0);
+    eprintln!("{took}");
+    document.add(&took);
+    if options.docs { document.write(options, pinning, Spread::of(loads)) } else { Ok(()) }
 }
 
 fn cluster(options: &Options, brokers: u32) -> Result<KafkaCluster> {
@@ -104,7 +132,7 @@ fn work_set(
     let mut results = Results::default();
     let mut programs: Vec<(&'static str, Program)> = Vec::new();
     for client in set.clients {
-        match program(client) {
+        match program(client, cluster) {
             Ok(program) => programs.push((client, program)),
             Err(why) => drop(results.missing.insert(client, why)),
         }
@@ -117,7 +145,7 @@ fn work_set(
     round.run(options.rounds());
     let widest =
         report::ratios(set, &round.results).into_iter().map(|ratio| ratio.spread.width()).fold(0.0, f64::max);
-    if widest > WIDEST {
+    if widest > WIDEST && !options.quick {
         eprintln!("{}: the ratios spread over {:.0} %, so it is measured again", set.name, widest * 100.0);
         let missing = std::mem::take(&mut round.results.missing);
         let before =
@@ -132,6 +160,94 @@ fn work_set(
     let results = round.results;
     cluster.tool()?.delete_topic(&topic)?;
     Ok(results)
+}
+
+/// Runs the clients of something else than throughput in turn.
+fn run_special(
+    options: &Options,
+    cluster: &KafkaCluster,
+    special: &Special,
+    pinning: Pinning,
+    lines: &mut File,
+) -> Result<Results> {
+    let topic = unique(special.name);
+    let bootstrap = cluster.address()?;
+    cluster.tool()?.create_topic_with(&topic, special.partitions, Some(1), &[])?;
+    let millis = if options.quick { special.quick_millis } else { special.millis };
+    let mut total = 0;
+    if special.records > 0 {
+        let filling = Filling {
+            partitions: special.partitions,
+            records: if options.quick { special.quick_records } else { special.records },
+            batch_records: special.batch_records,
+            value_bytes: 100,
+            codec: data::codec("none").ok_or("no such codec")?,
+        };
+        let bytes = filling.fill(bootstrap, &topic)?;
+        total = filling.total();
+        eprintln!("{}: {total} records, {} MiB", special.name, bytes >> 20);
+    }
+    let mut results = Results::default();
+    let mut written = 0;
+    for round in 0..options.rounds().min(special.rounds) {
+        for client in special.clients {
+            let program = match program(client, cluster) {
+                Ok(program) if !results.missing.contains_key(client) => program,
+                Ok(_) => continue,
+                Err(why) => {
+                    results.missing.insert(client, why);
+                    continue;
+                }
+            };
+            let mut job = json!({
+                "kind": special.kind.name(), "client": client, "bootstrap": cluster.bootstrap(), "topic": topic,
+                "partitions": special.partitions, "records": total, "millis": millis, "fetch_bytes": FETCH_BYTES,
+            });
+            if client.ends_with("-group") {
+                job["group"] = unique("bench").into();
+            }
+            let run = if special.kind == Kind::Latency {
+                let records = millis + latency::WARM_UP;
+                job["begin"] = written.into();
+                job["records"] = millis.into();
+                written += records;
+                std::thread::scope(|scope| {
+                    let pace = scope
+                        .spawn(|| fill::pace(bootstrap, &topic, records, 1000).map_err(|e| e.to_string()));
+                    let run = program.run(&job, pinning);
+                    pace.join().map_err(|_| "the producer panicked")??;
+                    run
+                })
+            } else {
+                program.run(&job, pinning)
+            };
+            results.note(special.name, client, round, run, lines);
+        }
+    }
+    cluster.tool()?.delete_topic(&topic)?;
+    Ok(results)
+}
+
+impl Results {
+    fn note(&mut self, set: &str, client: &'static str, round: usize, run: Result<Run>, lines: &mut File) {
+        match run {
+            Ok(run) => {
+                let mut line = run.value.clone();
+                line["work_set"] = set.into();
+                line["client"] = client.into();
+                line["round"] = round.into();
+                println!("{line}");
+                // The lines are on standard output too.
+                let _ = writeln!(lines, "{line}");
+                self.runs.entry(client).or_default().push(run);
+            }
+            Err(error) => {
+                eprintln!("{set}: {client} {error}");
+                self.runs.remove(client);
+                self.missing.insert(client, error.to_string());
+            }
+        }
+    }
 }
 
 struct Rounds<'a> {
@@ -155,23 +271,13 @@ impl Rounds<'_> {
                 if client.ends_with("-group") {
                     job["group"] = unique("bench").into();
                 }
-                match program.run(&job, self.pinning) {
-                    Ok(run) => {
-                        let mut line = run.value.clone();
-                        line["work_set"] = self.set.name.into();
-                        line["client"] = (*client).into();
-                        line["round"] = round.into();
-                        println!("{line}");
-                        // The lines are on standard output too.
-                        let _ = writeln!(self.lines, "{line}");
-                        self.results.runs.entry(client).or_default().push(run);
-                    }
-                    Err(error) => {
-                        eprintln!("{}: {client} {error}", self.set.name);
-                        self.results.runs.remove(client);
-                        self.results.missing.insert(client, error.to_string());
-                    }
+                if *client == "java" {
+                    // Until its second compiler is through.
+                    let records = job["records"].as_u64().unwrap_or(1).max(1);
+                    job["warm_up"] = 3_000_000u64.div_ceil(records).into();
                 }
+                let run = program.run(&job, self.pinning);
+                self.results.note(self.set.name, client, round, run, self.lines);
             }
         }
         let sums: BTreeSet<_> = self.results.runs.values().flatten().map(Run::sums).collect();

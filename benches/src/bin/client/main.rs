@@ -1,7 +1,10 @@
 //! A run of ottla or of the floor: `cargo xtask bench` starts it with a job.
 
+mod special;
+
 use std::future::poll_fn;
 use std::pin::pin;
+use std::time::Instant;
 
 use futures_core::Stream;
 use ottla::{Consumer, Offset, TopicPartition};
@@ -11,9 +14,22 @@ use ottla_benches::{Job, Meter, Result, Touch, floor};
 static ALLOCATOR: ottla_benches::alloc::Counting = ottla_benches::alloc::Counting;
 
 fn main() -> Result<()> {
+    let start = Instant::now();
     let mut meter = Meter::start(true);
     let job = Job::from_args()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let special = match job.kind()? {
+        "first" => Some(runtime.block_on(special::first(&job, start))?),
+        "latency" => Some(runtime.block_on(special::latency(&job))?),
+        "idle" => Some(runtime.block_on(special::idle(&job))?),
+        "slow" => Some(runtime.block_on(special::slow(&job))?),
+        "rebalance" => Some(runtime.block_on(special::rebalance(&job))?),
+        _ => None,
+    };
+    if let Some(result) = special {
+        println!("{result}");
+        return Ok(());
+    }
     let touch = match job.client()? {
         "floor" => floor::blocking(&job, &mut meter)?,
         "floor-tokio" => runtime.block_on(floor::tokio(&job, &mut meter))?,

@@ -1,7 +1,9 @@
 //! A run of librdkafka: `cargo xtask bench` starts it with a job.
 
+mod special;
+
 use std::ptr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ottla_benches::{Job, Meter, Result, Touch};
 use rdkafka::config::ClientConfig;
@@ -14,8 +16,21 @@ use rdkafka::{Offset, TopicPartitionList};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn main() -> Result<()> {
+    let start = Instant::now();
     let mut meter = Meter::start(false);
     let job = Job::from_args()?;
+    let special = match job.kind()? {
+        "first" => Some(special::first(&job, start)?),
+        "latency" => Some(special::latency(&job)?),
+        "idle" => Some(special::idle(&job)?),
+        "slow" => Some(special::slow(&job)?),
+        "rebalance" => Some(special::rebalance(&job)?),
+        _ => None,
+    };
+    if let Some(result) = special {
+        println!("{result}");
+        std::process::exit(0);
+    }
     let touch = match job.client()?.trim_end_matches("-defaults").trim_end_matches("-group") {
         "rdkafka-base" => run::<BaseConsumer>(&job, &mut meter, base)?,
         "rdkafka-stream" => {
@@ -93,7 +108,7 @@ where
 
 fn base(consumer: &BaseConsumer, meter: &mut Meter, touch: &mut Touch, end: u64) -> Result<()> {
     while touch.records < end {
-        let message = consumer.poll(PATIENCE).ok_or("nothing comes")??;
+        let message = special::poll(consumer)?;
         meter.first_record();
         touch.record(message.key(), message.payload());
     }

@@ -1,0 +1,123 @@
+//! docs/benchmarks.md.
+
+use std::fmt::Write as _;
+use std::process::Command;
+
+use ottla_benches::Result;
+
+use crate::Options;
+use crate::clients::Pinning;
+use crate::stats::Spread;
+
+const BEGIN: &str = "# Benchmarks
+
+Written by `cargo xtask bench --docs`; not edited by hand. Losses are shown like wins.
+
+How to repeat it: `cargo xtask bench --docs` (`--quick` for fewer rounds and records, `--only` for some work sets). It needs
+Java 17 and Maven for the broker, a C compiler and make for librdkafka, Go and Python 3 for the clients in those languages;
+what is missing is named below and left out.
+
+## What is measured
+
+- A real Kafka on loopback. Each client is a process of its own, on one core; the brokers have the other cores. Within a
+  round the clients run one after the other (A B C A B C …), so that a slow minute hits all of them.
+- Every client reads the whole topic once as a warm-up and then again while it is measured, without a group unless its name
+  says so. CPU time is user and system time of all threads of the process. MB are 1024² bytes of keys and values.
+- Checksums are verified by everybody; read_uncommitted; no commits without a group; fetches of at most 1 MiB, of a
+  partition too (`-defaults`: librdkafka's own, 50 MiB); librdkafka has `fetch.queue.backoff.ms=5`, without which it
+  stalls for a second at a time; Java has `max.poll.records=10000`, and a longer warm-up.
+- Every client looks at the first and the last byte of every value and adds up lengths; the sums are compared.
+- Keys have 8 bytes; values look like JSON; batches have about 16 KiB before compression where nothing else is said.
+- The *floor* is a raw blocking socket: one connection to each broker, the next fetch under way while an answer is worked
+  through, one buffer of 1 MiB that is used again; it verifies checksums, decompresses (lz4 with unchecked arithmetic, zstd
+  with C) and steps over the records, believing every byte. `floor-tokio` reads through tokio.
+- ottla: `batch` is `next_batch` with borrowed records, `record` is `next_record`, `stream` is `records()`; `-group`
+  means as a member of a group with automatic commits, `-inline` with `on_current_runtime`.
+- librdkafka: `base` and `stream` are the consumers of the crate `rdkafka`, `batch` and `callback` are
+  `rd_kafka_consume_batch_queue` and `rd_kafka_consume_callback_queue` through its C interface, which needs `unsafe`.
+- A ratio is the median of the ratios of the rounds, with the least and the greatest. \"Best\" is librdkafka's client with the
+  lowest median. Allocations and the heap are those of Rust's allocator, so they are not known for the others.
+";
+
+/// What was found, in parts, to be written at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Document {
+    tables: String,
+}
+
+impl Document {
+    pub(crate) fn add(&mut self, part: &str) {
+        let _ = writeln!(self.tables, "{part}");
+    }
+
+    /// Writes the file.
+    pub(crate) fn write(&self, options: &Options, pinning: Pinning, load: Option<Spread>) -> Result<()> {
+        let mut text = format!("{BEGIN}\n| | |\n|---|---|\n");
+        // Writing to a string cannot fail.
+        let mut line = |name: &str, value: &str| {
+            let _ = writeln!(text, "| {name} | {value} |");
+        };
+        line("machine", &machine());
+        line("cores", &pinning.text());
+        line("rounds", &format!("{}{}", options.rounds(), if options.quick { ", --quick" } else { "" }));
+        line("Kafka", ottla_kafka::DEFAULT_VERSION);
+        for (name, program, arguments) in [
+            ("Rust", "rustc", &["--version"][..]),
+            ("C compiler of librdkafka", "cc", &["--version"]),
+            ("Java", "java", &["--version"]),
+            ("Go", "go", &["version"]),
+            ("Python", "python3", &["--version"]),
+        ] {
+            line(name, &version(program, arguments));
+        }
+        line("rdkafka", "0.39 (librdkafka 2.12.1), built with -O2 as its build script does");
+        if let Some(load) = load {
+            let busy = load.median > 4.0;
+            let what = if busy {
+                ": **a busy machine**; CPU time is comparable, rates and latencies are not"
+            } else {
+                ""
+            };
+            line(
+                "load average during the run",
+                &format!("{:.1} ({:.1}–{:.1}){what}", load.median, load.min, load.max),
+            );
+        }
+        let _ = write!(text, "\n## Results\n\n{}", self.tables.trim_end());
+        text.push('\n');
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
+        std::fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs"))?;
+        std::fs::write(path, text)?;
+        eprintln!("wrote docs/benchmarks.md");
+        Ok(())
+    }
+}
+
+/// The class of machine, without its name.
+fn machine() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let virtual_machine = if info.contains(" hypervisor") { ", a virtual machine" } else { "" };
+    // Those that this process may use: its own are all but the first.
+    let all = info.matches("processor\t").count().max(cores);
+    format!(
+        "{}, {all} cores{virtual_machine}, {}",
+        model.unwrap_or(std::env::consts::ARCH).trim(),
+        std::env::consts::OS
+    )
+}
+
+fn version(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+    match text.lines().next() {
+        Some(line) => line.trim().to_owned(),
+        None => "missing".to_owned(),
+    }
+}
+
+/// How many programs want a core, over the last minute.
+pub(crate) fn load() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
