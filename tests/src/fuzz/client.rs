@@ -250,6 +250,7 @@ impl Rig {
                 self.hand.push(batch);
                 true
             }
+            Taken::Record(record) => unreachable!("{record:?} instead of a batch"),
             Taken::Event(event) => {
                 self.told.push(format!("{event:?}"));
                 true
