@@ -1,6 +1,6 @@
 //! One step after another until nothing moves any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ottla_wire::messages::MetadataRequest;
@@ -10,9 +10,10 @@ use super::anybody::Question;
 use super::close::Closing;
 use super::{Client, Mode, Tag, TimerReason};
 use crate::connection::{Role, Target};
+use crate::delivery::FetchPosition;
 use crate::fetch::{Candidate, MIN_GRANT};
 use crate::group::ClassicGroup;
-use crate::{BrokerId, Timestamp};
+use crate::{BrokerId, Timestamp, TopicPartition};
 
 impl Client {
     /// Hands on what happened and does what has become due or possible. Repeating it changes nothing.
@@ -64,10 +65,7 @@ impl Client {
 
     /// Which topics metadata is asked for, and asking for it.
     fn drive_metadata(&mut self, now: Timestamp) {
-        let wanted = self.wanted_topics();
-        if wanted != *self.cluster.wanted() && self.cluster.want(wanted) {
-            self.refresh.request(now);
-        }
+        self.want_topics(now);
         let needed =
             !self.cluster.is_known() || !self.cluster.wanted().is_empty() || !self.commands.is_empty();
         if !needed || self.refresh.next().is_none_or(|at| now < at) {
@@ -92,6 +90,21 @@ impl Client {
         self.network.send(now, (target, Role::Control), &request, i16::MAX, Tag::Metadata(topics), timeout);
     }
 
+    /// Puts together which topics are wanted, if that may have changed: there may be thousands.
+    fn want_topics(&mut self, now: Timestamp) {
+        let generation = self.delivery.lock().fetch_generation();
+        let passing = self.lookups.partitions().next().is_some() || !self.commands.is_empty();
+        if self.topics_as_of == Some(generation) && !passing {
+            debug_assert_eq!(self.wanted_topics(), *self.cluster.wanted());
+            return;
+        }
+        self.topics_as_of = (!passing).then_some(generation);
+        let wanted = self.wanted_topics();
+        if wanted != *self.cluster.wanted() && self.cluster.want(wanted) {
+            self.refresh.request(now);
+        }
+    }
+
     fn wanted_topics(&self) -> BTreeSet<Arc<str>> {
         let mut wanted: BTreeSet<Arc<str>> = BTreeSet::new();
         if self.mode == Mode::Subscribed {
@@ -110,57 +123,65 @@ impl Client {
             return;
         }
         let cluster = self.cluster.generation();
-        let (positions, generation, room) = {
-            let mut delivery = self.delivery.lock();
-            let generation = delivery.fetch_generation();
-            if self.fetcher.is_settled(generation, cluster) {
-                return;
-            }
-            let positions = delivery.fetchable();
-            // What is asked for and has not come is spoken for: the reader's side tells when there is more.
-            let wanted = MIN_GRANT + self.fetcher.reserved();
-            let mut room = delivery.room_for(wanted);
-            if room < MIN_GRANT && !positions.is_empty() {
-                // Paused data must not starve what can be read; it is fetched again on resume.
-                delivery.evict_paused(MIN_GRANT - room);
-                room = delivery.room_for(wanted);
-            }
-            (positions, generation, room)
-        };
-        let mut by_broker: BTreeMap<BrokerId, Vec<Candidate>> = BTreeMap::new();
-        let mut leaders = BTreeSet::new();
-        let mut leaderless = false;
-        for position in positions {
-            let Some(leader) = self.cluster.leader(&position.tp) else {
-                leaderless = true;
-                continue;
-            };
-            leaders.insert(leader.broker);
-            if self.fetcher.is_busy(leader.broker) {
-                continue;
-            }
-            let topic_id = self.cluster.topic(position.tp.topic()).and_then(|t| t.id);
-            let candidate = Candidate { position, topic_id, leader_epoch: leader.epoch };
-            by_broker.entry(leader.broker).or_default().push(candidate);
+        let generation = self.delivery.lock().fetch_generation();
+        if self.fetcher.is_settled(generation, cluster) {
+            return;
         }
-        if leaderless {
+        if self.fetcher.is_outdated(generation, cluster) {
+            let positions = self.delivery.lock().fetchable();
+            let leader = |p: &FetchPosition| self.cluster.leader(&p.tp).map(|leader| leader.broker);
+            let leaders: BTreeSet<BrokerId> = positions.iter().filter_map(leader).collect();
+            let leaderless = positions.iter().any(|position| leader(position).is_none());
+            self.fetcher.looked(generation, cluster, leaders, leaderless);
+        }
+        if self.fetcher.is_leaderless() {
             self.refresh.request(now);
         }
-        let brokers = leaders.len();
-        self.fetcher.looked(generation, cluster, leaders);
-        for (broker, candidates) in by_broker {
-            let target = Target::Broker(broker);
-            if !self.network.open(now, target, Role::Fetch) {
-                continue;
+        let room = {
+            let mut delivery = self.delivery.lock();
+            // What is asked for and has not come is spoken for: the reader's side tells when there is more.
+            let wanted = MIN_GRANT + self.fetcher.reserved();
+            let room = delivery.room_for(wanted);
+            if room < MIN_GRANT && self.fetcher.leaders() > 0 {
+                // Paused data must not starve what can be read; it is fetched again on resume.
+                delivery.evict_paused(MIN_GRANT - room);
+                delivery.room_for(wanted)
+            } else {
+                room
             }
-            let room = room.saturating_sub(self.fetcher.reserved());
-            let Some(prepared) = self.fetcher.prepare(now, broker, candidates, room, brokers) else {
-                continue;
-            };
-            let timeout = self.config.request_timeout + prepared.max_wait;
-            let use_ = (target, Role::Fetch);
-            self.network.send(now, use_, &prepared.request, prepared.max_version, Tag::Fetch, timeout);
+        };
+        let brokers = self.fetcher.leaders();
+        let mut next = BrokerId(i32::MIN);
+        while let Some(broker) = self.fetcher.next_leader(next) {
+            next = BrokerId(broker.0.saturating_add(1));
+            let target = Target::Broker(broker);
+            if !self.fetcher.is_busy(broker) && self.network.open(now, target, Role::Fetch) {
+                self.fetch_from(now, broker, room.saturating_sub(self.fetcher.reserved()), brokers);
+            }
+            if broker.0 == i32::MAX {
+                break;
+            }
         }
+    }
+
+    fn fetch_from(&mut self, now: Timestamp, broker: BrokerId, room: usize, brokers: usize) {
+        let (delivery, cluster) = (&self.delivery, &self.cluster);
+        let candidate = |position: FetchPosition| {
+            let leader = cluster.leader(&position.tp).filter(|leader| leader.broker == broker)?;
+            let topic_id = cluster.topic(position.tp.topic()).and_then(|t| t.id);
+            Some(Candidate { position, topic_id, leader_epoch: leader.epoch })
+        };
+        let look = |only: Option<&BTreeSet<TopicPartition>>| -> Vec<Candidate> {
+            let delivery = delivery.lock();
+            match only {
+                Some(only) => only.iter().filter_map(|tp| candidate(delivery.fetch_position(tp)?)).collect(),
+                None => delivery.fetchable().into_iter().filter_map(candidate).collect(),
+            }
+        };
+        let Some(prepared) = self.fetcher.prepare(now, broker, look, room, brokers) else { return };
+        let timeout = self.config.request_timeout + prepared.max_wait;
+        let use_ = (Target::Broker(broker), Role::Fetch);
+        self.network.send(now, use_, &prepared.request, prepared.max_version, Tag::Fetch, timeout);
     }
 
     /// The next moment at which something is due, and what.

@@ -89,6 +89,7 @@ impl Client {
             close.left = true;
         } else if self.mode == Mode::Subscribed && self.subscription.is_empty() {
             self.mode = Mode::Idle;
+            self.topics_as_of = None;
             self.left();
         }
     }

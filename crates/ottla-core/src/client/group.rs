@@ -20,6 +20,7 @@ const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Client {
     pub(super) fn handle_group_action(&mut self, now: Timestamp, action: GroupAction) {
+        self.topics_as_of = None;
         match action {
             GroupAction::FindCoordinator => {
                 self.coordinator.wanted = true;

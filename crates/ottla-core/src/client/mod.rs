@@ -79,6 +79,9 @@ pub struct Client {
     /// Topics that the group's leader needs beyond its own.
     leader_topics: Vec<String>,
     subscription: BTreeSet<String>,
+    /// The generation of the delivery for which the topics to know were last put together, unless what else they
+    /// come from may have changed since.
+    topics_as_of: Option<u64>,
     /// How many partitions each topic had when it was first looked at; 0 if it did not exist.
     first_seen: BTreeMap<Arc<str>, usize>,
     /// Topics whose refusal the user was told of.
@@ -136,6 +139,7 @@ impl Client {
             mode: Mode::Idle,
             leader_topics: Vec::new(),
             subscription: BTreeSet::new(),
+            topics_as_of: None,
             first_seen: BTreeMap::new(),
             refused: BTreeMap::new(),
             lookups: Lookups::new(config.isolation_level, backoff, rng.split()),
@@ -203,6 +207,7 @@ impl Client {
 
     /// A command of the user's; its outcome comes out under the same id, exactly once.
     pub fn command(&mut self, now: Timestamp, id: CommandId, command: Command) {
+        self.topics_as_of = None;
         self.begin_command(now, id, command);
         self.advance(now);
     }

@@ -8,7 +8,8 @@ use ottla_wire::messages::FetchResponse;
 use ottla_wire::messages::fetch_response::PartitionData;
 use ottla_wire::{ErrorCode, View};
 
-use super::{Asked, Fetcher, MAX_PARTITION_BYTES, partition_error};
+use super::session::Wanted;
+use super::{Fetcher, MAX_PARTITION_BYTES, partition_error};
 use crate::delivery::{Delivery, Fetched, Pushed};
 use crate::{BrokerId, Error, ErrorKind, OwnershipEpoch, Timestamp, TopicPartition};
 
@@ -57,8 +58,10 @@ impl Fetcher {
             }
         };
         let error = ErrorCode::from_i16(answer.error_code);
+        let held = state.session.take();
         state.session.answered(error, answer.session_id);
         if error != ErrorCode::None {
+            // Whatever the session is by now, it holds nothing.
             findings.extend(self.refused(now, broker, error, flight.full));
             return Ok(findings);
         }
@@ -68,14 +71,20 @@ impl Fetcher {
         let mut seen = BTreeSet::new();
         let mut progress = false;
         let mut trouble = false;
+        let mut again = state.again.take();
         for topic in answer.responses.iter() {
-            let name = if version >= 13 { flight.names.get(&topic.topic_id).cloned() } else { None };
+            let by_id = version >= 13;
+            let name = self.brokers.get(&broker).filter(|_| by_id).and_then(|s| s.names.get(&topic.topic_id));
+            let name = name.cloned();
             for data in topic.partitions.iter() {
                 let tp = match &name {
                     Some(name) => TopicPartition::new(Arc::clone(name), data.partition_index),
                     None => TopicPartition::new(topic.topic, data.partition_index),
                 };
-                let asked = flight.asked.get(&tp).filter(|_| seen.insert(tp.clone()));
+                let asked = held
+                    .get(&tp)
+                    .filter(|asked| !by_id || asked.topic_id == Some(topic.topic_id))
+                    .filter(|_| seen.insert(tp.clone()));
                 let Some(asked) = asked else {
                     // Not asked for, or told twice: the broker's session is not what we think it is.
                     trouble = true;
@@ -90,8 +99,14 @@ impl Fetcher {
         }
         // What a full answer leaves out the broker's session does not hold: it would never be told of. An answer
         // without anything is one that is throttled (KIP-219), and has no session either.
-        trouble |= flight.full && !seen.is_empty() && seen.len() < flight.asked.len();
+        trouble |= flight.full && !seen.is_empty() && seen.len() < held.len();
         let state = self.brokers.entry(broker).or_default();
+        // What was answered is not as it was.
+        if let Some(again) = &mut again {
+            again.append(&mut seen);
+        }
+        state.again = again;
+        state.session.put_back(held);
         if trouble {
             state.session.replace();
         }
@@ -145,15 +160,15 @@ impl Fetcher {
             ErrorCode::OffsetOutOfRange => {
                 if delivery.is_provisional(tp) {
                     // The offset came from a header that nobody has verified: it proves nothing.
-                    delivery.drop_prefetch(tp, asked.epoch);
+                    delivery.drop_prefetch(tp, asked.ownership);
                     self.hold_back(now, tp);
                 } else if delivery
                     .fetch_position(tp)
-                    .is_some_and(|p| (p.epoch, p.offset) == (asked.epoch, asked.offset))
+                    .is_some_and(|p| (p.epoch, p.offset) == (asked.ownership, asked.offset))
                 {
                     findings.push(Finding::OutOfRange {
                         tp: tp.clone(),
-                        epoch: asked.epoch,
+                        epoch: asked.ownership,
                         offset: asked.offset,
                     });
                     // The first time the new position is asked for at once. A broker that finds every offset out
@@ -168,17 +183,17 @@ impl Fetcher {
             ErrorCode::TopicAuthorizationFailed => {
                 let text = "reading the topic is not allowed: grant READ on it to this client's principal";
                 let error = Error::new(ErrorKind::Authorization, text).with_code(error);
-                delivery.fail(tp, asked.epoch, partition_error(error, tp, broker));
+                delivery.fail(tp, asked.ownership, partition_error(error, tp, broker));
             }
             ErrorCode::CorruptMessage => {
                 let text = format!("the broker finds its own records at offset {} corrupt", asked.offset);
                 let error = Error::new(ErrorKind::Corrupt, text).with_code(error).with_retriable(false);
-                delivery.fail(tp, asked.epoch, partition_error(error, tp, broker));
+                delivery.fail(tp, asked.ownership, partition_error(error, tp, broker));
             }
             ErrorCode::UnsupportedCompressionType => {
                 let text = "the broker cannot convert the records for this version of Fetch";
                 let error = Error::new(ErrorKind::Unsupported, text).with_code(error);
-                delivery.fail(tp, asked.epoch, partition_error(error, tp, broker));
+                delivery.fail(tp, asked.ownership, partition_error(error, tp, broker));
             }
             error => {
                 // An epoch that the leader does not know may be one that only we were told: metadata decides.
@@ -198,7 +213,7 @@ impl Fetcher {
                         format!("reading at offset {} is refused; seek there to try again", asked.offset);
                     let error = Error::new(ErrorKind::BrokerMisbehaved, text).with_code(error);
                     let error = error.with_resume_at(asked.offset);
-                    delivery.fail(tp, asked.epoch, partition_error(error, tp, broker));
+                    delivery.fail(tp, asked.ownership, partition_error(error, tp, broker));
                 }
             }
         }
@@ -212,7 +227,7 @@ impl Fetcher {
             now,
             Fetched {
                 tp: tp.clone(),
-                epoch: asked.epoch,
+                epoch: asked.ownership,
                 fetch_offset: asked.offset,
                 records: if records.is_empty() { Bytes::new() } else { payload.slice_ref(records) },
                 high_watermark: data.high_watermark,
@@ -256,5 +271,5 @@ struct Push<'a> {
     payload: &'a Bytes,
     charge: &'a Arc<crate::delivery::FrameCharge>,
     tp: &'a TopicPartition,
-    asked: &'a Asked,
+    asked: &'a Wanted,
 }

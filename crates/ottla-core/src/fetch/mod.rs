@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, IsolationLevel};
-use crate::{Backoff, BrokerId, Error, OwnershipEpoch, Rng, Timestamp, TopicId, TopicPartition};
+use crate::{Backoff, BrokerId, Error, Rng, Timestamp, TopicId, TopicPartition};
 
 pub(crate) use answer::Finding;
 pub(crate) use request::Candidate;
@@ -31,18 +31,8 @@ const SHORT_WAIT: Duration = Duration::from_millis(20);
 /// The largest partition limit that is tried for a batch that does not come whole.
 const MAX_PARTITION_BYTES: i32 = 1 << 30;
 
-/// What was asked of one partition.
-#[derive(Clone, Copy, Debug)]
-struct Asked {
-    epoch: OwnershipEpoch,
-    offset: i64,
-}
-
 #[derive(Debug)]
 struct InFlight {
-    /// Everything that the session holds, so that an answer is checked against what was asked at that time.
-    asked: BTreeMap<TopicPartition, Asked>,
-    names: BTreeMap<TopicId, Arc<str>>,
     /// The request named everything, so the answer has to as well.
     full: bool,
     reserved: usize,
@@ -53,6 +43,11 @@ struct InFlight {
 #[derive(Debug, Default)]
 struct BrokerFetch {
     session: Session,
+    /// The topics that the session holds or held.
+    names: BTreeMap<TopicId, Arc<str>>,
+    /// The partitions to look at for the next request, the others being as they were: those that were answered, are
+    /// left out, or could be because much of them is buffered. `None`: all.
+    again: Option<BTreeSet<TopicPartition>>,
     in_flight: Option<InFlight>,
     /// The partition that comes first in the next request.
     first: Option<TopicPartition>,
@@ -93,6 +88,8 @@ pub(crate) struct Fetcher {
     /// Who led what was to be fetched when all partitions were last looked at, and as of which generations of
     /// the delivery and of the cluster.
     leaders: BTreeSet<BrokerId>,
+    /// Some of what was to be fetched had no leader.
+    leaderless: bool,
     looked_at: Option<(u64, u64)>,
     isolation_level: IsolationLevel,
     min_bytes: i32,
@@ -109,6 +106,7 @@ impl Fetcher {
             brokers: BTreeMap::new(),
             troubles: BTreeMap::new(),
             leaders: BTreeSet::new(),
+            leaderless: false,
             looked_at: None,
             isolation_level: config.isolation_level,
             min_bytes: config.fetch_min_bytes,
@@ -130,16 +128,45 @@ impl Fetcher {
         self.brokers.get(&broker).is_some_and(|b| b.in_flight.is_some())
     }
 
-    /// Whether nothing can be sent before an answer comes, because every leader has a request under way: then
-    /// the partitions, of which there may be thousands, need not be looked at.
+    /// Whether nothing can be sent before an answer comes, because every leader has a request under way.
     pub(crate) fn is_settled(&self, delivery: u64, cluster: u64) -> bool {
-        self.looked_at == Some((delivery, cluster)) && self.leaders.iter().all(|broker| self.is_busy(*broker))
+        !self.is_outdated(delivery, cluster) && self.leaders.iter().all(|broker| self.is_busy(*broker))
     }
 
-    /// The partitions were looked at: these are their leaders.
-    pub(crate) fn looked(&mut self, delivery: u64, cluster: u64, leaders: BTreeSet<BrokerId>) {
+    /// Whether all partitions are to be looked at: what is to be fetched, or who leads it, is not what it was.
+    pub(crate) fn is_outdated(&self, delivery: u64, cluster: u64) -> bool {
+        self.looked_at != Some((delivery, cluster))
+    }
+
+    /// All partitions were looked at: these are their leaders, as far as they have one.
+    pub(crate) fn looked(
+        &mut self,
+        delivery: u64,
+        cluster: u64,
+        leaders: BTreeSet<BrokerId>,
+        leaderless: bool,
+    ) {
         self.looked_at = Some((delivery, cluster));
+        self.leaderless = leaderless;
         self.leaders = leaders;
+        for state in self.brokers.values_mut() {
+            state.again = None;
+        }
+    }
+
+    /// Who leads what is to be fetched, the first at or after `from`.
+    pub(crate) fn next_leader(&self, from: BrokerId) -> Option<BrokerId> {
+        self.leaders.range(from..).next().copied()
+    }
+
+    /// Among how many brokers the room is shared.
+    pub(crate) fn leaders(&self) -> usize {
+        self.leaders.len()
+    }
+
+    /// Whether some of what is to be fetched has no leader.
+    pub(crate) fn is_leaderless(&self) -> bool {
+        self.leaderless
     }
 
     /// The request to `broker` will not be answered, or could not be sent: its session is in doubt.

@@ -1,16 +1,16 @@
 //! Building the next request to one broker.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ottla_wire::messages::FetchRequest;
 use ottla_wire::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 
 use super::session::{Plan, Wanted};
-use super::{Asked, Fetcher, InFlight, MAX_GRANT, MIN_GRANT, SHORT_WAIT};
+use super::{Fetcher, InFlight, MAX_GRANT, MIN_GRANT, SHORT_WAIT};
 use crate::config::IsolationLevel;
 use crate::delivery::FetchPosition;
-use crate::{BrokerId, LeaderEpoch, Timestamp, TopicId};
+use crate::{BrokerId, LeaderEpoch, Timestamp, TopicId, TopicPartition};
 
 /// The last version that names topics.
 const LAST_BY_NAME: i16 = 12;
@@ -32,74 +32,74 @@ pub(crate) struct Candidate {
     pub(crate) leader_epoch: Option<LeaderEpoch>,
 }
 
+/// What the next request is made of.
+enum Next {
+    /// This, and when something that is left out is to be asked for.
+    Ask(Plan, Option<Timestamp>),
+    /// There is nothing to ask for.
+    Nothing,
+    /// More is needed than differences.
+    Everything,
+}
+
+/// What becomes of the partitions that were looked at.
+#[derive(Debug, Default)]
+struct Sorted {
+    wanted: Vec<(TopicPartition, Wanted)>,
+    /// When something that is left out is to be asked for.
+    left_out: Option<Timestamp>,
+    again: BTreeSet<TopicPartition>,
+}
+
 impl Fetcher {
     /// The next request to `broker`, if there is something to ask for and room for the answer.
     ///
+    /// `look` gives of the partitions that it is told, or of all, those that are to be fetched from this broker.
     /// `room` is what the ledger has left, what is reserved already taken off; `brokers` is among how many it is
     /// shared. The request counts as sent.
     pub(crate) fn prepare(
         &mut self,
         now: Timestamp,
         broker: BrokerId,
-        candidates: Vec<Candidate>,
+        look: impl Fn(Option<&BTreeSet<TopicPartition>>) -> Vec<Candidate>,
         room: usize,
         brokers: usize,
     ) -> Option<Prepared> {
-        let (max_partition_bytes, max_wait, max_bytes) =
-            (self.max_partition_bytes, self.max_wait, self.max_bytes);
+        let (isolation_level, min_bytes) = (self.isolation_level, self.min_bytes);
+        let (max_wait, max_bytes) = (self.max_wait, self.max_bytes);
         let state = self.brokers.entry(broker).or_default();
         if state.in_flight.is_some() || now < state.not_before || room < MIN_GRANT {
             return None;
         }
-        // When something that is left out now is to be asked for.
-        let mut left_out: Option<Timestamp> = None;
-        let mut asked = BTreeMap::new();
-        let mut wanted = Vec::with_capacity(candidates.len());
-        for Candidate { position, topic_id, leader_epoch } in candidates {
-            let trouble = self.troubles.get(&position.tp);
-            if let Some(at) = trouble.map(|t| t.not_before).filter(|at| now < *at) {
-                left_out = Some(left_out.map_or(at, |earliest| earliest.min(at)));
-                continue;
+        let again = state.again.take().filter(|_| state.session.is_open());
+        let next = match again {
+            Some(again) => {
+                let candidates = look(Some(&again));
+                self.differences(now, broker, candidates, again, room)
             }
-            // The threshold falls with the room that is left: one busy partition may use half of the budget,
-            // many share it evenly, and one that is stuck leaves room for the others.
-            if position.buffered_bytes >= room.max(MIN_GRANT) {
-                left_out = Some(now);
-                continue;
-            }
-            // A session's answers leave out what has not changed since its last one, to whichever ownership.
-            if !position.knows_end && state.session.holds(&position.tp) {
-                state.session.replace();
-            }
-            let max_bytes = trouble.and_then(|t| t.max_bytes).unwrap_or(max_partition_bytes);
-            asked.insert(position.tp.clone(), Asked { epoch: position.epoch, offset: position.offset });
-            wanted.push((position.tp, Wanted { topic_id, offset: position.offset, leader_epoch, max_bytes }));
+            None => Next::Everything,
+        };
+        let next = match next {
+            Next::Everything => self.everything(now, broker, look(None), room),
+            next => next,
+        };
+        let Next::Ask(plan, left_out) = next else { return None };
+        let state = self.brokers.entry(broker).or_default();
+        let names = plan.send.iter().filter_map(|(tp, w)| Some((w.topic_id?, tp)));
+        for (id, tp) in names {
+            state.names.entry(id).or_insert_with(|| tp.topic_arc().clone());
         }
-        if wanted.is_empty() {
-            return None;
-        }
-        // The order decides who is served when the answer's limit is reached: everybody comes first in turn.
-        wanted.sort_by(|(a, _), (b, _)| a.cmp(b));
-        if let Some(first) = &state.first {
-            let at = wanted.partition_point(|(tp, _)| tp < first);
-            let at = if at < wanted.len() { at } else { 0 };
-            wanted.rotate_left(at);
-        }
-        state.first = wanted.get(1).or_else(|| wanted.first()).map(|(tp, _)| tp.clone());
-
         let most = MAX_GRANT.min(max_bytes).max(1);
         let grant = (room / brokers.max(1)).clamp(MIN_GRANT.min(most), most);
         let max_wait = left_out.map_or(max_wait, |at| max_wait.min(at.since(now).max(SHORT_WAIT)));
-        let names = wanted.iter().filter_map(|(tp, w)| Some((w.topic_id?, tp.topic_arc().clone()))).collect();
-        let plan = state.session.plan(wanted);
         let max_version = if state.session.by_id() { i16::MAX } else { LAST_BY_NAME };
         let full = plan.session_epoch == 0;
-        state.in_flight = Some(InFlight { asked, names, full, reserved: grant, sent_at: now, max_wait });
+        state.in_flight = Some(InFlight { full, reserved: grant, sent_at: now, max_wait });
         let request = FetchRequest {
             max_wait_ms: i32::try_from(max_wait.as_millis()).unwrap_or(i32::MAX),
-            min_bytes: self.min_bytes,
+            min_bytes,
             max_bytes: i32::try_from(grant).unwrap_or(i32::MAX),
-            isolation_level: match self.isolation_level {
+            isolation_level: match isolation_level {
                 IsolationLevel::ReadUncommitted => 0,
                 IsolationLevel::ReadCommitted => 1,
             },
@@ -110,6 +110,93 @@ impl Fetcher {
             ..FetchRequest::default()
         };
         Some(Prepared { request, max_version, max_wait })
+    }
+
+    /// A request of differences: what was not looked at stays as the session holds it.
+    fn differences(
+        &mut self,
+        now: Timestamp,
+        broker: BrokerId,
+        candidates: Vec<Candidate>,
+        mut looked_at: BTreeSet<TopicPartition>,
+        room: usize,
+    ) -> Next {
+        let sorted = self.sort(now, broker, candidates, room);
+        let state = self.brokers.entry(broker).or_default();
+        for (tp, _) in &sorted.wanted {
+            looked_at.remove(tp);
+        }
+        let gone: Vec<_> = looked_at.into_iter().filter(|tp| state.session.holds(tp)).collect();
+        if sorted.wanted.is_empty() && gone.len() == state.session.len() {
+            // The session stays as it is, and is looked at as it is the next time.
+            state.again = state.session.is_open().then(|| gone.into_iter().chain(sorted.again).collect());
+            return Next::Nothing;
+        }
+        let Some(plan) = state.session.change(sorted.wanted, gone) else { return Next::Everything };
+        state.again = Some(sorted.again);
+        Next::Ask(plan, sorted.left_out)
+    }
+
+    /// A request that says what is wanted as if nothing was known of the session, which takes the differences.
+    fn everything(
+        &mut self,
+        now: Timestamp,
+        broker: BrokerId,
+        candidates: Vec<Candidate>,
+        room: usize,
+    ) -> Next {
+        let Sorted { mut wanted, left_out, again } = self.sort(now, broker, candidates, room);
+        if wanted.is_empty() {
+            return Next::Nothing;
+        }
+        let state = self.brokers.entry(broker).or_default();
+        // The order decides who is served when the answer's limit is reached: everybody comes first in turn.
+        wanted.sort_by(|(a, _), (b, _)| a.cmp(b));
+        if let Some(first) = &state.first {
+            let at = wanted.partition_point(|(tp, _)| tp < first);
+            let at = if at < wanted.len() { at } else { 0 };
+            wanted.rotate_left(at);
+        }
+        state.first = wanted.get(1).or_else(|| wanted.first()).map(|(tp, _)| tp.clone());
+        state.names.clear();
+        state.again = Some(again);
+        Next::Ask(state.session.plan(wanted), left_out)
+    }
+
+    /// Who is asked for now, who is left out, and who has to be looked at again.
+    fn sort(&mut self, now: Timestamp, broker: BrokerId, candidates: Vec<Candidate>, room: usize) -> Sorted {
+        let mut sorted = Sorted::default();
+        let state = self.brokers.entry(broker).or_default();
+        for Candidate { position, topic_id, leader_epoch } in candidates {
+            let trouble = self.troubles.get(&position.tp);
+            if let Some(at) = trouble.map(|t| t.not_before).filter(|at| now < *at) {
+                sorted.left_out = Some(sorted.left_out.map_or(at, |earliest| earliest.min(at)));
+                sorted.again.insert(position.tp);
+                continue;
+            }
+            // The threshold falls with the room that is left: one busy partition may use half of the budget,
+            // many share it evenly, and one that is stuck leaves room for the others.
+            if position.buffered_bytes >= MIN_GRANT {
+                sorted.again.insert(position.tp.clone());
+            }
+            if position.buffered_bytes >= room.max(MIN_GRANT) {
+                sorted.left_out = Some(now);
+                continue;
+            }
+            // A session's answers leave out what has not changed since its last one, to whichever ownership.
+            if !position.knows_end && state.session.holds(&position.tp) {
+                state.session.replace();
+            }
+            let wanted = Wanted {
+                topic_id,
+                ownership: position.epoch,
+                offset: position.offset,
+                leader_epoch,
+                max_bytes: trouble.and_then(|t| t.max_bytes).unwrap_or(self.max_partition_bytes),
+            };
+            sorted.wanted.push((position.tp, wanted));
+        }
+        sorted
     }
 }
 

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use ottla_wire::ErrorCode;
 
-use crate::{LeaderEpoch, TopicId, TopicPartition};
+use crate::{LeaderEpoch, OwnershipEpoch, TopicId, TopicPartition};
 
 /// What a session holds for one partition: only a difference is sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) topic_id: Option<TopicId>,
+    /// For whom: an answer belongs to that ownership and to no other.
+    pub(super) ownership: OwnershipEpoch,
     pub(super) offset: i64,
     pub(super) leader_epoch: Option<LeaderEpoch>,
     pub(super) max_bytes: i32,
@@ -73,6 +75,54 @@ impl Session {
         Plan { session_id: self.id, session_epoch: self.epoch, send, forget }
     }
 
+    /// What to send so that the broker holds `wanted` instead of what it held of these partitions, and none of
+    /// `gone`. `None`: that takes a new session, so everything has to be said.
+    pub(super) fn change(
+        &mut self,
+        wanted: Vec<(TopicPartition, Wanted)>,
+        gone: Vec<TopicPartition>,
+    ) -> Option<Plan> {
+        if self.epoch == 0 || (self.by_id && wanted.iter().any(|(_, w)| w.topic_id.is_none())) {
+            self.replace();
+            return None;
+        }
+        let mut send = Vec::new();
+        let mut forget: Vec<_> =
+            gone.into_iter().filter_map(|tp| self.held.remove(&tp).map(|held| (tp, held.topic_id))).collect();
+        for (tp, want) in wanted {
+            let held = self.held.insert(tp.clone(), want);
+            match held {
+                Some(held) if held == want => continue,
+                Some(held) if held.topic_id != want.topic_id => forget.push((tp.clone(), held.topic_id)),
+                _ => {}
+            }
+            send.push((tp, want));
+        }
+        Some(Plan { session_id: self.id, session_epoch: self.epoch, send, forget })
+    }
+
+    /// Whether the next request carries differences only.
+    pub(super) fn is_open(&self) -> bool {
+        self.epoch > 0
+    }
+
+    /// How many partitions the broker holds.
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// What was asked for, for the time in which an answer is looked at; [`put_back`](Self::put_back) follows.
+    pub(super) fn take(&mut self) -> BTreeMap<TopicPartition, Wanted> {
+        std::mem::take(&mut self.held)
+    }
+
+    /// Unless the answer ended the session.
+    pub(super) fn put_back(&mut self, held: BTreeMap<TopicPartition, Wanted>) {
+        if self.epoch > 0 {
+            self.held = held;
+        }
+    }
+
     /// Whether the broker holds this partition.
     pub(super) fn holds(&self, tp: &TopicPartition) -> bool {
         self.held.contains_key(tp)
@@ -124,7 +174,7 @@ mod tests {
 
     fn at(p: i32, offset: i64) -> (TopicPartition, Wanted) {
         let topic_id = Some(TopicId::ZERO);
-        (tp(p), Wanted { topic_id, offset, leader_epoch: None, max_bytes: 1 })
+        (tp(p), Wanted { topic_id, ownership: OwnershipEpoch(1), offset, leader_epoch: None, max_bytes: 1 })
     }
 
     fn open() -> Session {
@@ -150,6 +200,40 @@ mod tests {
         session.answered(ErrorCode::None, 7);
         let plan = session.plan(vec![at(0, 0), at(1, 9), at(3, 0)]);
         assert_eq!((plan.session_epoch, plan.send.len(), plan.forget.len()), (2, 0, 0));
+    }
+
+    #[test]
+    fn kip_227_differences_are_told_without_looking_at_the_rest() {
+        let mut session = open();
+        let plan = session.change(vec![at(0, 0), at(1, 9), at(3, 0)], vec![tp(2), tp(7)]).unwrap();
+        assert_eq!((plan.session_id, plan.session_epoch), (7, 1));
+        assert_eq!((plan.send, plan.forget), (vec![at(1, 9), at(3, 0)], vec![(tp(2), Some(TopicId::ZERO))]));
+        session.answered(ErrorCode::None, 7);
+        // The same as if everything had been said.
+        let plan = session.plan(vec![at(0, 0), at(1, 9), at(3, 0)]);
+        assert_eq!((plan.session_epoch, plan.send, plan.forget), (2, vec![], vec![]));
+    }
+
+    #[test]
+    fn kip_227_without_an_open_session_everything_has_to_be_said() {
+        assert_eq!(Session::default().change(vec![at(0, 0)], vec![]), None);
+        let mut session = open();
+        session.replace();
+        assert_eq!(session.change(vec![at(0, 0)], vec![]), None);
+        let mut session = open();
+        let mut want = at(1, 9);
+        want.1.topic_id = None;
+        assert_eq!(session.change(vec![want], vec![]), None, "names for the whole session");
+        assert!(!session.is_open());
+    }
+
+    #[test]
+    fn kip_516_a_topic_made_anew_is_forgotten_by_a_difference_too() {
+        let mut session = open();
+        let mut want = at(0, 0);
+        want.1.topic_id = Some(TopicId([9; 16]));
+        let plan = session.change(vec![want.clone()], vec![]).unwrap();
+        assert_eq!((plan.forget, plan.send), (vec![(tp(0), Some(TopicId::ZERO))], vec![want]));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use ottla_wire::records::{BatchDecoder, BatchWriter};
 
 use super::request::Prepared;
 use super::*;
-use crate::delivery::{DeliveryConfig, Filter, Shared, Start, StartCause, Taken};
+use crate::delivery::{DeliveryConfig, FetchPosition, Filter, Shared, Start, StartCause, Taken};
 use crate::{ErrorKind, LeaderEpoch};
 
 const BROKER: BrokerId = BrokerId(1);
@@ -55,7 +55,15 @@ fn answer(error: i16, session_id: i32, partitions: &[Told]) -> Bytes {
 fn answer_of(version: i16, topic: &str, error: i16, session_id: i32, partitions: &[Told]) -> Bytes {
     let by_id = version >= BY_ID;
     let count = |out: &mut BytesMut, count: usize| {
-        if by_id { out.put_u8(count as u8 + 1) } else { out.put_i32(count as i32) }
+        if !by_id {
+            return out.put_i32(count as i32);
+        }
+        let mut left = count + 1;
+        while left >= 0x80 {
+            out.put_u8(left as u8 | 0x80);
+            left >>= 7;
+        }
+        out.put_u8(left as u8);
     };
     let mut out = BytesMut::new();
     out.put_i32(0);
@@ -119,16 +127,25 @@ impl Rig {
         Self { fetcher: Fetcher::new(config, Rng::new(1)), shared, now, topic_id: None }
     }
 
-    fn candidates(&self) -> Vec<Candidate> {
-        let positions = self.shared.lock().fetchable();
-        let leader_epoch = LeaderEpoch::from_wire(3);
-        let candidate = |position| Candidate { position, topic_id: self.topic_id, leader_epoch };
-        positions.into_iter().map(candidate).collect()
+    /// As the client does it: partitions are looked at again only where that is needed.
+    fn try_ask_with(&mut self, room: usize, brokers: usize) -> Option<Prepared> {
+        let generation = self.shared.lock().fetch_generation();
+        if self.fetcher.is_outdated(generation, 0) {
+            self.fetcher.looked(generation, 0, BTreeSet::from([BROKER]), false);
+        }
+        let (shared, topic_id) = (&self.shared, self.topic_id);
+        let look = |only: Option<&BTreeSet<TopicPartition>>| -> Vec<Candidate> {
+            let positions = shared.lock().fetchable();
+            let leader_epoch = LeaderEpoch::from_wire(3);
+            let candidate = |position| Candidate { position, topic_id, leader_epoch };
+            let looked_at = |p: &FetchPosition| only.is_none_or(|only| only.contains(&p.tp));
+            positions.into_iter().filter(looked_at).map(candidate).collect()
+        };
+        self.fetcher.prepare(self.now, BROKER, look, room, brokers)
     }
 
     fn try_ask(&mut self) -> Option<Prepared> {
-        let candidates = self.candidates();
-        self.fetcher.prepare(self.now, BROKER, candidates, ROOM, 1)
+        self.try_ask_with(ROOM, 1)
     }
 
     fn ask(&mut self) -> FetchRequest {
@@ -210,8 +227,7 @@ fn the_grant_is_a_share_of_the_room_within_its_bounds() {
         (MIN_GRANT, 1, MIN_GRANT),
     ] {
         let mut rig = Rig::with(&config, 1);
-        let candidates = rig.candidates();
-        let prepared = rig.fetcher.prepare(rig.now, BROKER, candidates, room, brokers).expect("room");
+        let prepared = rig.try_ask_with(room, brokers).expect("room");
         assert_eq!(prepared.request.max_bytes as usize, grant, "{room} for {brokers}");
         assert_eq!(rig.fetcher.reserved(), grant, "what is asked for is reserved");
         rig.fetcher.failed(rig.now, BROKER);
@@ -229,19 +245,129 @@ fn the_grant_is_a_share_of_the_room_within_its_bounds() {
 #[test]
 fn without_room_nothing_is_asked() {
     let mut rig = Rig::new(1);
-    let candidates = rig.candidates();
-    assert!(rig.fetcher.prepare(rig.now, BROKER, candidates, MIN_GRANT - 1, 1).is_none());
+    assert!(rig.try_ask_with(MIN_GRANT - 1, 1).is_none());
     assert!(!rig.fetcher.is_busy(BROKER));
 }
 
 #[test]
 fn a_partition_with_enough_buffered_is_left_out_and_the_others_do_not_wait_long_for_it() {
     let mut rig = Rig::new(2);
-    let mut candidates = rig.candidates();
-    candidates[1].position.buffered_bytes = MIN_GRANT;
-    let prepared = rig.fetcher.prepare(rig.now, BROKER, candidates, MIN_GRANT, 1).expect("the other");
-    assert_eq!(Rig::offsets(&prepared.request), [(0, 0)]);
+    rig.ask();
+    rig.tell(&answer(0, 7, &[told(0, Bytes::new()), told(1, large(0))]));
+    let prepared = rig.try_ask_with(MIN_GRANT, 1).expect("the other");
+    assert_eq!(Rig::offsets(&prepared.request), [], "as the session has it");
+    assert_eq!(prepared.request.forgotten_topics_data[0].partitions, [1]);
     assert_eq!(prepared.max_wait, SHORT_WAIT);
+    // Once it is drained it comes back, where it was.
+    assert!(matches!(rig.read(), Taken::Batch(_)));
+    rig.tell(&answer(0, 7, &[]));
+    let prepared = rig.try_ask_with(MIN_GRANT, 1).expect("both");
+    assert_eq!(Rig::offsets(&prepared.request), [(1, 1)]);
+    assert!(prepared.request.forgotten_topics_data.is_empty());
+    assert_eq!(prepared.max_wait, Duration::from_millis(500));
+}
+
+/// What a partition must not have waiting if it is to be asked for with little room.
+fn large(base: i64) -> Bytes {
+    let mut writer = BatchWriter::new().base_offset(base).partition_leader_epoch(5);
+    writer.append(0, None, Some(&vec![0; MIN_GRANT]), &[]).expect("it fits");
+    writer.finish()
+}
+
+/// Requests of differences that are made by looking at a few partitions leave the broker with what requests that
+/// are made by looking at all of them would.
+#[test]
+fn looking_only_where_something_changed_finds_what_looking_at_everything_finds() {
+    let (mut differences, mut left_out) = (0, 0);
+    for seed in 0..60 {
+        let mut rng = Rng::new(seed);
+        let mut rig = Rig::new(12);
+        rig.topic_id = Some(ID);
+        // What the broker's session holds: partition and offset.
+        let mut session: BTreeMap<i32, i64> = BTreeMap::new();
+        for _ in 0..120 {
+            rig.wait(rng.below(300));
+            for _ in 0..rng.below(3) {
+                rig.read();
+            }
+            if rng.below(20) == 0 {
+                let some = [tp(rng.below(12) as i32)];
+                rig.shared.lock().pause(&some);
+            }
+            if rng.below(20) == 0 {
+                let all: Vec<_> = (0..12).map(tp).collect();
+                rig.shared.lock().resume(rig.now, &all);
+            }
+            let room = [MIN_GRANT, 3 * MIN_GRANT, ROOM][rng.below(3) as usize];
+            let held: BTreeMap<i32, i64> = (rig.shared.lock().fetchable().into_iter())
+                .filter(|p| rig.fetcher.troubles.get(&p.tp).is_none_or(|t| t.not_before <= rig.now))
+                .filter(|p| p.buffered_bytes < room)
+                .map(|p| (p.tp.partition(), p.offset))
+                .collect();
+            let Some(Prepared { request, .. }) = rig.try_ask_with(room, 1) else {
+                let waits = rig.fetcher.brokers.get(&BROKER).is_some_and(|b| rig.now < b.not_before);
+                assert!(held.is_empty() || waits, "seed {seed}: {held:?} is not asked for");
+                continue;
+            };
+            if request.session_epoch == 0 {
+                session.clear();
+            } else {
+                differences += 1;
+            }
+            for forgotten in &request.forgotten_topics_data {
+                session.retain(|partition, _| !forgotten.partitions.contains(partition));
+            }
+            session.extend(Rig::offsets(&request));
+            assert_eq!(session, held, "seed {seed}");
+            left_out += 12 - held.len();
+            let mut answered = Vec::new();
+            for (partition, offset) in &session {
+                answered.extend(match rng.below(8) {
+                    0 => Some(told(*partition, batch(*offset, 3))),
+                    1 => Some(told(*partition, large(*offset))),
+                    2 => Some(refused(*partition, 6)),
+                    3 => Some(told(*partition, Bytes::new())),
+                    _ => None,
+                });
+            }
+            if request.session_epoch == 0 {
+                // A full answer names everything.
+                answered = session.keys().map(|partition| told(*partition, Bytes::new())).collect();
+            }
+            match rng.below(12) {
+                0 => rig.fetcher.failed(rig.now, BROKER),
+                1 => drop(rig.try_tell(BY_ID, &answer_of(BY_ID, "", 70, 0, &[])).expect("it can be read")),
+                _ => {
+                    drop(rig.try_tell(BY_ID, &answer_of(BY_ID, "", 0, 7, &answered)).expect("it can be read"))
+                }
+            }
+        }
+    }
+    assert!(differences > 1_000 && left_out > 500, "{differences}, {left_out}: too few to prove anything");
+}
+
+/// With thousands of partitions an answer to a few costs what those cost.
+#[test]
+fn partitions_of_which_nothing_was_heard_are_not_looked_at() {
+    let mut rig = Rig::new(1_000);
+    rig.topic_id = Some(ID);
+    rig.ask();
+    let everything: Vec<_> = (0..100).map(|p| told(p, Bytes::new())).collect();
+    rig.fetcher.brokers.get_mut(&BROKER).unwrap().in_flight.as_mut().unwrap().full = false;
+    rig.try_tell(BY_ID, &answer_of(BY_ID, "", 0, 7, &everything)).expect("it can be read");
+    rig.ask();
+    rig.try_tell(BY_ID, &answer_of(BY_ID, "", 0, 7, &[told(3, batch(0, 2))])).expect("it can be read");
+    let looked_at = std::cell::RefCell::new(Vec::new());
+    let look = |only: Option<&BTreeSet<TopicPartition>>| -> Vec<Candidate> {
+        let only = only.expect("not all");
+        looked_at.borrow_mut().extend(only.iter().cloned());
+        let position = |tp| rig.shared.lock().fetch_position(tp);
+        let candidate = |position| Candidate { position, topic_id: Some(ID), leader_epoch: None };
+        only.iter().filter_map(position).map(candidate).collect()
+    };
+    let prepared = rig.fetcher.prepare(rig.now, BROKER, look, ROOM, 1).expect("asked");
+    assert_eq!(Rig::offsets(&prepared.request), [(3, 2)]);
+    assert_eq!(*looked_at.borrow(), [tp(3)]);
 }
 
 #[test]
