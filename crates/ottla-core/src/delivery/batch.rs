@@ -61,6 +61,7 @@ impl Part {
 }
 
 impl Parts {
+    #[inline]
     pub(super) fn as_slice(&self) -> &[Part] {
         match self {
             Self::One(part) => std::slice::from_ref(part),
@@ -70,6 +71,7 @@ impl Parts {
 }
 
 impl BatchInner {
+    #[inline]
     pub(super) fn part(&self, index: usize) -> Option<&Part> {
         self.parts.as_slice().get(index)
     }
@@ -177,6 +179,7 @@ impl Batch {
     }
 
     /// The records in order.
+    #[inline]
     pub fn iter(&self) -> BatchIter<'_> {
         BatchIter {
             inner: &self.0,

@@ -218,7 +218,7 @@ impl Checkout {
             return true;
         }
         let queued = if header.compression == Compression::None && header.magic == 2 {
-            Some(Queued::new(Arc::clone(raw.queued.charge()), header.size))
+            Some(Queued::new(raw.queued.charge().clone(), header.size))
         } else {
             None
         };
@@ -228,7 +228,7 @@ impl Checkout {
         };
         let queued = queued.unwrap_or_else(|| {
             let size = batch.data().len();
-            Queued::new(Arc::new(FrameCharge::new(&self.shared.signals, size)), size)
+            Queued::new(FrameCharge::new(&self.shared.signals, size), size)
         });
         self.advance(header.size);
         match rest_of(batch, self.position, queued) {
@@ -259,7 +259,7 @@ impl Checkout {
                 count: room,
                 last: last.offset(),
                 end: last.offset().saturating_add(1),
-                queued: Queued::new(Arc::clone(rest.queued.charge()), size),
+                queued: Queued::new(rest.queued.charge().clone(), size),
             };
             rest.count = rest.count.saturating_sub(room);
             rest.cursor = cursor;

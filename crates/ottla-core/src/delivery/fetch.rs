@@ -54,7 +54,7 @@ pub struct Fetched {
     /// With `read_committed`: producer id and first offset of each aborted transaction.
     pub aborted: Vec<(i64, i64)>,
     /// The allocation that `records` lies in. Without one, the records count for themselves.
-    pub charge: Option<Arc<FrameCharge>>,
+    pub charge: Option<FrameCharge>,
 }
 
 /// What became of [`Fetched`].
@@ -171,8 +171,7 @@ impl Delivery {
             p.fetch_offset = walk.next;
             p.fetch_epoch = walk.epoch;
             let bytes = fetched.records.slice(..walk.bytes);
-            let charge =
-                fetched.charge.unwrap_or_else(|| Arc::new(FrameCharge::new(&signals, fetched.records.len())));
+            let charge = fetched.charge.unwrap_or_else(|| FrameCharge::new(&signals, fetched.records.len()));
             let aborted = if read_committed { fetched.aborted } else { Vec::new() };
             p.queue.push_back(Segment::Raw(RawSegment {
                 rest: bytes,
@@ -325,7 +324,7 @@ impl Delivery {
             };
             if let Segment::Raw(RawSegment { queued, .. }) | Segment::Decoded(Rest { queued, .. }) = segment {
                 // What the partition's queue counts stays the same.
-                *queued = Queued::new(Arc::new(FrameCharge::new(&signals, size)), queued.bytes());
+                *queued = Queued::new(FrameCharge::new(&signals, size), queued.bytes());
             }
         }
     }

@@ -5,7 +5,7 @@
 //! counters are atomics because a handle may be dropped anywhere, also by a thread that holds the lock.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
@@ -112,20 +112,22 @@ fn add(counter: &AtomicIsize, bytes: usize, sign: isize) {
     counter.fetch_add((bytes as isize).wrapping_mul(sign), Ordering::SeqCst);
 }
 
-/// One allocation and who needs it: bit 0 is set while it is in the ledger, the rest counts the pins.
+/// One allocation and who needs it: how many hold it in the ledger, and in the upper half how many pin it. One word,
+/// so that whoever gives up the last of either knows what is left of the other.
 struct Account {
     bytes: usize,
-    state: AtomicUsize,
+    state: AtomicU64,
     /// Bytes of it that are still queued.
     queued: AtomicUsize,
     signals: Arc<Signals>,
 }
 
-const IN_LEDGER: usize = 1;
-const ONE_PIN: usize = 2;
+const ONE_HOLD: u64 = 1;
+const ONE_PIN: u64 = 1 << 32;
+const HOLDS: u64 = ONE_PIN - 1;
 
-/// Keeps an allocation in the ledger. Counted whole until the last clone of the `Arc` around it is dropped;
-/// from then on it counts as pinned as long as handed-out records lie in it.
+/// Keeps an allocation in the ledger. Counted whole until the last clone is dropped; from then on it counts as pinned
+/// as long as handed-out records lie in it.
 pub struct FrameCharge(Arc<Account>);
 
 impl FrameCharge {
@@ -133,7 +135,7 @@ impl FrameCharge {
         add(&signals.ledger, bytes, 1);
         Self(Arc::new(Account {
             bytes,
-            state: AtomicUsize::new(IN_LEDGER),
+            state: AtomicU64::new(ONE_HOLD),
             queued: AtomicUsize::new(0),
             signals: Arc::clone(signals),
         }))
@@ -155,10 +157,21 @@ impl FrameCharge {
     }
 }
 
+impl Clone for FrameCharge {
+    fn clone(&self) -> Self {
+        // There is one hold at least, this one, so it is in the ledger already.
+        self.0.state.fetch_add(ONE_HOLD, Ordering::SeqCst);
+        Self(Arc::clone(&self.0))
+    }
+}
+
 impl Drop for FrameCharge {
     fn drop(&mut self) {
         let account = &*self.0;
-        let before = account.state.fetch_sub(IN_LEDGER, Ordering::SeqCst);
+        let before = account.state.fetch_sub(ONE_HOLD, Ordering::SeqCst);
+        if before & HOLDS != ONE_HOLD {
+            return;
+        }
         if before >= ONE_PIN {
             add(&account.signals.pinned, account.bytes, 1);
         }
@@ -175,17 +188,17 @@ impl fmt::Debug for FrameCharge {
 /// Part of an allocation that waits to be handed out.
 #[derive(Debug)]
 pub(super) struct Queued {
-    charge: Arc<FrameCharge>,
+    charge: FrameCharge,
     bytes: usize,
 }
 
 impl Queued {
-    pub(super) fn new(charge: Arc<FrameCharge>, bytes: usize) -> Self {
+    pub(super) fn new(charge: FrameCharge, bytes: usize) -> Self {
         charge.0.queued.fetch_add(bytes, Ordering::Relaxed);
         Self { charge, bytes }
     }
 
-    pub(super) fn charge(&self) -> &Arc<FrameCharge> {
+    pub(super) fn charge(&self) -> &FrameCharge {
         &self.charge
     }
 
@@ -238,8 +251,8 @@ mod tests {
     #[test]
     fn an_allocation_counts_whole_in_the_ledger_until_its_last_slice_goes_and_is_pinned_after_that() {
         let signals = Arc::new(Signals::new(1000));
-        let frame = Arc::new(FrameCharge::new(&signals, 600));
-        let (a, b) = (Queued::new(Arc::clone(&frame), 100), Queued::new(Arc::clone(&frame), 50));
+        let frame = FrameCharge::new(&signals, 600);
+        let (a, b) = (Queued::new(frame.clone(), 100), Queued::new(frame.clone(), 50));
         drop(frame);
         assert_eq!((signals.ledger(), signals.pinned()), (600, 0));
         let pin = a.pin();
@@ -254,7 +267,7 @@ mod tests {
     #[test]
     fn a_pin_that_goes_before_the_last_slice_leaves_nothing_pinned() {
         let signals = Arc::new(Signals::new(1000));
-        let slice = Queued::new(Arc::new(FrameCharge::new(&signals, 600)), 100);
+        let slice = Queued::new(FrameCharge::new(&signals, 600), 100);
         drop(slice.pin());
         assert_eq!((signals.ledger(), signals.pinned()), (600, 0));
         drop(slice);
@@ -277,8 +290,8 @@ mod tests {
     #[test]
     fn the_rest_of_a_frame_is_small_below_a_quarter() {
         let signals = Arc::new(Signals::new(1000));
-        let frame = Arc::new(FrameCharge::new(&signals, 400));
-        let mut slice = Queued::new(Arc::clone(&frame), 400);
+        let frame = FrameCharge::new(&signals, 400);
+        let mut slice = Queued::new(frame.clone(), 400);
         slice.shrink(300);
         assert!(!frame.is_small_rest());
         slice.shrink(1);

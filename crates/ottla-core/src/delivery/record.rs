@@ -128,6 +128,7 @@ impl<'a> RecordRef<'a> {
 
 impl Record {
     /// The record in its batch. A span is only ever made from a record of that very part.
+    #[inline]
     fn wire(&self) -> Option<wire::RecordRef<'_>> {
         self.inner.part_of(self.place).map(|part| part.batch.record_at(&self.span))
     }
@@ -148,6 +149,7 @@ impl Record {
     }
 
     /// The offset.
+    #[inline]
     pub fn offset(&self) -> i64 {
         self.wire().map_or(-1, |r| r.offset())
     }
@@ -169,11 +171,13 @@ impl Record {
     }
 
     /// The key. `None` is null, which is not the same as empty.
+    #[inline]
     pub fn key(&self) -> Option<&[u8]> {
         self.wire()?.key()
     }
 
     /// The value. `None` is null: a tombstone in a compacted topic.
+    #[inline]
     pub fn value(&self) -> Option<&[u8]> {
         self.wire()?.value()
     }

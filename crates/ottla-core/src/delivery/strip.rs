@@ -152,6 +152,12 @@ impl RecordReader {
         Self::default()
     }
 
+    /// Whether other tasks should get their turn before the next record: every so many records.
+    #[inline]
+    pub fn is_to_yield(&self) -> bool {
+        self.index.is_multiple_of(16)
+    }
+
     /// The next record, if it can be had without the lock. Not the last one: that ends the strip.
     #[inline]
     pub fn next_at_hand(&mut self) -> Option<Record> {

@@ -10,7 +10,7 @@ use ottla_wire::{ErrorCode, View};
 
 use super::session::Wanted;
 use super::{Fetcher, MAX_PARTITION_BYTES, partition_error};
-use crate::delivery::{Delivery, Fetched, Pushed};
+use crate::delivery::{Delivery, Fetched, FrameCharge, Pushed};
 use crate::{BrokerId, Error, ErrorKind, OwnershipEpoch, Timestamp, TopicPartition};
 
 /// What the client has to do about an answer.
@@ -67,7 +67,7 @@ impl Fetcher {
         }
         state.refused = None;
 
-        let charge = Arc::new(delivery.charge(payload.len()));
+        let charge = delivery.charge(payload.len());
         let mut seen = BTreeSet::new();
         let mut progress = false;
         let mut trouble = false;
@@ -234,7 +234,7 @@ impl Fetcher {
                 last_stable_offset: data.last_stable_offset,
                 log_start_offset: data.log_start_offset,
                 aborted: aborted.collect(),
-                charge: Some(Arc::clone(charge)),
+                charge: Some(charge.clone()),
             },
         );
         match pushed {
@@ -269,7 +269,7 @@ struct Push<'a> {
     now: Timestamp,
     broker: BrokerId,
     payload: &'a Bytes,
-    charge: &'a Arc<crate::delivery::FrameCharge>,
+    charge: &'a FrameCharge,
     tp: &'a TopicPartition,
     asked: &'a Wanted,
 }

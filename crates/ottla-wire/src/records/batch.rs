@@ -25,22 +25,26 @@ impl Batch {
     }
 
     /// The header. Of magic 0 and 1 it is filled in as if the batch had been magic 2.
+    #[inline]
     pub fn header(&self) -> &BatchHeader {
         &self.header
     }
 
     /// The number of records that are there.
+    #[inline]
     pub fn record_count(&self) -> usize {
         usize::try_from(self.header.record_count).unwrap_or(0)
     }
 
     /// The records, uncompressed, in the layout of magic 2. For an uncompressed batch of magic 2 it is a part of
     /// the buffer that the fetch response came in.
+    #[inline]
     pub fn data(&self) -> &Bytes {
         &self.data
     }
 
     /// The records in order.
+    #[inline]
     pub fn iter(&self) -> Records<'_> {
         self.iter_from(RecordCursor::default())
     }
@@ -48,11 +52,13 @@ impl Batch {
     /// The records from a place on where an earlier iteration over this batch stood.
     ///
     /// A cursor of another batch gives no panic, but nothing useful either.
+    #[inline]
     pub fn iter_from(&self, cursor: RecordCursor) -> Records<'_> {
         Records { batch: self, data: &self.data, cursor }
     }
 
     /// The record that `span` was taken from; `span` must be of this batch.
+    #[inline]
     pub fn record_at(&self, span: &RecordSpan) -> RecordRef<'_> {
         RecordRef { batch: self, span: *span }
     }
@@ -82,6 +88,7 @@ impl<'a> IntoIterator for &'a Batch {
     type Item = RecordRef<'a>;
     type IntoIter = Records<'a>;
 
+    #[inline]
     fn into_iter(self) -> Records<'a> {
         self.iter()
     }
@@ -97,11 +104,13 @@ pub struct RecordCursor {
 
 impl RecordCursor {
     /// How many records lie before it.
+    #[inline]
     pub fn index(&self) -> usize {
         self.index as usize
     }
 
     /// How many bytes of [`Batch::data`] lie before it.
+    #[inline]
     pub fn position(&self) -> usize {
         self.position as usize
     }
@@ -117,6 +126,7 @@ pub struct Records<'a> {
 
 impl Records<'_> {
     /// Where the iteration stands: before the record that comes next.
+    #[inline]
     pub fn cursor(&self) -> RecordCursor {
         self.cursor
     }
@@ -228,6 +238,7 @@ impl<'a> RecordRef<'a> {
     }
 
     /// What is needed to find it again in its batch.
+    #[inline]
     pub fn span(&self) -> RecordSpan {
         self.span
     }

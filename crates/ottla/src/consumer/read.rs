@@ -120,6 +120,12 @@ impl Consumer {
     }
 
     pub(super) fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Record>, Error>> {
+        // A record costs less than the budget does, so that is asked for now and then.
+        if !self.reader.is_to_yield()
+            && let Some(record) = self.reader.next_at_hand()
+        {
+            return Poll::Ready(Ok(Some(record)));
+        }
         let budget = ready!(tokio::task::coop::poll_proceed(cx));
         let Self { link, decoder, reader, .. } = self;
         let taken = link.delivery.take_record(|| link.now(), decoder, reader, Some(cx.waker()));

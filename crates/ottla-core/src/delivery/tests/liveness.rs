@@ -254,7 +254,7 @@ fn no_wake_up_is_lost_between_two_threads() {
                 }
                 let mut bytes = bytes::BytesMut::from(&records[..]);
                 bytes[..8].copy_from_slice(&(i * 10).to_be_bytes());
-                let charge = Arc::new(shared.charge(20 << 10));
+                let charge = shared.charge(20 << 10);
                 let fetched = Fetched { charge: Some(charge), ..rig.fetched(0, bytes.freeze()) };
                 assert!(matches!(shared.lock().push(rig.now, fetched), Pushed::Accepted { .. }));
             }

@@ -1,7 +1,5 @@
 //! The ledger (design §5), reliability.md R1.
 
-use std::sync::Arc;
-
 use super::support::*;
 use crate::delivery::*;
 
@@ -10,10 +8,10 @@ fn a_frame_counts_whole_until_its_last_slice_goes() {
     let mut rig = Rig::new(auto());
     rig.own(0, 0);
     rig.own(1, 0);
-    let charge = Arc::new(rig.shared.charge(10_000));
+    let charge = rig.shared.charge(10_000);
     for partition in 0..2 {
         let fetched = Fetched {
-            charge: Some(Arc::clone(&charge)),
+            charge: Some(charge.clone()),
             ..rig.fetched(partition, joined([data(0, 2), data(2, 2)]))
         };
         rig.lock().push(rig.now, fetched);
@@ -74,8 +72,7 @@ fn room_is_what_the_ledger_has_left_and_the_driver_is_woken_when_it_comes_back()
     rig.own(0, 0);
     let (waker, woken) = waker();
     rig.lock().set_driver_waker(waker);
-    let fetched =
-        Fetched { charge: Some(Arc::new(rig.shared.charge(120_000))), ..rig.fetched(0, data(0, 10)) };
+    let fetched = Fetched { charge: Some(rig.shared.charge(120_000)), ..rig.fetched(0, data(0, 10)) };
     rig.lock().push(rig.now, fetched);
     assert_eq!(rig.lock().room(), 0, "an oversized batch may go over it");
     woken.count();
@@ -118,9 +115,9 @@ fn a_small_rest_of_a_frame_is_copied_out_when_room_is_needed() {
     let mut rig = Rig::new(auto());
     rig.own(0, 0);
     rig.own(1, 0);
-    let charge = Arc::new(rig.shared.charge(50_000));
+    let charge = rig.shared.charge(50_000);
     for (partition, records) in [(0, data(0, 1000)), (1, data(0, 3))] {
-        let fetched = Fetched { charge: Some(Arc::clone(&charge)), ..rig.fetched(partition, records) };
+        let fetched = Fetched { charge: Some(charge.clone()), ..rig.fetched(partition, records) };
         rig.lock().push(rig.now, fetched);
     }
     drop(charge);
@@ -137,9 +134,9 @@ fn the_small_rest_of_a_decoded_batch_is_copied_out_when_room_is_needed() {
     let mut rig = Rig::new(manual());
     rig.own(0, 0);
     rig.own(1, 0);
-    let charge = Arc::new(rig.shared.charge(50_000));
+    let charge = rig.shared.charge(50_000);
     for (partition, records) in [(0, data(0, 8)), (1, data(0, 1000))] {
-        let fetched = Fetched { charge: Some(Arc::clone(&charge)), ..rig.fetched(partition, records) };
+        let fetched = Fetched { charge: Some(charge.clone()), ..rig.fetched(partition, records) };
         rig.lock().push(rig.now, fetched);
     }
     drop(charge);

@@ -4,7 +4,6 @@
 //! at or after the position. It keeps its own account of what is done and committed, record by record.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -257,7 +256,7 @@ impl World {
             tp: tp(p as i32),
             epoch: position.epoch,
             fetch_offset: position.offset,
-            charge: Some(Arc::new(self.rig.shared.charge(records.len()))),
+            charge: Some(self.rig.shared.charge(records.len())),
             records,
             high_watermark: end,
             last_stable_offset: end,
