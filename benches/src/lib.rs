@@ -11,6 +11,7 @@ pub mod floor;
 pub mod job;
 pub mod latency;
 pub mod measure;
+pub mod steady;
 pub mod walk;
 
 pub use job::Job;

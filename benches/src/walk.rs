@@ -14,6 +14,9 @@ pub struct Walker {
     gzip: Option<flate2::Decompress>,
     #[cfg(not(feature = "peers"))]
     zstd: Option<zrip::DecompressContext>,
+    /// `zrip` appends, so it has a buffer of its own; the scratch buffer keeps its length.
+    #[cfg(not(feature = "peers"))]
+    appended: Vec<u8>,
     #[cfg(feature = "peers")]
     zstd: Option<zstd_safe::DCtx<'static>>,
 }
@@ -63,6 +66,13 @@ impl Walker {
             let payload = &batch[HEADER..];
             match batch[22] & 7 {
                 0 => records(payload, count, touch),
+                #[cfg(not(feature = "peers"))]
+                4 => {
+                    let context = self.zstd.get_or_insert_with(zrip::DecompressContext::new);
+                    self.appended.clear();
+                    context.decompress_into(payload, &mut self.appended)?;
+                    records(&self.appended, count, touch);
+                }
                 codec => {
                     let size = self.decompress(codec, payload)?;
                     records(&self.scratch[..size], count, touch);
@@ -83,6 +93,7 @@ impl Walker {
             1 => self.gzip(payload),
             2 => self.snappy(payload),
             3 => self.lz4(payload),
+            #[cfg(feature = "peers")]
             4 => self.zstd(payload),
             _ => Err("an unknown codec".into()),
         }
@@ -141,13 +152,6 @@ impl Walker {
         context
             .decompress(&mut self.scratch[..], payload)
             .map_err(|code| zstd_safe::get_error_name(code).to_owned().into())
-    }
-
-    #[cfg(not(feature = "peers"))]
-    fn zstd(&mut self, payload: &[u8]) -> Result<usize> {
-        let context = self.zstd.get_or_insert_with(zrip::DecompressContext::new);
-        self.scratch.clear();
-        Ok(context.decompress_into(payload, &mut self.scratch)?)
     }
 }
 

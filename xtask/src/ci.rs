@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use crate::checks::{Skipped, c_free, deny, directions, lengths, msrv, targets};
 use crate::command::{cargo, run as run_command};
 use crate::fuzz;
+use crate::instructions;
 use crate::test::{self, Report};
 
 type Check = fn() -> Result<Skipped, String>;
 
 /// Fast ones first; the tests come last, after all of these.
-const CHECKS: [(&str, Check); 14] = [
+const CHECKS: [(&str, Check); 15] = [
     ("fmt", || command(&["fmt", "--all", "--check"])),
     ("gen", || crate::r#gen::run(true).map(|()| None)),
     ("lengths", lengths::check),
@@ -24,6 +25,7 @@ const CHECKS: [(&str, Check); 14] = [
     ("msrv", msrv::check),
     ("deny", deny::check),
     ("quickstart", quickstart),
+    ("instructions", instructions::check),
     ("fuzz", fuzz::check),
 ];
 

@@ -6,6 +6,7 @@ mod ci;
 mod command;
 mod fuzz;
 mod r#gen;
+mod instructions;
 mod kafka;
 mod metadata;
 mod test;
@@ -23,6 +24,7 @@ usage: cargo xtask <command>
   gen --import FOLDER                       Kafka's JSON message definitions to ours
   fuzz list | smoke | long --hours H        the fuzz targets; `cargo xtask fuzz` says more
   bench [--quick] [--only WORK_SET...]      ottla next to a raw socket and its peers; --list and --help say more
+  bench gate                                instructions per record, against those of the floor
   kafka start [--version V] [--brokers N]   a real Kafka on loopback that stays until stopped
   kafka stop [--version V] | status
   kafka produce TOPIC COUNT [PARTITIONS [BYTES [CODEC]]]
@@ -39,6 +41,11 @@ fn main() -> ExitCode {
         ["gen", "--check"] => r#gen::run(true),
         ["gen", "--import", folder] => r#gen::import(folder.as_ref()),
         ["fuzz", rest @ ..] => fuzz::run_command(rest),
+        ["bench", "gate"] => instructions::check().map(|skipped| {
+            if let Some(why) = skipped {
+                println!("{why}");
+            }
+        }),
         ["bench", rest @ ..] => bench::start(rest),
         ["kafka", rest @ ..] => kafka::run(rest),
         _ => Err(USAGE.to_owned()),
