@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use ottla_wire::records::{
-    Batch, BatchDecoder, BatchError, Batches, Compression, DecodeOptions, RawBatch, RecordCursor,
+    AbortedTransactions, Batch, BatchDecoder, BatchError, Batches, Compression, ControlRecord, DecodeOptions,
+    RawBatch, RecordCursor,
 };
 
 use super::input::Input;
@@ -128,6 +129,26 @@ fn is_sound(raw: &RawBatch, batch: &Batch) {
         assert!(record.offset() > before && record.offset() <= header.last_offset, "offsets do not rise");
         before = record.offset();
         assert_eq!(record.headers().count(), record.headers().len(), "fewer headers than it says");
+        let at = |range: Option<std::ops::Range<usize>>| range.map(|range| &batch.data()[range]);
+        assert_eq!((at(record.key_range()), at(record.value_range())), (record.key(), record.value()));
+        assert!(at(Some(record.headers_range())).is_some() && at(Some(record.range())).is_some());
+        assert_eq!(record.sequence().is_some(), header.base_sequence >= 0);
+        assert!(record.headers().all(|(key, _)| key.as_str().map_or(true, |text| key == text)));
+    }
+    assert_eq!(header.delete_horizon_ms().is_some(), header.has_delete_horizon);
+    // A negative one other than -1 is hostile, and may come to anything.
+    assert!(header.base_sequence < 0 || header.last_sequence() >= 0);
+    // Without a list nothing is aborted; markers are read, whatever they say.
+    assert!(!AbortedTransactions::new([]).is_batch_aborted(batch));
+    for (record, control) in batch.iter().zip(batch.control_records()) {
+        let epoch = ControlRecord::coordinator_epoch(record.value());
+        if let (Ok(control), Ok(epoch)) = (control, epoch) {
+            assert_eq!(ControlRecord::parse(Some(&control.key())), Ok(control));
+            assert_eq!(
+                ControlRecord::coordinator_epoch(Some(&ControlRecord::marker_value(epoch))),
+                Ok(epoch)
+            );
+        }
     }
     assert!(header.next_offset() >= raw.header.next_offset() || raw.header.magic < 2, "goes back");
 }
