@@ -169,6 +169,7 @@ pub fn blocking(job: &Job, meter: &mut Meter) -> Result<Touch> {
                 meter.first_record();
             }
         }
+        meter.pass_over();
     }
     Ok(touch)
 }
@@ -214,6 +215,7 @@ pub async fn tokio(job: &Job, meter: &mut Meter) -> Result<Touch> {
                 meter.first_record();
             }
         }
+        meter.pass_over();
     }
     Ok(touch)
 }

@@ -83,7 +83,7 @@ impl Steady {
             last_stable_offset: i64::MAX / 2,
             log_start_offset: 0,
             aborted: Vec::new(),
-            charge: Some(Arc::new(charge)),
+            charge: Some(charge),
         };
         let pushed = self.shared.lock().push(now, fetched);
         if pushed != (Pushed::Accepted { next_fetch_offset: end }) {

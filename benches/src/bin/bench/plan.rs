@@ -181,6 +181,12 @@ pub(crate) const WORK_SETS: &[WorkSet] = &[
         ..SMALL
     },
     WorkSet {
+        name: "100b-6p-50",
+        what: "100 B, uncompressed, 6 partitions, 50 records a batch",
+        batches: Batches::Of(50),
+        ..SMALL
+    },
+    WorkSet {
         name: "100b-1000p",
         what: "100 B, uncompressed, 1,000 partitions, 50 records a batch",
         partitions: 1000,
@@ -344,3 +350,6 @@ pub(crate) const SPECIALS: &[Special] = &[
         aim: "",
     },
 ];
+
+/// The same batches in 1,000 partitions and in 6.
+pub(crate) const MANY_AGAINST_FEW: (&str, &str) = ("100b-1000p", "100b-6p-50");

@@ -14,7 +14,7 @@ use ottla_kafka::{DEFAULT_VERSION, KafkaCluster, StartOptions, unique};
 use crate::Options;
 use crate::clients::{Pinning, Program, Run, program};
 use crate::document::{Document, load};
-use crate::plan::{Kind, SPECIALS, Special, WORK_SETS, WorkSet};
+use crate::plan::{Kind, MANY_AGAINST_FEW, SPECIALS, Special, WORK_SETS, WorkSet};
 use crate::report;
 use crate::stats::Spread;
 
@@ -57,23 +57,23 @@ pub(crate) fn all(options: &Options) -> Result<()> {
     let specials_brokers = (!specials.is_empty()).then_some(1);
     let brokers: BTreeSet<u32> = sets.iter().map(|set| set.brokers).chain(specials_brokers).collect();
     let mut document = Document::default();
-    let mut of_first: Option<(&WorkSet, Results)> = None;
+    let mut few: Option<(&WorkSet, Results)> = None;
     let mut loads = Vec::new();
     for brokers in brokers {
         let cluster = cluster(options, brokers)?;
         for set in sets.iter().filter(|set| set.brokers == brokers) {
             let results = work_set(options, &cluster, set, pinning, &mut lines)?;
             let mut text = report::work_set(set, &results);
-            if set.partitions == 1000
-                && let Some((first, base)) = &of_first
+            if set.name == MANY_AGAINST_FEW.0
+                && let Some((few, base)) = &few
             {
-                text += &report::across(set, &results, first, base);
+                text += &report::across(set, &results, few, base);
             }
             println!("\n{text}");
             document.add(&text);
             loads.extend(load());
-            if set.name == WORK_SETS[0].name {
-                of_first = Some((set, results));
+            if set.name == MANY_AGAINST_FEW.1 {
+                few = Some((set, results));
             }
         }
         for special in specials.iter().filter(|_| brokers == 1) {

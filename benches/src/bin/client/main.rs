@@ -90,6 +90,7 @@ async fn throughput(job: &Job, meter: &mut Meter) -> Result<Touch> {
             Read::Record => records(&mut consumer, meter, &mut touch, end).await?,
             Read::Stream => stream(&mut consumer, meter, &mut touch, end).await?,
         }
+        meter.pass_over();
     }
     Ok(touch)
 }

@@ -102,6 +102,7 @@ where
         }
         let end = touch.records + job.records()?;
         read(&consumer, meter, &mut touch, end)?;
+        meter.pass_over();
     }
     Ok(touch)
 }
