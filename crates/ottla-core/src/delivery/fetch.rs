@@ -88,7 +88,7 @@ impl Delivery {
         if self.is_closed() {
             return Vec::new();
         }
-        self.partitions.values().filter(|p| p.is_fetchable()).map(fetch_position).collect()
+        self.partitions.values().filter(|p| p.is_fetchable()).map(|p| fetch_position(p)).collect()
     }
 
     /// Where this partition is to be fetched next, if it is to be fetched.
@@ -173,6 +173,10 @@ impl Delivery {
             let bytes = fetched.records.slice(..walk.bytes);
             let charge = fetched.charge.unwrap_or_else(|| FrameCharge::new(&signals, fetched.records.len()));
             let aborted = if read_committed { fetched.aborted } else { Vec::new() };
+            // Mostly one, of each of many partitions.
+            if p.queue.capacity() == 0 {
+                p.queue.reserve_exact(1);
+            }
             p.queue.push_back(Segment::Raw(RawSegment {
                 rest: bytes,
                 aborted: AbortedTransactions::new(aborted),

@@ -155,6 +155,10 @@ impl Handed {
             index: 0,
             last: None,
         });
+        // Mostly one, of each of many partitions.
+        if self.batches.capacity() == 0 {
+            self.batches.reserve_exact(1);
+        }
         self.batches.push_back(HandedBatch {
             start: inner.start,
             end: inner.end,

@@ -76,7 +76,7 @@ impl Delivery {
                 self.pause_partition(&mut partition);
             }
             self.index.insert(tp.clone(), key);
-            self.partitions.insert(key, partition);
+            self.partitions.insert(key, Box::new(partition));
         }
         if !partitions.is_empty() {
             self.paused_before.clear();

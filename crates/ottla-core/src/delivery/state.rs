@@ -37,7 +37,8 @@ pub struct Delivery {
     pub(super) next_number: u64,
 
     pub(super) index: BTreeMap<TopicPartition, Key>,
-    pub(super) partitions: BTreeMap<Key, Partition>,
+    /// Boxed: the nodes of a map that grows at its end stay half empty.
+    pub(super) partitions: BTreeMap<Key, Box<Partition>>,
     /// Partitions with something to hand out, in the order they are served. An entry may be out of date.
     pub(super) ready: VecDeque<Key>,
     pub(super) events: VecDeque<Pending>,
@@ -192,7 +193,7 @@ impl Delivery {
             let (offset, at) = p.handed.held_back(&p.done)?;
             Some((p.ownership.topic_partition.clone(), offset, now.since(at)))
         };
-        self.partitions.values().filter_map(held).collect()
+        self.partitions.values().filter_map(|p| held(p)).collect()
     }
 
     /// Whether the partition is paused.
@@ -222,11 +223,11 @@ impl Delivery {
     }
 
     pub(super) fn partition(&self, tp: &TopicPartition) -> Option<&Partition> {
-        self.partitions.get(self.index.get(tp)?)
+        self.partitions.get(self.index.get(tp)?).map(|p| &**p)
     }
 
     pub(super) fn partition_mut(&mut self, tp: &TopicPartition) -> Option<&mut Partition> {
-        self.partitions.get_mut(self.index.get(tp)?)
+        self.partitions.get_mut(self.index.get(tp)?).map(|p| &mut **p)
     }
 
     pub(super) fn number(&mut self) -> u64 {

@@ -10,6 +10,10 @@ impl Builder {
     /// Default: 64 MiB. What is handed out counts no longer. Fetching waits for room; the bound can be exceeded
     /// by one oversized batch per broker and the one that the reader waits for. More memory buys throughput only
     /// where the way to the brokers is long.
+    ///
+    /// What it does not cover is about 1.5 KB for each partition, the requests and the answer being read. For little
+    /// memory, 2 MiB here and 256 KiB as [`fetch_max_bytes`](Self::fetch_max_bytes) keep a consumer of 1,000 partitions
+    /// whose batches are small below 16 MiB of heap.
     #[doc(alias = "queued.max.messages.kbytes")]
     #[doc(alias = "queued.min.messages")]
     pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
