@@ -9,7 +9,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use ottla::{Builder, Commit, CommitError, Consumer, ErrorKind, Offset, TopicPartition};
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 /// A cluster whose connections are never refused and never made.
 fn silent() -> Builder {
@@ -64,7 +64,7 @@ fn connect_fails_in_its_time_and_names_the_address() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connect_takes_no_longer_than_the_time_for_connecting() {
+async fn connect_tries_for_the_time_for_connecting_and_no_longer() {
     for builder in [silent(), refusing()] {
         let begun = tokio::time::Instant::now();
         let error = builder
@@ -73,9 +73,49 @@ async fn connect_takes_no_longer_than_the_time_for_connecting() {
             .connect()
             .await
             .unwrap_err();
-        assert!(begun.elapsed() <= Duration::from_millis(7_010), "{:?}", begun.elapsed());
+        assert!((7_000..=7_010).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
         assert!(error.to_string().contains("broker:9092"), "{error}");
     }
+}
+
+/// An application may be started beside its broker, and be the faster of the two.
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_comes_up_after_two_seconds_is_reached() {
+    let broker = Arc::new(ottla_broker::Broker::builder().in_memory().start().await.unwrap());
+    let begun = tokio::time::Instant::now();
+    let (transport, up) = (broker.clone(), begun + Duration::from_secs(2));
+    let builder = Consumer::builder(broker.bootstrap()).__connect_with(move |host, port| {
+        let transport = transport.clone();
+        async move {
+            if tokio::time::Instant::now() < up {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            transport.connect_in_memory(&host, port)
+        }
+    });
+    let consumer = builder.on_current_runtime().connect().await.unwrap();
+    let waited = begun.elapsed();
+    // What is there is found within the longest backoff, which is a second, and its jitter.
+    assert!((2_000..3_500).contains(&waited.as_millis()), "{waited:?}");
+    consumer.close().await.unwrap();
+}
+
+/// What time does not mend is said long before the time is over.
+#[tokio::test(start_paused = true)]
+async fn an_address_where_no_kafka_broker_answers_is_told_at_once() {
+    let builder = Consumer::builder("broker:9092").__connect_with(|_, _| async {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 10);
+        tokio::spawn(async move {
+            let _ = theirs.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            let _ = theirs.read_to_end(&mut Vec::new()).await;
+        });
+        Ok(ours)
+    });
+    let begun = tokio::time::Instant::now();
+    let error = builder.on_current_runtime().connect().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BrokerMisbehaved, "{error}");
+    assert!(error.to_string().contains("broker:9092"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

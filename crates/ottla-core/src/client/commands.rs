@@ -9,7 +9,7 @@ use crate::delivery::{CommitEntry, CommitRequest, CommitScope};
 use crate::offsets::{Asker, CommitJob, CommitOrigin, Place};
 use crate::{CommandId, CommitError, Error, ErrorKind, Timestamp, TopicPartition};
 
-/// How often every configured address must have failed before the first contact is given up early.
+/// How often every configured address must have refused us before the first contact is given up early.
 const BOOTSTRAP_TRIES: u32 = 3;
 
 /// A command that waits for answers.
@@ -456,11 +456,15 @@ impl Client {
         }
     }
 
-    /// Every address was tried several times and failed: saying so beats waiting.
+    /// Every address has refused us several times, for a reason that time does not mend: saying so beats waiting.
+    /// A broker that cannot be reached may be starting.
     fn bootstrap_is_hopeless(&self) -> bool {
-        !self.cluster.is_known()
-            && (0..self.config.bootstrap.len())
-                .all(|i| self.network.failures(Target::Bootstrap(i), Role::Control) >= BOOTSTRAP_TRIES)
+        let refused = |i| {
+            let (target, role) = (Target::Bootstrap(i), Role::Control);
+            self.network.failures(target, role) >= BOOTSTRAP_TRIES
+                && self.network.last_error(target, role).is_some_and(|error| !error.is_retriable())
+        };
+        !self.cluster.is_known() && (0..self.config.bootstrap.len()).all(refused)
     }
 
     /// Ends every command: the client closes.

@@ -17,9 +17,9 @@ impl Builder {
     }
 
     /// Connecting to a broker may take this long, all addresses of its name and the negotiation included; and so
-    /// may [`connect`](Self::connect) as a whole. It tries one bootstrap address after the other: where nobody
-    /// answers, the next one is tried as well after a second at the most, and all have had their turn after half of
-    /// this time.
+    /// may [`connect`](Self::connect) as a whole, which tries again until then. It tries one bootstrap address after
+    /// the other: where nobody answers, the next one is tried as well after a second at the most, and all have had
+    /// their turn after half of this time.
     ///
     /// Default: 10 seconds. Shorter moves on from a dead host sooner; a busy broker, or a name with several
     /// addresses, needs its time.

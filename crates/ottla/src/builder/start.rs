@@ -19,12 +19,15 @@ impl Builder {
     ///
     /// A subscription is sent at once after that; its first assignment is not waited for.
     ///
+    /// A broker that cannot be reached is tried again and again, because it may be starting, until
+    /// [`connection_setup_timeout`](Self::connection_setup_timeout) is over: set it as long as a start may take.
+    ///
     /// # Errors
     ///
     /// Kind [`Config`](ErrorKind::Config) with a [`ConfigError`](crate::ConfigError) as its
-    /// [source](std::error::Error::source) if the configuration is wrong. After
-    /// [`connection_setup_timeout`](Self::connection_setup_timeout), or at once if retrying is wrong, the error
-    /// that stood in the way, naming the address.
+    /// [source](std::error::Error::source) if the configuration is wrong. When the time is over, or after a few
+    /// tries where more would not help (what answers is no Kafka broker, or is too old), the error that stood in the
+    /// way, naming the address.
     ///
     /// # Cancel safety
     ///
