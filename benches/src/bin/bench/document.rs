@@ -13,8 +13,8 @@ const BEGIN: &str = "# Benchmarks
 
 Written by `cargo xtask bench --docs`; not edited by hand. Losses are shown like wins.
 
-How to repeat it: `cargo xtask bench --docs` (`--quick` for fewer rounds and records, `--only` for some work sets). It needs
-Java 17 and Maven for the broker, a C compiler and make for librdkafka, Go and Python 3 for the clients in those languages;
+How to repeat it: `cargo xtask bench --docs` (`--quick` for fewer rounds and records, `--only` for some work sets); the last
+line says how long it takes. It needs Java 17 and Maven for the broker, a C compiler and make for librdkafka, Go and Python 3 for the clients in those languages;
 what is missing is named below and left out.
 
 ## What is measured
@@ -29,8 +29,8 @@ what is missing is named below and left out.
 - Every client looks at the first and the last byte of every value and adds up lengths; the sums are compared.
 - Keys have 8 bytes; values look like JSON; batches have about 16 KiB before compression where nothing else is said.
 - The *floor* is a raw blocking socket: one connection to each broker, the next fetch under way while an answer is worked
-  through, one buffer of 1 MiB that is used again; it verifies checksums, decompresses (lz4 with unchecked arithmetic, zstd
-  with C) and steps over the records, believing every byte. `floor-tokio` reads through tokio.
+  through, one buffer of 1 MiB that is used again; it verifies checksums, decompresses (lz4 with an unsafe decoder,
+  zstd with C where librdkafka was built) and steps over the records, believing every byte. `floor-tokio` reads through tokio.
 - ottla: `batch` is `next_batch` with borrowed records, `record` is `next_record`, `stream` is `records()`; `-group`
   means as a member of a group with automatic commits, `-inline` with `on_current_runtime`.
 - librdkafka: `base` and `stream` are the consumers of the crate `rdkafka`, `batch` and `callback` are

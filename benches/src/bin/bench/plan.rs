@@ -228,7 +228,7 @@ pub(crate) struct Special {
     pub(crate) clients: &'static [&'static str],
     /// Fields of the results, and how tables call them.
     pub(crate) columns: &'static [(&'static str, &'static str)],
-    /// What is aimed at, in words; and a check of the medians of ottla and librdkafka.
+    /// What is aimed at, in words.
     pub(crate) aim: &'static str,
 }
 

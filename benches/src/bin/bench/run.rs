@@ -34,7 +34,9 @@ pub(crate) struct Results {
 
 /// Runs what is asked for.
 pub(crate) fn all(options: &Options) -> Result<()> {
-    let sets: Vec<&WorkSet> = WORK_SETS.iter().filter(|set| options.wants(set.name)).collect();
+    // A Kafka that somebody else runs is taken for one broker.
+    let fits = |set: &&WorkSet| options.bootstrap.is_none() || set.brokers == 1;
+    let sets: Vec<&WorkSet> = WORK_SETS.iter().filter(|set| options.wants(set.name)).filter(fits).collect();
     let specials: Vec<&Special> = SPECIALS.iter().filter(|special| options.wants(special.name)).collect();
     if options.list {
         for set in &sets {
