@@ -38,6 +38,7 @@ macro_rules! on_own {
 }
 
 on_shared! {
+    admin,
     every_byte_arrives,
     members_come_and_go,
     kept_partitions_are_read_during_a_rebalance,

@@ -14,6 +14,7 @@ macro_rules! on_embedded {
 }
 
 on_embedded! {
+    admin(3),
     every_byte_arrives(3),
     members_come_and_go(3),
     kept_partitions_are_read_during_a_rebalance(3),

@@ -8,6 +8,7 @@
 //! The same seed and the same inputs give byte-identical outputs.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod assignor;
 mod backoff;
 pub mod client;

@@ -75,6 +75,7 @@
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
+mod admin;
 mod builder;
 mod commit;
 mod consumer;
@@ -82,10 +83,15 @@ mod driver;
 mod handle;
 mod link;
 
+pub use admin::{Admin, AdminBuilder, Results};
 pub use builder::{Builder, ConfigError, ConfigProblem, ConfigWarning, Dialect};
 pub use commit::{CommitOffset, IntoCommit};
 pub use consumer::{Consumer, Records};
 pub use handle::{ConsumerHandle, HeldBack};
+pub use ottla_core::admin::{
+    CreatedTopic, GroupDescription, GroupListing, GroupState, GroupType, MemberDescription, NewTopic,
+    TopicListing,
+};
 pub use ottla_core::assignor::Assignor;
 pub use ottla_core::client::{CommittedOffset, Offset};
 pub use ottla_core::config::{CommitMode as Commit, IsolationLevel, OffsetReset};
@@ -94,7 +100,7 @@ pub use ottla_core::delivery::{
 };
 pub use ottla_core::group::GroupIdentity as GroupMetadata;
 pub use ottla_core::{
-    BrokerId, CommitError, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, Timestamp, TopicPartition,
+    BrokerId, CommitError, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, Timestamp, TopicId, TopicPartition,
 };
 pub use ottla_wire::ErrorCode;
 pub use ottla_wire::records::{HeaderKey, Headers, TimestampType};

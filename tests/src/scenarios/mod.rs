@@ -3,6 +3,7 @@
 //! Nothing here sleeps and nothing asserts on wall time: a scenario waits for events, with a guard against
 //! hanging. Bounds in time are asserted on virtual time, in `tests/core_on_broker.rs`.
 
+mod admin;
 mod backend;
 mod bytes;
 mod close;
@@ -17,6 +18,7 @@ mod topics;
 use std::future::Future;
 use std::time::Duration;
 
+pub use admin::admin;
 pub use backend::Backend;
 pub use bytes::every_byte_arrives;
 pub use close::close_returns_whatever_is_gone;

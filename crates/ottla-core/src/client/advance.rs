@@ -56,6 +56,7 @@ impl Client {
         }
         self.drive_metadata(now);
         self.drive_coordinator(now);
+        self.drive_admin(now);
         self.drive_lookups(now);
         self.drive_committed(now);
         moved |= self.drive_commits(now);
@@ -195,7 +196,8 @@ impl Client {
             let delivery = self.delivery.lock();
             (delivery.revocation_deadline(), delivery.poll_deadline())
         };
-        let wants_metadata = !self.cluster.wanted().is_empty() || !self.cluster.is_known();
+        let wants_metadata =
+            !self.cluster.wanted().is_empty() || !self.cluster.is_known() || !self.admin.is_empty();
         [
             (self.network.next_timeout(), TimerReason::Request),
             (self.patience_timeout(), TimerReason::Reconnect),
@@ -206,6 +208,7 @@ impl Client {
             (self.committed.as_ref().and_then(|c| c.next_timeout(now)), TimerReason::Retry),
             (later(self.commits.next_timeout()), TimerReason::Retry),
             (self.fetcher.next_timeout(now), TimerReason::Retry),
+            (self.admin.next_timeout(now), TimerReason::Retry),
             (self.commit_timeout(), TimerReason::AutoCommit),
             (reader, TimerReason::Reader),
             (clock, TimerReason::Reader),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Client, Command, CommitItem, CommittedOffset, Mode, Offset, Outcome};
+use crate::admin::AdminCall;
 use crate::connection::{Role, Target};
 use crate::delivery::{CommitEntry, CommitRequest, CommitScope};
 use crate::offsets::{Asker, CommitJob, CommitOrigin, Place};
@@ -19,13 +20,19 @@ pub(super) struct Pending {
     what: Waiting,
 }
 
+type OffsetAnswers = BTreeMap<TopicPartition, Option<Result<Option<i64>, Error>>>;
+
 #[derive(Debug)]
 enum Waiting {
     Bootstrap,
     /// Until the group is left.
     Left,
     PartitionCounts(Vec<Arc<str>>),
-    Offsets(BTreeMap<TopicPartition, Option<Result<Option<i64>, Error>>>),
+    Offsets(OffsetAnswers),
+    /// Offsets that are to be committed for the group once all are known.
+    Alter(String, OffsetAnswers),
+    /// `Client::admin` knows for what.
+    Admin,
     Committed(BTreeMap<TopicPartition, Option<Result<Option<CommittedOffset>, Error>>>),
 }
 
@@ -34,10 +41,16 @@ impl Pending {
     pub(super) fn topics(&self) -> Vec<Arc<str>> {
         match &self.what {
             Waiting::PartitionCounts(topics) => topics.clone(),
-            Waiting::Offsets(partitions) => partitions.keys().map(|tp| tp.topic_arc().clone()).collect(),
-            Waiting::Bootstrap | Waiting::Left | Waiting::Committed(_) => Vec::new(),
+            Waiting::Offsets(partitions) | Waiting::Alter(_, partitions) => {
+                partitions.keys().map(|tp| tp.topic_arc().clone()).collect()
+            }
+            Waiting::Bootstrap | Waiting::Left | Waiting::Committed(_) | Waiting::Admin => Vec::new(),
         }
     }
+}
+
+fn late() -> Error {
+    Error::new(ErrorKind::Transport, "no answer in time; default_api_timeout says how long to wait")
 }
 
 fn misuse(text: &str) -> Outcome {
@@ -84,6 +97,13 @@ impl Client {
                     id,
                     Waiting::PartitionCounts(topics),
                 );
+            }
+            Command::Admin(AdminCall::AlterGroupOffsets { group, offsets }) => {
+                return self.alter_group_offsets(now, id, group, offsets);
+            }
+            Command::Admin(call) => {
+                self.admin.begin(now, id, call);
+                return self.wait_for(now + self.config.default_api_timeout, id, Waiting::Admin);
             }
             Command::GroupMetadata => Outcome::GroupMetadata(self.group.as_ref().and_then(|g| g.identity())),
             Command::Close { timeout } => return self.begin_close(now, Some(id), timeout),
@@ -295,13 +315,63 @@ impl Client {
         self.check_queries();
     }
 
+    /// Looks up what are no offsets yet; what is known then is committed.
+    fn alter_group_offsets(
+        &mut self,
+        now: Timestamp,
+        id: CommandId,
+        group: String,
+        offsets: Vec<(TopicPartition, Offset)>,
+    ) {
+        let mut partitions = BTreeMap::new();
+        for (tp, offset) in offsets {
+            let known = match (offset, Place::of(offset, true)) {
+                (Offset::At(offset), _) if offset >= 0 => Some(Ok(Some(offset))),
+                (_, Some(place)) => {
+                    self.lookups.begin(now, Asker::Query(id), tp.clone(), place);
+                    None
+                }
+                (offset, None) => {
+                    let text = format!("{offset} is nothing that could be committed");
+                    let error = Error::new(ErrorKind::ApiMisuse, text).with_partition(tp.clone());
+                    Some(Err(error))
+                }
+            };
+            partitions.insert(tp, known);
+        }
+        self.wait_for(now + self.config.default_api_timeout, id, Waiting::Alter(group, partitions));
+        self.check_queries();
+    }
+
+    /// The places of `alter_group_offsets` are known, or its time is over.
+    fn begin_altering(&mut self, id: CommandId, deadline: Timestamp, group: String, answers: OffsetAnswers) {
+        let (mut offsets, mut failed) = (Vec::new(), Vec::new());
+        for (tp, answer) in answers {
+            match answer {
+                Some(Ok(Some(offset))) if self.now < deadline => offsets.push((tp, offset)),
+                Some(Err(error)) => failed.push((tp, Err(error))),
+                Some(Ok(_)) | None => {
+                    let error = late().with_partition(tp.clone());
+                    failed.push((tp, Err(error)));
+                }
+            }
+        }
+        self.commands.insert(id, Pending { deadline, what: Waiting::Admin });
+        self.admin.begin_altering(self.now, id, group, offsets, failed);
+    }
+
+    pub(super) fn forget_command(&mut self, id: CommandId) {
+        self.commands.remove(&id);
+    }
+
     pub(super) fn query_answered(
         &mut self,
         id: CommandId,
         tp: &TopicPartition,
         found: Result<Option<i64>, Error>,
     ) {
-        if let Some(Pending { what: Waiting::Offsets(answers), .. }) = self.commands.get_mut(&id) {
+        let what = self.commands.get_mut(&id).map(|p| &mut p.what);
+        if let Some(Waiting::Offsets(answers) | Waiting::Alter(_, answers)) = what {
             answers.insert(tp.clone(), Some(found));
         }
     }
@@ -323,9 +393,11 @@ impl Client {
             .commands
             .iter()
             .filter(|(_, p)| match &p.what {
-                Waiting::Offsets(answers) => answers.values().all(Option::is_some),
+                Waiting::Offsets(answers) | Waiting::Alter(_, answers) => {
+                    answers.values().all(Option::is_some)
+                }
                 Waiting::Committed(answers) => answers.values().all(Option::is_some),
-                Waiting::Bootstrap | Waiting::Left | Waiting::PartitionCounts(_) => false,
+                Waiting::Bootstrap | Waiting::Left | Waiting::PartitionCounts(_) | Waiting::Admin => false,
             })
             .map(|(id, _)| *id)
             .collect();
@@ -336,30 +408,38 @@ impl Client {
 
     /// Ends a command with what is known; what is not is out of time.
     fn end_query(&mut self, id: CommandId) {
-        let late = || {
-            let text = "no answer in time; default_api_timeout says how long to wait";
-            Error::new(ErrorKind::Transport, text)
-        };
-        let outcome = match self.commands.remove(&id).map(|p| p.what) {
-            Some(Waiting::Offsets(answers)) => Outcome::Offsets(
+        let Some(Pending { deadline, what }) = self.commands.remove(&id) else { return };
+        let outcome = match what {
+            Waiting::Offsets(answers) => Outcome::Offsets(
                 answers.into_iter().map(|(tp, a)| (tp, a.unwrap_or_else(|| Err(late())))).collect(),
             ),
-            Some(Waiting::Committed(answers)) => Outcome::Committed(
+            Waiting::Committed(answers) => Outcome::Committed(
                 answers.into_iter().map(|(tp, a)| (tp, a.unwrap_or_else(|| Err(late())))).collect(),
             ),
-            Some(Waiting::Bootstrap) => Outcome::Failed(self.bootstrap_error()),
-            Some(Waiting::PartitionCounts(_) | Waiting::Left) => Outcome::Failed(late()),
-            None => return,
+            Waiting::Bootstrap => Outcome::Failed(self.bootstrap_error()),
+            Waiting::PartitionCounts(_) | Waiting::Left => Outcome::Failed(late()),
+            Waiting::Alter(group, answers) => {
+                self.forget_query(id);
+                return self.begin_altering(id, deadline, group, answers);
+            }
+            Waiting::Admin => match self.expire_admin(id) {
+                Some(outcome) => outcome,
+                None => return,
+            },
         };
+        self.forget_query(id);
+        self.finish_command(id, outcome);
+    }
+
+    fn forget_query(&mut self, id: CommandId) {
         let keep = |asker: Asker, _: &TopicPartition| asker != Asker::Query(id);
         self.lookups.retain(keep);
         if let Some(committed) = &mut self.committed {
             committed.retain(keep);
         }
-        self.finish_command(id, outcome);
     }
 
-    fn bootstrap_error(&self) -> Error {
+    pub(super) fn bootstrap_error(&self) -> Error {
         let addresses: Vec<String> =
             self.config.bootstrap.iter().map(|(host, port)| format!("{host}:{port}")).collect();
         let text = format!("no broker can be reached at {}", addresses.join(", "));
@@ -385,7 +465,11 @@ impl Client {
                 Waiting::PartitionCounts(topics) => {
                     topics.iter().all(|t| self.cluster.topic(t).is_some_and(|t| t.is_settled()))
                 }
-                Waiting::Left | Waiting::Offsets(_) | Waiting::Committed(_) => false,
+                Waiting::Left
+                | Waiting::Offsets(_)
+                | Waiting::Alter(..)
+                | Waiting::Committed(_)
+                | Waiting::Admin => false,
             })
             .map(|(id, _)| *id)
             .collect();
@@ -424,7 +508,7 @@ impl Client {
     fn fail_unknown(&mut self, _now: Timestamp) {
         let mut unknown = Vec::new();
         for (id, pending) in &self.commands {
-            if let Waiting::Offsets(answers) = &pending.what {
+            if let Waiting::Offsets(answers) | Waiting::Alter(_, answers) = &pending.what {
                 for (tp, answer) in answers {
                     let missing =
                         |t: &crate::cluster::Topic| t.is_settled() && t.partition(tp.partition()).is_none();
@@ -469,6 +553,7 @@ impl Client {
 
     /// Ends every command: the client closes.
     pub(super) fn abandon_commands(&mut self) {
+        self.admin.clear();
         for id in std::mem::take(&mut self.commands).into_keys() {
             let error = Error::new(ErrorKind::Closed, "the consumer was closed before the answer came");
             self.finish_command(id, Outcome::Failed(error));

@@ -14,7 +14,7 @@ use crate::group::GroupVersions;
 use crate::{Backoff, BrokerId, Error, ErrorKind, Timestamp};
 
 /// Key type of a group in FindCoordinator.
-const KEY_TYPE_GROUP: i8 = 0;
+pub(super) const KEY_TYPE_GROUP: i8 = 0;
 
 #[derive(Debug, PartialEq, Eq)]
 enum State {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::admin::{AdminAnswer, AdminCall};
 use crate::connection::Io;
 use crate::delivery::CommitToken;
 use crate::group::{AssignJob, GroupIdentity};
@@ -121,6 +122,8 @@ pub enum Command {
     PartitionCounts(Vec<String>),
     /// The identity that commits of this member carry.
     GroupMetadata,
+    /// What an administrator asks for.
+    Admin(AdminCall),
     /// Commits what is done, leaves the group, closes all connections, within this time.
     Close {
         /// Bound of the whole.
@@ -145,6 +148,8 @@ pub enum Outcome {
     PartitionCounts(Vec<(String, i32)>),
     /// Of `GroupMetadata`.
     GroupMetadata(Option<GroupIdentity>),
+    /// Of `Admin`.
+    Admin(AdminAnswer),
     /// Of `Close`: what could not be done, in order; empty if all went well.
     Closed(Vec<Error>),
 }

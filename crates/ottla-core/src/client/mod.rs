@@ -3,6 +3,7 @@
 //! Every input ends in `Client::advance`, which hands events to the part that they concern and lets each part
 //! send what it has to send, until nothing moves any more. What comes out is drained by the driver.
 
+mod admin;
 mod advance;
 mod anybody;
 mod close;
@@ -25,6 +26,7 @@ pub use interface::{
     Action, Command, CommitItem, CommitResults, CommittedOffset, Offset, Outcome, TimerReason,
 };
 
+use crate::admin::{AdminTag, Calls};
 use crate::assignor::GroupAssignment;
 use crate::cluster::{Cluster, Refresh};
 use crate::config::Config;
@@ -51,6 +53,7 @@ enum Tag {
     OffsetCommit,
     ListOffsets(LookupTag),
     Fetch,
+    Admin(AdminTag),
 }
 
 /// How partitions come to this client.
@@ -91,6 +94,8 @@ pub struct Client {
     commits: CommitQueue,
     fetcher: Fetcher,
     commands: BTreeMap<CommandId, Pending>,
+    /// What administrators ask for; their deadlines are in `commands`.
+    admin: Calls,
     revoking: BTreeMap<delivery::RevocationId, Vec<TopicPartition>>,
     /// Partitions of a subscription that was given up, until their last commit is through.
     given_up: Vec<TopicPartition>,
@@ -147,6 +152,7 @@ impl Client {
             commits: CommitQueue::new(backoff, rng.split()),
             fetcher: Fetcher::new(&config, rng.split()),
             commands: BTreeMap::new(),
+            admin: Calls::new(backoff, rng.split()),
             revoking: BTreeMap::new(),
             given_up: Vec::new(),
             next_auto_commit: now + config.commit_interval(),

@@ -45,7 +45,7 @@ impl Client {
                 tracing::debug!(?target, ?role, %error, failures, "connection lost");
                 // A broker that talks nonsense once is asked again; one that goes on is told of, once in a row.
                 if failures == TELL_AFTER && !error.is_retriable() {
-                    self.delivery.lock().report(error.with_fatal(false));
+                    self.delivery.lock().report(error.clone().with_fatal(false));
                 }
                 if let Target::Broker(broker) = target {
                     // A control connection that broke while the group's stands says nothing about the coordinator,
@@ -54,6 +54,9 @@ impl Client {
                     let lost = role == Role::Group || (role == Role::Control && !group_stands);
                     if self.coordinator.broker() == Some(broker) && lost {
                         self.coordinator_lost(now);
+                    }
+                    if role == Role::Control {
+                        self.admin.unreachable(now, broker, &error);
                     }
                     // The broker may be gone, and somebody else may lead what it led.
                     self.refresh.request(now);
@@ -115,6 +118,8 @@ impl Client {
                 }
                 self.refresh.request(now);
             }
+            // Whoever asked is told.
+            Tag::Admin(tag) => return self.admin_failed(now, target, tag, error),
         }
         // What no version of the broker can do will not get better; a connection's end is told of by itself.
         if error.kind() == ErrorKind::Unsupported {
@@ -132,6 +137,10 @@ impl Client {
             Tag::Fetch => 1,
             // Silence towards the coordinator would cost the membership: the group's requests are rare.
             Tag::Group(_) => return,
+            Tag::Admin(tag) => match super::admin::throttle_from(tag.api) {
+                Some(version) => version,
+                None => return,
+            },
         };
         if answer.version < from_version {
             return;
@@ -239,6 +248,7 @@ impl Client {
                     self.fetched(now, broker, answer)?;
                 }
             }
+            Tag::Admin(tag) => self.admin_answered(now, answer.target, tag, version, answer.body())?,
         }
         Ok(())
     }
@@ -314,7 +324,7 @@ impl Client {
         Ok(())
     }
 
-    fn tell_addresses(&mut self) {
+    pub(super) fn tell_addresses(&mut self) {
         let gone: Vec<_> =
             self.network.brokers().filter(|id| !self.cluster.brokers().contains_key(id)).collect();
         for id in gone {

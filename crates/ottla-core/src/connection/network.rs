@@ -151,6 +151,11 @@ impl<T> Network<T> {
         })
     }
 
+    /// Whether it is known where `target` is.
+    pub(crate) fn is_known(&self, target: Target) -> bool {
+        self.addresses.contains_key(&target)
+    }
+
     /// Whether a connection can be used now.
     pub(crate) fn is_ready(&self, target: Target, role: Role) -> bool {
         self.by_use

@@ -81,6 +81,14 @@ impl Builder {
         }
     }
 
+    /// What remains for somebody who reads nothing.
+    pub(crate) fn without_group(mut self) -> Self {
+        self.group_id = None;
+        self.group_settings.clear();
+        self.subscription.clear();
+        self
+    }
+
     /// Adds a bootstrap address, `host:port`, or several with commas between them.
     ///
     /// Any broker of the cluster will do: the others are learned from it. Name at least two, so that one that is

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ottla_core::client::{Client, Command, Outcome};
 use ottla_core::delivery::{DeliveryConfig, Shared};
 use ottla_core::{Error, ErrorKind};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Builder;
 use crate::Consumer;
@@ -79,6 +79,13 @@ impl Builder {
     }
 
     fn start(self) -> Result<Consumer, Error> {
+        let (max_batch_records, close_timeout) = (self.config.max_batch_records, self.close_timeout);
+        let (link, ended) = self.launch()?;
+        Ok(Consumer::new(link, ended, max_batch_records, close_timeout))
+    }
+
+    /// Starts the driver. What is returned besides resolves when it has ended.
+    pub(crate) fn launch(self) -> Result<(Link, oneshot::Receiver<()>), Error> {
         let config = self
             .checked()
             .map_err(|error| Error::new(ErrorKind::Config, error.to_string()).with_source(error))?;
@@ -90,7 +97,6 @@ impl Builder {
         } else {
             (Place::Own, Clock::own())
         };
-        let max_batch_records = config.max_batch_records;
         let connect_limit = config.connection_setup_timeout;
         let delivery = Shared::new(DeliveryConfig::from(&config));
         let seed = self.seed.unwrap_or_else(seed);
@@ -108,7 +114,7 @@ impl Builder {
         };
         let ended = driver::spawn(place, parts)?;
         let link = Link::new(sender, delivery, background, clock);
-        Ok(Consumer::new(link, ended, max_batch_records, self.close_timeout))
+        Ok((link, ended))
     }
 }
 
