@@ -2,6 +2,7 @@
 //! the oracles of the fuzz targets.
 
 pub use ottla_kafka as kafka;
+pub use ottla_sim as sim;
 
 pub mod fuzz;
 pub mod generated;
@@ -10,5 +11,5 @@ pub mod hostile;
 pub mod json;
 pub mod register;
 pub mod scenarios;
-pub mod sim;
+
 pub mod vectors;

@@ -20,6 +20,8 @@ usage: cargo xtask <command>
   test                                      all tests; those on real Kafka where Java 17+, Maven and Python are
   ci [CHECK...]                             everything that CI runs, or only these checks
   vectors [DIR]                             the golden vectors of DIR, or the project's own
+  sim [--seeds A..B] [--scenario NAME] [--jobs N] [--trace] …
+                                            the simulator; `sim help` for all of it
   gen [--check]                             message definitions to code, or only whether it is up to date
   gen --import FOLDER                       Kafka's JSON message definitions to ours
   fuzz list | smoke | long --hours H        the fuzz targets; `cargo xtask fuzz` says more
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         ["test"] => test::run().and_then(test::Report::finish),
         ["ci", only @ ..] => ci::run(only),
         ["vectors", rest @ ..] => vectors(rest),
+        ["sim", rest @ ..] => simulator(rest),
         ["gen"] => r#gen::run(false),
         ["gen", "--check"] => r#gen::run(true),
         ["gen", "--import", folder] => r#gen::import(folder.as_ref()),
@@ -57,6 +60,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The simulator needs the library too. Optimized, with all assertions.
+fn simulator(rest: &[&str]) -> Result<(), String> {
+    let planted = rest.contains(&"--planted");
+    let mut arguments = vec!["run", "--quiet", "--profile", "sim", "--package", "ottla-sim"];
+    if planted {
+        arguments.extend(["--features", "planted"]);
+    }
+    arguments.push("--");
+    arguments.extend(rest);
+    command::run(&mut command::cargo(&arguments))
 }
 
 /// The vectors need the library, which this program does not link to.

@@ -21,6 +21,7 @@ mod fetch;
 pub mod group;
 mod ids;
 mod offsets;
+pub mod planted;
 mod rng;
 #[cfg(test)]
 mod table;

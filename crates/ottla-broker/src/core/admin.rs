@@ -1,6 +1,6 @@
 //! What a test does to the cluster from outside: topics, records, leaders, nodes, faults, and looking in.
 
-use super::group::{Commit, Committed, GroupInfo};
+use super::group::{Commit, Committed, GroupInfo, GroupState};
 use super::records::{TestRecord, build};
 use super::topics::{MAX_PARTITIONS, is_valid_name};
 use super::{Cluster, ConnectionId, batch};
@@ -144,6 +144,14 @@ impl Cluster {
     /// There is no such partition.
     pub fn log_end_offset(&self, topic: &str, partition: i32) -> Result<i64> {
         Ok(self.topics.expect_ref(topic, partition)?.log.end())
+    }
+
+    /// The high watermark: what consumers may see lies below it.
+    ///
+    /// # Errors
+    /// There is no such partition.
+    pub fn high_watermark(&self, topic: &str, partition: i32) -> Result<i64> {
+        Ok(self.topics.expect_ref(topic, partition)?.high_watermark())
     }
 
     /// The first offset that is still there.
@@ -389,6 +397,11 @@ impl Cluster {
     pub fn group(&self, id: &str) -> Option<GroupInfo> {
         let group = self.groups.get(id)?;
         Some(GroupInfo::of(group))
+    }
+
+    /// State, generation and number of members of a group: cheap to ask for after every step.
+    pub fn group_summary(&self, id: &str) -> Option<(GroupState, i32, usize)> {
+        self.groups.get(id).map(|group| (group.state, group.generation, group.members.len()))
     }
 
     /// The topics' names.

@@ -152,16 +152,15 @@ impl Client {
             }
         };
         let brokers = self.fetcher.leaders();
-        let mut next = BrokerId(i32::MIN);
-        while let Some(broker) = self.fetcher.next_leader(next) {
-            next = BrokerId(broker.0.saturating_add(1));
+        // Room goes round: with little of it the first one in order would take it again and again.
+        let mut next = self.fetcher.leader_after(self.fetcher.last_granted());
+        for _ in 0..brokers {
+            let Some(broker) = next else { return };
             let target = Target::Broker(broker);
             if !self.fetcher.is_busy(broker) && self.network.open(now, target, Role::Fetch) {
                 self.fetch_from(now, broker, room.saturating_sub(self.fetcher.reserved()), brokers);
             }
-            if broker.0 == i32::MAX {
-                break;
-            }
+            next = self.fetcher.leader_after(Some(broker));
         }
     }
 

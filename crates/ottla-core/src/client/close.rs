@@ -87,9 +87,12 @@ impl Client {
     pub(super) fn group_left(&mut self) {
         if let Closing::Leaving(close) = &mut self.closing {
             close.left = true;
-        } else if self.mode == Mode::Subscribed && self.subscription.is_empty() {
-            self.mode = Mode::Idle;
-            self.topics_as_of = None;
+        } else if self.mode == Mode::Subscribed {
+            // Subscribed again meanwhile: whoever unsubscribed before that is done all the same.
+            if self.subscription.is_empty() {
+                self.mode = Mode::Idle;
+                self.topics_as_of = None;
+            }
             self.left();
         }
     }

@@ -49,6 +49,14 @@ impl Coordinator {
         }
     }
 
+    pub(super) fn state_name(&self) -> &'static str {
+        match self.state {
+            State::Unknown => "Unknown",
+            State::Finding => "Finding",
+            State::Known(_) => "Known",
+        }
+    }
+
     /// The broker that coordinates, if it is known.
     pub(super) fn broker(&self) -> Option<BrokerId> {
         match self.state {

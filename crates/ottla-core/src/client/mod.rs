@@ -242,6 +242,28 @@ impl Client {
         matches!(self.closing, Closing::Done) && self.actions.is_empty() && self.outcomes.is_empty()
     }
 
+    /// Where the state machines stand, for traces: the name of each with the name of its state.
+    pub fn states(&self) -> [(&'static str, &'static str); 4] {
+        let mode = match self.mode {
+            Mode::Idle => "Idle",
+            Mode::Subscribed => "Subscribed",
+            Mode::Assigned => "Assigned",
+        };
+        let closing = match self.closing {
+            Closing::No => "No",
+            Closing::Committing(_) => "Committing",
+            Closing::Leaving(_) => "Leaving",
+            Closing::Done => "Done",
+        };
+        let group = self.group.as_ref().map_or("None", |g| g.state().name());
+        [
+            ("group", group),
+            ("coordinator", self.coordinator.state_name()),
+            ("mode", mode),
+            ("closing", closing),
+        ]
+    }
+
     fn finish_command(&mut self, id: CommandId, outcome: Outcome) {
         self.outcomes.push_back((id, outcome));
     }

@@ -3,6 +3,7 @@
 use super::events::Event;
 use super::token::CommitToken;
 use super::{Delivery, Key};
+use crate::planted::planted;
 use crate::{CommitError, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, Timestamp, TopicPartition};
 
 /// An offset to be committed.
@@ -73,7 +74,10 @@ impl Delivery {
             return None;
         }
         p.sweep(auto);
-        let (offset, leader_epoch) = p.resolve(p.done.to(), p.done.epoch());
+        let (mut offset, leader_epoch) = p.resolve(p.done.to(), p.done.epoch());
+        if planted!(CommitPosition) {
+            offset = p.position();
+        }
         if p.committed.is_some_and(|committed| offset <= committed) || offset <= p.commit_above {
             if p.position() <= offset && p.strip.is_none() {
                 self.uncommitted.remove(&key);

@@ -11,6 +11,7 @@ mod session;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,6 +92,8 @@ pub(crate) struct Fetcher {
     /// Some of what was to be fetched had no leader.
     leaderless: bool,
     looked_at: Option<(u64, u64)>,
+    /// The broker that was given room last: the others come first.
+    last_granted: Option<BrokerId>,
     isolation_level: IsolationLevel,
     min_bytes: i32,
     max_wait: Duration,
@@ -108,6 +111,7 @@ impl Fetcher {
             leaders: BTreeSet::new(),
             leaderless: false,
             looked_at: None,
+            last_granted: None,
             isolation_level: config.isolation_level,
             min_bytes: config.fetch_min_bytes,
             max_wait: config.fetch_max_wait,
@@ -116,6 +120,11 @@ impl Fetcher {
             retry_backoff: config.retry_backoff,
             rng,
         }
+    }
+
+    /// The broker that was given room last.
+    pub(crate) fn last_granted(&self) -> Option<BrokerId> {
+        self.last_granted
     }
 
     /// Bytes that are asked for and have not come.
@@ -154,9 +163,10 @@ impl Fetcher {
         }
     }
 
-    /// Who leads what is to be fetched, the first at or after `from`.
-    pub(crate) fn next_leader(&self, from: BrokerId) -> Option<BrokerId> {
-        self.leaders.range(from..).next().copied()
+    /// Who leads what is to be fetched: the one behind `broker`, all around.
+    pub(crate) fn leader_after(&self, broker: Option<BrokerId>) -> Option<BrokerId> {
+        let behind = broker.and_then(|b| self.leaders.range((Bound::Excluded(b), Bound::Unbounded)).next());
+        behind.or_else(|| self.leaders.first()).copied()
     }
 
     /// Among how many brokers the room is shared.

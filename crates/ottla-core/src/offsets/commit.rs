@@ -201,11 +201,13 @@ impl CommitQueue {
         entries.filter(|e| e.epoch == epoch && e.tp == *tp).map(|e| e.offset).next()
     }
 
-    /// Queues a job. In the background the latest per partition replaces what waits.
+    /// Queues a job. In the background the latest per partition replaces what waits, if nothing waits behind it:
+    /// a later offset must not overtake an earlier one of another job, which would undo it.
     pub(crate) fn push(&mut self, job: CommitJob) {
         let busy = self.busy();
         if job.origin == CommitOrigin::Background
-            && let Some(waiting) = self.jobs.iter_mut().skip(busy).find(|j| j.origin == job.origin)
+            && let Some(waiting) =
+                self.jobs.iter_mut().skip(busy).next_back().filter(|j| j.origin == job.origin)
         {
             let newer: BTreeSet<&TopicPartition> = job.entries.iter().map(|e| &e.tp).collect();
             waiting.entries.retain(|e| !newer.contains(&e.tp));

@@ -631,3 +631,22 @@ fn a_text_that_the_broker_may_refuse_waits_for_its_turn_behind_the_same_partitio
     assert!(matches!(results(queue.settle(T0, owned))[..], [Ok(())]));
     assert_eq!(committed_offsets(&queue.prepare(&identity(5), 6).expect("the rest")), [(0, 2), (1, 3)]);
 }
+
+#[test]
+fn a_later_offset_does_not_overtake_an_earlier_one_of_another_job() {
+    let mut queue = CommitQueue::new(BACKOFF, Rng::new(1));
+    queue.push(job(CommitOrigin::Background, vec![entry(0, 1)]));
+    queue.prepare(&identity(5), 6).expect("in flight");
+    queue.push(job(CommitOrigin::Background, vec![entry(0, 2)]));
+    queue.push(job(CommitOrigin::Auto, vec![entry(0, 2)]));
+    queue.push(job(CommitOrigin::Background, vec![entry(0, 9)]));
+    let mut sent = Vec::new();
+    while !queue.is_empty() {
+        queue.answered(T0, 6, &commit_answer(&[(0, 0)]), Some(5)).expect("well formed");
+        queue.settle(T0, owned);
+        if let Some(request) = queue.prepare(&identity(5), 6) {
+            sent.push(request.topics[0].partitions[0].committed_offset);
+        }
+    }
+    assert_eq!(sent, [9], "all of it goes out together, and the last one counts");
+}

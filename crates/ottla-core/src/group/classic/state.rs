@@ -29,6 +29,23 @@ pub enum GroupState {
     Failed,
 }
 
+impl GroupState {
+    /// Its name, for traces.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unsubscribed => "Unsubscribed",
+            Self::Unjoined => "Unjoined",
+            Self::Joining => "Joining",
+            Self::Syncing => "Syncing",
+            Self::Stable => "Stable",
+            Self::Revoking => "Revoking",
+            Self::Leaving => "Leaving",
+            Self::Expired => "Expired",
+            Self::Failed => "Failed",
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum State {
     Unsubscribed,

@@ -2,20 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
 
 use bytes::BytesMut;
 use ottla_core::assignor::GroupAssignment;
 use ottla_core::client::{Action, Client, Command, Outcome};
 use ottla_core::config::Config;
 use ottla_core::delivery::{
-    Batch, DeliveryConfig, Event, Filter, Record, RecordReader, ResetCause, Shared, Taken,
+    Batch, BatchDecoder, DeliveryConfig, Event, Filter, Record, RecordReader, ResetCause, Shared, Taken,
 };
 use ottla_core::group::JobId;
 use ottla_core::{CommandId, ConnectionId, Error, Timestamp, TopicPartition};
-use ottla_wire::records::BatchDecoder;
 
 use super::meter::Inside;
-use crate::vectors::sha256::Sha256;
+use super::trace::Trace;
 
 /// What a reader was given.
 #[derive(Debug)]
@@ -38,6 +39,16 @@ pub enum Seen {
     Error(Error),
     /// The end.
     End,
+}
+
+/// Says that the reader was woken.
+#[derive(Debug, Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A client with its reader.
@@ -66,15 +77,29 @@ pub struct Member {
     hand_record: Option<Record>,
     next_command: u64,
     alive: bool,
+    /// When the driver would call again: as a driver does, looked up after each input.
+    timeout: Option<Timestamp>,
+    woken: Arc<Woken>,
+    waker: Waker,
+    /// The state machines as they were last seen.
+    states: [(&'static str, &'static str); 4],
+    /// Outcomes with their commands, for a simulation that asks for them.
+    pub(super) finished: Option<Vec<(CommandId, Outcome)>>,
     /// Everything that came out of the core, if somebody wants to know.
-    trace: Option<Sha256>,
+    trace: Option<Trace>,
 }
 
 impl Member {
     pub(super) fn new(config: Config, seed: u64, now: Timestamp) -> Self {
         let delivery = Shared::new(DeliveryConfig::from(&config));
         let client = Client::new(config, Arc::clone(&delivery), seed, now, 1_700_000_000_000);
+        let woken = Arc::new(Woken::default());
         Self {
+            timeout: None,
+            waker: Waker::from(Arc::clone(&woken)),
+            woken,
+            states: client.states(),
+            finished: None,
             client,
             delivery,
             decoder: BatchDecoder::new(),
@@ -102,6 +127,7 @@ impl Member {
         self.alive = false;
         self.hand = None;
         self.hand_record = None;
+        self.timeout = None;
     }
 
     pub(super) fn read(&mut self, now: Timestamp) -> bool {
@@ -163,27 +189,67 @@ impl Member {
         true
     }
 
-    pub(super) fn command(&mut self, now: Timestamp, command: Command) {
+    /// Reads as a reader that waits does: if nothing is there it is woken when something may be.
+    pub(super) fn take(&mut self, now: Timestamp, filter: Filter<'_>) -> Taken {
+        if !self.alive {
+            return Taken::Pending;
+        }
+        self.woken.0.store(false, Ordering::Relaxed);
+        self.delivery.take(now, &mut self.decoder, filter, Some(&self.waker))
+    }
+
+    /// Whether the reader that waits was woken.
+    pub(super) fn is_woken(&self) -> bool {
+        self.woken.0.load(Ordering::Relaxed)
+    }
+
+    /// Whether it runs.
+    pub fn is_alive(&self) -> bool {
+        self.alive
+    }
+
+    pub(super) fn command(&mut self, now: Timestamp, command: Command) -> CommandId {
         self.next_command += 1;
+        let id = CommandId(self.next_command);
         let inside = Inside::enter();
-        self.client.command(now, CommandId(self.next_command), command);
+        self.client.command(now, id, command);
         drop(inside);
         self.collect();
+        id
     }
 
     fn collect(&mut self) {
-        while let Some((_, outcome)) = self.client.poll_outcome() {
+        while let Some((id, outcome)) = self.client.poll_outcome() {
             if let Some(trace) = &mut self.trace {
-                trace.update(format!("{outcome:?}").as_bytes());
+                trace.bytes(format!("{outcome:?}").as_bytes());
             }
-            self.outcomes.push(outcome);
+            match &mut self.finished {
+                Some(finished) => finished.push((id, outcome)),
+                None => self.outcomes.push(outcome),
+            }
         }
+    }
+
+    /// Looks after the client when it was drained: gives the state machines that have moved.
+    pub(super) fn settle(&mut self) -> Vec<(&'static str, &'static str, &'static str)> {
+        self.timeout = if self.alive { self.client.poll_timeout().map(|(at, _)| at) } else { None };
+        let states = self.client.states();
+        if states == self.states {
+            return Vec::new();
+        }
+        let before = std::mem::replace(&mut self.states, states);
+        before
+            .into_iter()
+            .zip(states)
+            .filter(|(before, after)| before != after)
+            .map(|((what, from), (_, to))| (from, to, what))
+            .collect()
     }
 
     /// From now on all that comes out of the core goes into a digest: what it wants done byte for byte, when it wants
     /// to be woken, outcomes, and what the reader is given.
     pub fn record(&mut self) {
-        self.trace = Some(Sha256::new());
+        self.trace = Some(Trace::default());
     }
 
     /// The digest of what came out since [`record`](Self::record).
@@ -192,15 +258,18 @@ impl Member {
     /// If that was not called.
     pub fn digest(&self) -> String {
         let mut trace = self.trace.clone().expect("record() was called");
-        trace.update(format!("{:?} {:?}", self.seen, self.values).as_bytes());
-        trace.hex()
+        trace.bytes(format!("{:?} {:?}", self.seen, self.values).as_bytes());
+        format!("{:016x}", trace.hash())
     }
 
-    pub(super) fn handle_delivery(&mut self, now: Timestamp) {
-        if self.alive && self.delivery.take_driver_dirty() {
+    /// True if the driver had something to do.
+    pub(super) fn handle_delivery(&mut self, now: Timestamp) -> bool {
+        let dirty = self.alive && self.delivery.take_driver_dirty();
+        if dirty {
             let _inside = Inside::enter();
             self.client.handle_delivery(now);
         }
+        dirty
     }
 
     pub(super) fn handle_connected(&mut self, now: Timestamp, conn: ConnectionId) {
@@ -231,25 +300,28 @@ impl Member {
         }
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Timestamp) {
-        if self.alive && self.next_timeout().is_some_and(|at| at <= now) {
+    /// True if something was due.
+    pub(super) fn handle_timeout(&mut self, now: Timestamp) -> bool {
+        let due = self.alive && self.timeout.is_some_and(|at| at <= now);
+        if due {
             if let Some(trace) = &mut self.trace {
-                trace.update(format!("{now:?} {:?}", self.client.poll_timeout()).as_bytes());
+                trace.bytes(format!("{now:?} {:?}", self.client.poll_timeout()).as_bytes());
             }
             let _inside = Inside::enter();
             self.client.handle_timeout(now);
         }
+        due
     }
 
     pub(super) fn next_timeout(&self) -> Option<Timestamp> {
-        if self.alive { self.client.poll_timeout().map(|(at, _)| at) } else { None }
+        self.timeout
     }
 
     pub(super) fn poll_action(&mut self) -> Option<Action> {
         self.collect();
         let action = if self.alive { self.client.poll_action() } else { None };
         if let (Some(trace), Some(action)) = (&mut self.trace, &action) {
-            trace.update(format!("{action:?}").as_bytes());
+            trace.bytes(format!("{action:?}").as_bytes());
         }
         action
     }

@@ -1,0 +1,247 @@
+//! `cargo xtask sim`.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::coverage::Coverage;
+use super::faults::{FAULTS, Fault};
+use super::seed::{Figures, Outcome, Spec, run};
+use super::shrink::shrink;
+use super::trace::Trace;
+
+const USAGE: &str = "\
+usage: cargo xtask sim [--seeds A..B] [--scenario NAME] [--jobs N] [--trace | --live] [--hash] [--keep-going]
+
+  --seeds A..B       these seeds (default 0..5000); --seeds N is that one alone
+  --scenario NAME    only this kind of fault instead of a mix of up to five; `list` names them
+  --jobs N           so many threads (default: one per processor)
+  --trace            the readable trace of a single seed, with as few faults as it takes to fail
+  --live             the same as it happens, with all faults: for a seed that does not come to an end
+  --hash             the trace hash of each seed
+  --keep-going       goes on after a seed that fails
+";
+
+#[derive(Debug)]
+struct Arguments {
+    from: u64,
+    to: u64,
+    scenario: Option<Fault>,
+    jobs: usize,
+    trace: bool,
+    live: bool,
+    hash: bool,
+    keep_going: bool,
+}
+
+fn parse(arguments: &[String]) -> Result<Arguments, String> {
+    let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut parsed = Arguments {
+        from: 0,
+        to: 5000,
+        scenario: None,
+        jobs,
+        trace: false,
+        live: false,
+        hash: false,
+        keep_going: false,
+    };
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        let mut value = || rest.next().map(String::as_str).ok_or_else(|| format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--seeds" => (parsed.from, parsed.to) = seeds(value()?)?,
+            "--scenario" => {
+                let name = value()?;
+                let known = || FAULTS.map(|(_, _, name)| name).join(", ");
+                let fault = Fault::named(name);
+                parsed.scenario = Some(fault.ok_or_else(|| format!("the scenarios are {}", known()))?);
+            }
+            "--jobs" => parsed.jobs = value()?.parse().map_err(|_| "--jobs needs a number".to_owned())?,
+            "--trace" => parsed.trace = true,
+            "--live" => parsed.live = true,
+            "--hash" => parsed.hash = true,
+            "--keep-going" => parsed.keep_going = true,
+            _ => return Err(USAGE.to_owned()),
+        }
+    }
+    Ok(parsed)
+}
+
+fn seeds(text: &str) -> Result<(u64, u64), String> {
+    let number = |t: &str| t.parse::<u64>().map_err(|_| format!("{text:?} are no seeds: A..B, or one"));
+    match text.split_once("..") {
+        Some((from, to)) => Ok((number(from)?, number(to)?)),
+        None => number(text).map(|n| (n, n + 1)),
+    }
+}
+
+/// What many seeds came to.
+#[derive(Debug, Default)]
+struct Total {
+    coverage: Coverage,
+    figures: Vec<Figures>,
+    failed: Vec<(u64, String)>,
+    unlike: Vec<u64>,
+}
+
+/// Runs what the command line asks for.
+///
+/// # Errors
+/// A seed failed, or the arguments make no sense.
+pub fn main(arguments: &[String]) -> Result<(), String> {
+    let arguments = parse(arguments)?;
+    let spec = |seed| Spec { seed, scenario: arguments.scenario, faults: None };
+    if arguments.trace {
+        return trace(&spec(arguments.from));
+    }
+    if arguments.live {
+        let (outcome, _) = run(&spec(arguments.from), Trace::printing());
+        return outcome.violation.map_or(Ok(()), |violation| Err(violation.to_string()));
+    }
+    let begun = Instant::now();
+    let next = AtomicU64::new(arguments.from);
+    let total = Mutex::new(Total::default());
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= arguments.to {
+                        return;
+                    }
+                    one(&arguments, &spec(seed), &total, &next);
+                }
+            });
+        }
+    });
+    let total = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    report(&arguments, total, begun.elapsed().as_secs_f64())
+}
+
+fn one(arguments: &Arguments, spec: &Spec, total: &Mutex<Total>, next: &AtomicU64) {
+    let (outcome, _) = run(spec, Trace::default());
+    // The same seed is the same run: looked at again now and then.
+    let again = spec.seed % 10 == 0 && run(spec, Trace::default()).0.hash != outcome.hash;
+    let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if arguments.hash {
+        println!("seed {} hash {:016x}", spec.seed, outcome.hash);
+    }
+    total.coverage.add(&outcome.coverage);
+    total.figures.push(outcome.figures);
+    if again {
+        println!("seed {} is not the same twice", spec.seed);
+        total.unlike.push(spec.seed);
+    }
+    if let Some(violation) = &outcome.violation {
+        println!("seed {} FAILED: {violation}\n  {}", spec.seed, replay(spec));
+        total.failed.push((spec.seed, violation.to_string()));
+        if !arguments.keep_going {
+            next.store(u64::MAX / 2, Ordering::Relaxed);
+            drop(total);
+            explain(spec, &outcome);
+        }
+    }
+}
+
+fn replay(spec: &Spec) -> String {
+    let scenario = spec.scenario.map_or(String::new(), |s| format!(" --scenario {}", s.name()));
+    format!("replay: cargo xtask sim --seeds {}{scenario} --trace", spec.seed)
+}
+
+/// The shortest list of faults that still fails.
+fn explain(spec: &Spec, outcome: &Outcome) {
+    let Some(violation) = &outcome.violation else { return };
+    let left = shrink(spec, &outcome.faults, violation.invariant);
+    println!("  of {} faults these are enough:", outcome.faults.len());
+    left.iter().for_each(|f| println!("    {f}"));
+}
+
+/// One seed with everything that happened.
+fn trace(spec: &Spec) -> Result<(), String> {
+    let (outcome, _) = run(spec, Trace::default());
+    let faults = match &outcome.violation {
+        Some(violation) => shrink(spec, &outcome.faults, violation.invariant),
+        None => outcome.faults,
+    };
+    let spec = Spec { faults: Some(faults), ..spec.clone() };
+    let (outcome, trace) = run(&spec, Trace::with_text());
+    let lines: VecDeque<&String> = trace.lines().iter().collect();
+    lines.iter().for_each(|line| println!("{line}"));
+    println!("faults:");
+    outcome.faults.iter().for_each(|f| println!("  {f}"));
+    println!("{:?}\nhash {:016x}", outcome.figures, outcome.hash);
+    match outcome.violation {
+        Some(violation) => Err(violation.to_string()),
+        None => Ok(()),
+    }
+}
+
+fn report(arguments: &Arguments, mut total: Total, seconds: f64) -> Result<(), String> {
+    print!("{}", total.coverage);
+    let count = total.figures.len();
+    let middle = |of: fn(&Figures) -> u64, figures: &mut Vec<Figures>| {
+        figures.sort_unstable_by_key(of);
+        figures.get(figures.len() / 2).map_or(0, of)
+    };
+    let figures = &mut total.figures;
+    let simulated: u64 = figures.iter().map(|f| f.millis).sum::<u64>() / 1000;
+    println!("{}", histogram(figures));
+    println!(
+        "medians of {count} seeds: {} rebalances, {} hits, {} records, {} commits, {} members, {} steps",
+        middle(|f| f.rebalances, figures),
+        middle(|f| f.hits, figures),
+        middle(|f| f.records, figures),
+        middle(|f| f.commits, figures),
+        middle(|f| f.members, figures),
+        middle(|f| f.steps, figures),
+    );
+    let again = arguments.from.div_ceil(10)..arguments.to.div_ceil(10);
+    let rate = simulated as f64 / (seconds * arguments.jobs as f64);
+    println!(
+        "{count} seeds, {simulated} simulated seconds in {seconds:.1} s with {} threads: {rate:.0} simulated seconds per thread second, not counting that every tenth seed ran twice ({})",
+        arguments.jobs,
+        again.count(),
+    );
+    let never = total.coverage.never();
+    if arguments.scenario.is_none() && count >= 1000 && !never.is_empty() {
+        total.failed.push((0, format!("faults that never hit: {}", never.join(", "))));
+    }
+    for (seed, why) in &total.failed {
+        println!("FAILED {seed}: {why}");
+    }
+    if !total.unlike.is_empty() {
+        return Err(format!("not the same twice: {:?}", total.unlike));
+    }
+    if total.failed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{} of {count} seeds failed", total.failed.len()))
+    }
+}
+
+/// How many seeds had how many members, rebalances, hits and records.
+fn histogram(figures: &[Figures]) -> String {
+    let mut text = String::new();
+    let rows: [(&str, fn(&Figures) -> u64); 4] = [
+        ("members", |f| f.members),
+        ("rebalances", |f| f.rebalances),
+        ("hits", |f| f.hits),
+        ("records", |f| f.records),
+    ];
+    for (name, of) in rows {
+        let mut buckets = [0u64; 20];
+        for figure in figures {
+            let bits = (u64::BITS - of(figure).leading_zeros()) as usize;
+            buckets[bits.min(19)] += 1;
+        }
+        text += &format!("{name:>11}:");
+        for (bits, count) in buckets.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let from = if bits == 0 { 0 } else { 1u64 << (bits - 1) };
+            text += &format!(" {from}+ {count}");
+        }
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,80 @@
+//! Commits that the coordinator took.
+
+use ottla_broker::Commit;
+use ottla_broker::sim::Cluster;
+use ottla_core::{Timestamp, TopicPartition};
+
+use super::member::Expect;
+use super::{GROUP, MemberId, Oracle};
+
+impl Oracle {
+    pub(super) fn observe_commits(&mut self, now: Timestamp, cluster: &Cluster) {
+        let commits = cluster.commits();
+        if commits.len() == self.seen_commits {
+            return;
+        }
+        let news: Vec<Commit> = commits[self.seen_commits..].to_vec();
+        self.seen_commits = commits.len();
+        // Members are known by what the coordinator says of the group. A static one may take the place of another.
+        self.look_again = news.iter().any(|c| !self.ids.contains_key(&c.member_id));
+        self.observe_group(now, cluster);
+        for commit in news.iter().filter(|c| c.group == GROUP) {
+            self.commits += 1;
+            let tp = TopicPartition::new(commit.topic.as_str(), commit.partition);
+            match self.ids.get(&commit.member_id).copied() {
+                Some(id) => self.check_commit(MemberId(id), &tp, commit),
+                None => self.fail("S10", format!("{:?} commits {tp}", commit.member_id)),
+            }
+            let offset = commit.committed.offset;
+            self.committed.entry(tp).or_default().push((now, offset));
+        }
+    }
+
+    fn check_commit(&mut self, id: MemberId, tp: &TopicPartition, commit: &Commit) {
+        let offset = commit.committed.offset;
+        let member = &self.members[id.0];
+        // The present row, or one that has ended while the commit was on its way.
+        let present = member.spans.get(tp).map(|s| (s.start, s.contig, s.moved));
+        let past = member.past.get(tp).into_iter().flatten().map(|p| (p.start, p.contig, p.moved));
+        let mut rows: Vec<(i64, i64, bool)> = present.into_iter().chain(past).collect();
+        // A row without a record yet: offsets without a record in front of the first one are done.
+        let expect = member.expect.get(tp).copied().unwrap_or(Expect::Committed(member.born));
+        let starts = self.starts(expect, tp, member.traits.latest);
+        rows.extend(starts.into_iter().map(|start| (start, start, expect.is_chosen())));
+        let log = self.logs.get(tp);
+        let read_committed = member.traits.read_committed;
+        // Offsets without a record behind done ones are done.
+        let reaches = |contig: i64| {
+            offset <= contig || log.is_none_or(|l| l.visible_in(contig, offset, read_committed).is_none())
+        };
+        let before = self.committed.get(tp).and_then(|c| c.last()).map_or(-1, |(_, offset)| *offset);
+        // A position that the policy chose is committed at once, before its event is read.
+        let is_start = log.is_some_and(|l| before < l.start && l.is_reset(offset, member.traits.latest))
+            || (before < 0 && log.is_none_or(|l| l.is_reset(offset, member.traits.latest)));
+        let latest = member.traits.latest;
+        let rewound = member.rewound.contains(&(tp.clone(), offset));
+        let done = rows.iter().any(|(start, contig, _)| *start <= offset && reaches(*contig));
+        if is_start && latest {
+            self.log(tp).excuse(0, offset);
+        }
+        if !rewound && !is_start && !done {
+            let owns = self.owners.get(tp) == Some(&id.0) || !rows.is_empty();
+            let text = format!("{id} commits {tp} at {offset}; what is done in its rows is {rows:?}");
+            self.fail(if owns { "S8" } else { "S10" }, text);
+        }
+        if offset < before {
+            // Going back is legal where the user, or the policy, went back first.
+            let went_back = rewound || rows.iter().any(|(start, _, moved)| *moved && *start <= offset);
+            if !went_back {
+                self.fail("S11", format!("{id} commits {tp} at {offset}, {before} was committed"));
+            }
+        }
+        let epoch = commit.committed.leader_epoch;
+        let known = self.logs.get(tp).and_then(|l| l.epoch_before(offset));
+        if epoch >= 0 && known.is_some_and(|known| epoch < known) {
+            let text =
+                format!("{id} commits {tp} at {offset} with leader epoch {epoch}, the record's is {known:?}");
+            self.fail("S9", text);
+        }
+    }
+}

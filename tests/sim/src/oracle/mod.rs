@@ -1,0 +1,251 @@
+//! The oracle: a ghost state fed from what producers wrote, what the coordinator took, and what users did and were
+//! given. It never asks a client what it thinks.
+//!
+//! The invariants are those of the project's list; each failure names its own:
+//! S1 content · S2 order · S3 no gap · S4 where a row begins · S5 nothing above the high watermark · S6 only inside
+//! an ownership · S7 one owner · S8 commits of done work only · S9 the commit's leader epoch · S10 commits of owned partitions only · S11 commits
+//! do not go back · S12 resets have a cause · S14 positions · S15 nothing is lost · L1 everything is read in time ·
+//! L3 no hot loop · R1 memory · R3 sockets.
+
+mod commits;
+mod log;
+mod member;
+mod spans;
+mod users;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ottla_broker::sim::Cluster;
+use ottla_core::{Timestamp, TopicPartition};
+
+use super::{MemberId, World};
+pub use log::{Entry, GhostLog, Kind};
+use member::GhostMember;
+pub use member::Traits;
+pub use spans::content;
+pub use users::Sought;
+
+/// The group that all members of a simulation are in.
+pub const GROUP: &str = "g";
+
+/// An invariant that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Its name: `S3`.
+    pub invariant: &'static str,
+    /// What happened.
+    pub text: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.text)
+    }
+}
+
+/// Requests of one member, node and API within one second.
+type Rates = BTreeMap<(usize, i32, i16), u32>;
+
+/// The oracle.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    logs: BTreeMap<TopicPartition, GhostLog>,
+    members: Vec<GhostMember>,
+    /// What the group has committed, from when on.
+    committed: BTreeMap<TopicPartition, Vec<(Timestamp, i64)>>,
+    seen_commits: usize,
+    /// Members by the ids that the coordinator gave them.
+    ids: BTreeMap<String, usize>,
+    /// Who owns what by the coordinator's word.
+    owners: BTreeMap<TopicPartition, usize>,
+    group: Option<(ottla_broker::GroupState, i32, usize)>,
+    /// Rebalances that were finished.
+    pub rebalances: u64,
+    seen_requests: u64,
+    second: u64,
+    rates: Rates,
+    bytes: BTreeMap<usize, u64>,
+    asked: BTreeMap<usize, u64>,
+    violation: Option<Violation>,
+    /// Records handed out.
+    pub given: u64,
+    /// Commits that the coordinator took.
+    pub commits: u64,
+    /// Positions that the policy chose.
+    pub resets: u64,
+    hot: bool,
+    /// A member is known to the group whose id is not known here.
+    look_again: bool,
+}
+
+impl Oracle {
+    /// The first invariant that did not hold.
+    pub fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// An invariant does not hold.
+    pub fn fail(&mut self, invariant: &'static str, text: String) {
+        if self.violation.is_none() {
+            self.violation = Some(Violation { invariant, text });
+        }
+    }
+
+    /// The ghost of a partition's log.
+    pub fn log(&mut self, tp: &TopicPartition) -> &mut GhostLog {
+        if !self.logs.contains_key(tp) {
+            self.logs.insert(tp.clone(), GhostLog::default());
+        }
+        self.logs.get_mut(tp).expect("it was put there")
+    }
+
+    /// All logs.
+    pub fn logs(&self) -> impl Iterator<Item = (&TopicPartition, &GhostLog)> {
+        self.logs.iter()
+    }
+
+    /// A topic is gone.
+    pub fn topic_deleted(&mut self, topic: &str) {
+        for (_, log) in self.logs.iter_mut().filter(|(tp, _)| tp.topic() == topic) {
+            log.deleted = true;
+        }
+    }
+
+    /// A member starts.
+    pub fn joined(&mut self, now: Timestamp, traits: Traits) {
+        self.members.push(GhostMember::new(traits, now));
+    }
+
+    /// A member is gone, killed or closed.
+    pub fn gone(&mut self, id: MemberId) {
+        let member = &mut self.members[id.0];
+        member.alive = false;
+        member.owned.clear();
+        let open: Vec<TopicPartition> = member.spans.keys().cloned().collect();
+        open.iter().for_each(|tp| member.end_span(tp));
+    }
+
+    /// A record that nobody has finished with although somebody should have.
+    pub fn missing(&self) -> Option<String> {
+        let read_committed = self.members.first().is_some_and(|m| m.traits.read_committed);
+        self.logs.iter().find_map(|(tp, log)| {
+            let entry = log.missing(read_committed)?;
+            let state =
+                if entry.delivered { "was handed out and not finished" } else { "was never handed out" };
+            Some(format!("{tp} offset {} {state}; the log is {}..{}", entry.offset, log.start, log.end))
+        })
+    }
+
+    /// Looks at everything that may have changed in the brokers. Called after every step.
+    pub fn observe(&mut self, world: &World) {
+        self.observe_commits(world.now(), &world.cluster);
+        self.observe_group(world.now(), &world.cluster);
+        self.observe_requests(world.now(), &world.cluster);
+    }
+
+    /// Who is a member and who owns what by the coordinator's word.
+    fn observe_group(&mut self, now: Timestamp, cluster: &Cluster) {
+        let summary = cluster.group_summary(GROUP);
+        if summary == self.group && !self.look_again {
+            return;
+        }
+        self.group = summary;
+        self.look_again = false;
+        let Some(group) = cluster.group(GROUP) else { return };
+        let number = |client: &str| client.strip_prefix('m').and_then(|n| n.parse::<usize>().ok());
+        let mut inside = vec![false; self.members.len()];
+        for member in &group.members {
+            let Some(id) = number(&member.client_id) else { continue };
+            if !self.ids.contains_key(&member.member_id) {
+                self.ids.insert(member.member_id.clone(), id);
+            }
+            if let Some(known) = inside.get_mut(id) {
+                *known = true;
+            }
+        }
+        for (member, inside) in self.members.iter_mut().zip(inside) {
+            match (inside, member.out_since) {
+                (true, _) => member.out_since = None,
+                (false, None) => member.out_since = Some(now),
+                (false, Some(_)) => {}
+            }
+        }
+        if group.state == ottla_broker::GroupState::Stable {
+            self.rebalances += 1;
+            let mut owners: BTreeMap<TopicPartition, usize> = BTreeMap::new();
+            for member in &group.members {
+                let Some(id) = number(&member.client_id) else { continue };
+                for (topic, partition) in member.partitions() {
+                    let tp = TopicPartition::new(topic, partition);
+                    if let Some(other) = owners.insert(tp.clone(), id) {
+                        let g = group.generation;
+                        self.fail("S7", format!("generation {g} gives {tp} to m{other} and to m{id}"));
+                    }
+                }
+            }
+            self.owners = owners;
+        }
+    }
+
+    /// No hot loop.
+    fn observe_requests(&mut self, now: Timestamp, cluster: &Cluster) {
+        let next = cluster.next_request_index();
+        if next == self.seen_requests {
+            return;
+        }
+        let second = now.as_nanos() / 1_000_000_000;
+        if second != self.second {
+            self.second = second;
+            self.rates.clear();
+            self.bytes.clear();
+        }
+        let seen = self.seen_requests;
+        let mut hot = None;
+        for request in cluster.requests().rev().take_while(|r| r.index >= seen) {
+            let Some(id) = request.client_id.as_deref().and_then(|c| c.strip_prefix('m')?.parse().ok())
+            else {
+                continue;
+            };
+            let count = self.rates.entry((id, request.node, request.api.key())).or_default();
+            *count += 1;
+            // Commits may have waited for long before they are sent one after the other.
+            let asked =
+                if request.api == ottla_broker::Api::OffsetCommit { &self.asked } else { &self.bytes };
+            let progress = asked.get(&id).copied().unwrap_or(0);
+            // A fetch that brings records is no loop, and a request of a user's is one each.
+            if u64::from(*count) > 60 + 4 * progress {
+                hot = Some((id, request.api, request.node, *count));
+            }
+        }
+        self.seen_requests = next;
+        if let Some((id, api, node, count)) = hot
+            && !self.hot
+        {
+            self.hot = true;
+            self.fail("L3", format!("m{id} sent {count} {api} requests to n{node} within a second"));
+        }
+    }
+
+    /// The user made a request by itself.
+    pub fn asked(&mut self, id: MemberId) {
+        *self.bytes.entry(id.0).or_default() += 1;
+        *self.asked.entry(id.0).or_default() += 1;
+    }
+
+    /// How much a client holds, and how many sockets.
+    pub fn resources(&mut self, id: MemberId, ledger: usize, sockets: usize) {
+        let Traits { max_ledger, max_sockets, .. } = self.members[id.0].traits;
+        if ledger > max_ledger {
+            self.fail("R1", format!("{id} holds {ledger} bytes, more than {max_ledger}"));
+        }
+        if sockets > max_sockets {
+            self.fail("R3", format!("{id} has {sockets} sockets, more than {max_sockets}"));
+        }
+    }
+
+    /// How long it may take after everything is well again until everything is read.
+    pub fn bound(session: Duration, rebalance: Duration, metadata_age: Duration) -> Duration {
+        session + rebalance + metadata_age + Duration::from_secs(10)
+    }
+}

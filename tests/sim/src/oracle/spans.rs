@@ -1,0 +1,228 @@
+//! Records that are handed out.
+
+use std::collections::VecDeque;
+
+use ottla_core::delivery::Batch;
+use ottla_core::{Timestamp, TopicPartition};
+
+use super::member::{Expect, Handed, Span};
+use super::{MemberId, Oracle};
+
+/// Key, value, headers and timestamp as one number.
+pub fn content<'a>(
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    timestamp: i64,
+) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut mix = |bytes: Option<&[u8]>| {
+        let length = bytes.map_or(u64::MAX, |b| b.len() as u64);
+        hash = (hash ^ length).wrapping_mul(0x0100_0000_01b3);
+        for byte in bytes.unwrap_or_default() {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    mix(key);
+    mix(value);
+    for (name, value) in headers {
+        mix(Some(name));
+        mix(value);
+    }
+    mix(Some(&timestamp.to_le_bytes()));
+    hash
+}
+
+impl Oracle {
+    /// A batch was given to the user of `id`; `number` tells it from others.
+    pub fn handed(&mut self, now: Timestamp, id: MemberId, batch: &Batch, number: u64, high_watermark: i64) {
+        let tp = batch.topic_partition().clone();
+        self.check_ownership(now, id, &tp);
+        let member = &self.members[id.0];
+        let read_committed = member.traits.read_committed;
+        let epoch = batch.token().ownership_epoch();
+        let (first, next) = (batch.first_offset(), batch.next_offset());
+        let same = member.spans.get(&tp).is_some_and(|s| s.epoch == epoch);
+        if member.paused.contains(&tp) && (same || member.expect.get(&tp).is_some_and(|e| e.is_chosen())) {
+            self.fail("S14", format!("{id} was given a record of {tp}, which is paused"));
+        }
+        // A pause ends with the ownership.
+        self.members[id.0].paused.remove(&tp);
+        if self.members[id.0].spans.get(&tp).is_none_or(|s| s.epoch != epoch) {
+            self.begin_span(now, id, &tp, epoch, first);
+        }
+        let Some(position) = self.members[id.0].spans.get(&tp).map(|s| s.position) else { return };
+        let mut expected = position;
+        for record in batch {
+            let offset = record.offset();
+            if offset < expected {
+                self.fail("S2", format!("{id} was given {tp} {offset} after {expected} was next"));
+            }
+            let log = self.log(&tp);
+            if let Some(skipped) = log.visible_in(expected, offset, read_committed) {
+                self.fail("S3", format!("{id} was given {tp} {offset} next, but {skipped} was not given"));
+            }
+            let headers = record.headers();
+            let content = content(
+                record.key(),
+                record.value(),
+                headers.map(|(name, value)| (name.as_bytes(), value)),
+                record.timestamp(),
+            );
+            let log = self.log(&tp);
+            match log.get_mut(offset) {
+                None => self.fail("S1", format!("{id} was given {tp} {offset}, which was never written")),
+                Some(entry) => {
+                    entry.delivered = true;
+                    let (known, at) = (entry.content, entry.epoch);
+                    let aborted = entry.kind == super::Kind::Aborted;
+                    let told =
+                        record.leader_epoch().map_or(-1, |e| ottla_core::LeaderEpoch::to_wire(Some(e)));
+                    if known != content {
+                        self.fail("S1", format!("{id} was given {tp} {offset} with other content"));
+                    }
+                    if told != at {
+                        self.fail("S1", format!("{id} was given {tp} {offset} of epoch {told}, not {at}"));
+                    }
+                    if aborted && read_committed {
+                        self.fail("S5", format!("{id} was given {tp} {offset}, which was aborted"));
+                    }
+                }
+            }
+            if offset >= high_watermark {
+                let text = format!("{id} was given {tp} {offset}, the high watermark is {high_watermark}");
+                self.fail("S5", text);
+            }
+            expected = offset + 1;
+        }
+        if let Some(skipped) = self.log(&tp).visible_in(expected, next, read_committed) {
+            self.fail("S3", format!("{id}'s batch of {tp} ends at {next} and leaves {skipped} out"));
+        }
+        let count = batch.len() as u64;
+        self.given += count;
+        *self.bytes.entry(id.0).or_default() += count;
+        let member = &mut self.members[id.0];
+        member.given += count;
+        if let Some(span) = member.spans.get_mut(&tp) {
+            let from = span.batches.back().map_or(span.position, |b| b.to);
+            span.batches.push_back(Handed {
+                from,
+                to: next,
+                number,
+                returned: false,
+                dropped: false,
+                marked: false,
+            });
+            span.position = next;
+            span.last = now;
+        }
+    }
+
+    /// S6 and S7: records are given only to the owner.
+    fn check_ownership(&mut self, now: Timestamp, id: MemberId, tp: &TopicPartition) {
+        let member = &self.members[id.0];
+        if member.traits.events {
+            match member.owned.get(tp) {
+                None => {
+                    return self
+                        .fail("S6", format!("{id} was given a record of {tp}, which it does not own"));
+                }
+                Some(owned) if owned.revoking => {
+                    return self.fail("S6", format!("{id} was given a record of {tp} after it was revoked"));
+                }
+                Some(_) => {}
+            }
+        }
+        let Some(&owner) = self.owners.get(tp).filter(|owner| **owner != id.0) else { return };
+        // Another one owns it by the coordinator's word: only who was put out may not know yet.
+        match member.out_since {
+            None => self.fail("S7", format!("{id} was given a record of {tp}, which m{owner} owns")),
+            Some(since) if now > since + member.traits.session => {
+                let ago = now.since(since).as_millis();
+                self.fail(
+                    "S7",
+                    format!("{id}, put out {ago} ms ago, was given a record of {tp}, which m{owner} owns"),
+                );
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// The first record of a row: it must be the first one behind where the row may begin.
+    fn begin_span(
+        &mut self,
+        now: Timestamp,
+        id: MemberId,
+        tp: &TopicPartition,
+        epoch: ottla_core::OwnershipEpoch,
+        first: i64,
+    ) {
+        let member = &mut self.members[id.0];
+        let traits = member.traits;
+        let before = member.spans.get(tp).map(|s| (s.position, s.last));
+        let expect = member.expect.remove(tp);
+        let born = member.born;
+        if before.is_some() && expect.is_none() && traits.events {
+            self.fail("S14", format!("{id} reads {tp} under a new ownership, and nobody has told why"));
+        }
+        self.members[id.0].end_span(tp);
+        // Without events nobody tells when it was assigned: after the last record of before, at the earliest.
+        let expect = expect.unwrap_or(Expect::Committed(before.map_or(born, |(_, last)| last)));
+        let since = expect.since();
+        let mut starts = self.starts(expect, tp, traits.latest);
+        if !traits.events {
+            // A reset is not told either: records that were deleted meanwhile, or an ownership that came and went.
+            let more = self.starts(Expect::Committed(since), tp, traits.latest);
+            starts.extend(more);
+            starts.extend(before.map(|(position, _)| position));
+        }
+        let log = self.log(tp);
+        let fits =
+            |start: &i64| *start <= first && log.visible_in(*start, first, traits.read_committed).is_none();
+        let from_end = log.end_at(since);
+        let at_end = traits.latest && first >= from_end;
+        let start = starts.iter().copied().filter(fits).max();
+        let moved = expect.is_chosen();
+        if start.is_none() {
+            self.log(tp).excuse(0, first);
+            if !at_end {
+                let text =
+                    format!("{id} begins to read {tp} at {first}; it may begin at {starts:?} ({expect:?})");
+                self.fail("S4", text);
+            }
+        }
+        let start = start.unwrap_or(first);
+        let (batches, contig, position, last) = (VecDeque::new(), start, start, now);
+        let span = Span { epoch, start, position, batches, contig, last, moved };
+        self.members[id.0].spans.insert(tp.clone(), span);
+    }
+
+    /// Where a row of records may begin.
+    pub(super) fn starts(&self, expect: Expect, tp: &TopicPartition, latest: bool) -> Vec<i64> {
+        let Some(log) = self.logs.get(tp) else { return vec![0] };
+        let mut starts = Vec::new();
+        match expect {
+            Expect::At(offset, _) => starts.push(offset),
+            Expect::Reset(offset, _) => starts.push(offset),
+            Expect::Beginning(_) => starts.push(0),
+            Expect::End(since) => {
+                // Anywhere between the end of then and the end of now: what came meanwhile may be left out.
+                starts.push(log.end_at(since));
+                starts.extend(log.entries.iter().filter(|e| e.at >= since).map(|e| e.offset));
+                starts.push(log.end);
+            }
+            Expect::Committed(since) => {
+                let known = self.committed.get(tp).map_or(&[][..], |c| c);
+                let index = known.partition_point(|(at, _)| *at <= since);
+                if index == 0 && !latest {
+                    starts.push(0);
+                }
+                if index == 0 && latest && log.born > Timestamp::ZERO {
+                    starts.push(0);
+                }
+                starts.extend(known[index.saturating_sub(1)..].iter().map(|(_, offset)| *offset));
+            }
+        }
+        starts
+    }
+}

@@ -1,0 +1,296 @@
+//! What users do and are told.
+
+use ottla_core::delivery::ResetCause;
+use ottla_core::{OwnershipEpoch, Timestamp, TopicPartition};
+
+use super::member::{Expect, Owned, Past};
+use super::{MemberId, Oracle};
+
+impl Oracle {
+    /// `Event::Assigned` was read.
+    pub fn assigned(&mut self, now: Timestamp, id: MemberId, partitions: &[TopicPartition]) {
+        for tp in partitions {
+            let member = &mut self.members[id.0];
+            let before = member.owned.insert(tp.clone(), Owned { revoking: false });
+            member.end_span(tp);
+            // The event may have waited for its reader: the position was looked up when the group said so.
+            let since = member.born;
+            let since = if now.since(since).as_secs() > 20 {
+                now - std::time::Duration::from_secs(20)
+            } else {
+                since
+            };
+            // The user may have sought it before it read that it is there.
+            if !member.expect.get(tp).is_some_and(|e| e.is_chosen()) {
+                member.expect.insert(tp.clone(), Expect::Committed(since));
+            }
+            if before.is_some_and(|o| !o.revoking) {
+                self.fail("S6", format!("{id} is told that {tp} is assigned, which it owns already"));
+            }
+        }
+    }
+
+    /// A row ends without a record: offsets without a record in front of the first one may have been committed.
+    fn end_expected(&mut self, id: MemberId, tp: &TopicPartition) {
+        let Some(expect) = self.members[id.0].expect.remove(tp) else { return };
+        let starts = self.starts(expect, tp, self.members[id.0].traits.latest);
+        let moved = expect.is_chosen();
+        let past = starts.into_iter().map(|start| Past { start, contig: start, moved });
+        self.members[id.0].past.entry(tp.clone()).or_default().extend(past);
+    }
+
+    /// A static member takes the place of another.
+    pub fn replaced(&mut self, old: MemberId, new: MemberId) {
+        self.owners.values_mut().filter(|owner| **owner == old.0).for_each(|owner| *owner = new.0);
+    }
+
+    /// `Event::Revoking` was read.
+    pub fn revoking(&mut self, id: MemberId, partitions: &[TopicPartition]) {
+        for tp in partitions {
+            match self.members[id.0].owned.get_mut(tp) {
+                Some(owned) => {
+                    owned.revoking = true;
+                    self.end_expected(id, tp);
+                }
+                None => self.fail("S6", format!("{id} is told that {tp} is revoked, which it does not own")),
+            }
+        }
+    }
+
+    /// `Event::Lost` was read.
+    pub fn lost(&mut self, id: MemberId, partitions: &[TopicPartition]) {
+        for tp in partitions {
+            self.end_expected(id, tp);
+            let member = &mut self.members[id.0];
+            member.end_span(tp);
+            member.owned.remove(tp);
+        }
+    }
+
+    /// The user gave everything up but what it `kept`, and that is done.
+    pub fn gave_up(&mut self, id: MemberId, kept: &[TopicPartition]) {
+        let open: Vec<TopicPartition> =
+            self.members[id.0].expect.keys().filter(|tp| !kept.contains(tp)).cloned().collect();
+        open.iter().for_each(|tp| self.end_expected(id, tp));
+        let member = &mut self.members[id.0];
+        let all: Vec<TopicPartition> = member.spans.keys().filter(|tp| !kept.contains(tp)).cloned().collect();
+        all.iter().for_each(|tp| member.end_span(tp));
+        member.owned.retain(|tp, _| kept.contains(tp));
+        member.expect.retain(|tp, _| kept.contains(tp));
+        member.paused.retain(|tp| kept.contains(tp));
+    }
+
+    /// `Event::OffsetReset` was read.
+    pub fn reset(
+        &mut self,
+        now: Timestamp,
+        id: MemberId,
+        tp: &TopicPartition,
+        offset: i64,
+        cause: ResetCause,
+    ) {
+        self.resets += 1;
+        let member = &mut self.members[id.0];
+        let since = member.expect.get(tp).map_or(member.born, |e| e.since());
+        member.expect.insert(tp.clone(), Expect::Reset(offset, now));
+        let latest = member.traits.latest;
+        let (position, last) = member.spans.get(tp).map_or((None, since), |s| (Some(s.position), s.last));
+        member.end_span(tp);
+        let never_committed =
+            self.committed.get(tp).is_none_or(|c| c.first().is_none_or(|(at, _)| *at > since));
+        let log = self.log(tp);
+        match cause {
+            ResetCause::NoCommittedOffset if !never_committed => {
+                self.fail(
+                    "S12",
+                    format!("{id} resets {tp} for want of a committed offset, but there was one"),
+                );
+            }
+            ResetCause::OutOfRange { offset: asked } if asked >= log.start && asked <= log.end_at(last) => {
+                let text = format!(
+                    "{id} resets {tp}: {asked} is out of range, but the log is {}..{}",
+                    log.start, log.end
+                );
+                self.fail("S12", text);
+            }
+            _ => {}
+        }
+        let log = self.log(tp);
+        if latest {
+            if offset != 0 && offset < log.end_at(since) {
+                let text = format!("{id} resets {tp} to the end at {offset}, which is not the end");
+                self.fail("S4", text);
+            }
+            self.log(tp).excuse(position.unwrap_or(0), offset);
+        } else if offset > log.start {
+            let text = format!("{id} resets {tp} to the beginning at {offset}, which is at {}", log.start);
+            self.fail("S4", text);
+        }
+    }
+
+    /// The user moves the position.
+    pub fn sought(&mut self, now: Timestamp, id: MemberId, tp: &TopicPartition, to: Sought) {
+        self.end_expected(id, tp);
+        let member = &mut self.members[id.0];
+        // What was handed out and is not done is given up as well.
+        let done = member.spans.get(tp).map(|s| s.contig);
+        member.end_span(tp);
+        let expect = match to {
+            Sought::At(offset) => Expect::At(offset, now),
+            Sought::Beginning => Expect::Beginning(now),
+            Sought::End => Expect::End(now),
+            Sought::Committed => Expect::Committed(now),
+        };
+        member.expect.insert(tp.clone(), expect);
+        // What lies between is passed over because the user wants it so.
+        let end = match to {
+            Sought::At(offset) => offset,
+            Sought::End => i64::MAX,
+            Sought::Beginning | Sought::Committed => return,
+        };
+        self.log(tp).excuse(done.unwrap_or(0).min(end), end);
+    }
+
+    /// The user pauses or resumes.
+    pub fn paused(&mut self, id: MemberId, tp: &TopicPartition, yes: bool) {
+        let paused = &mut self.members[id.0].paused;
+        if yes {
+            paused.insert(tp.clone());
+        } else {
+            paused.remove(tp);
+        }
+    }
+
+    /// A partition that is not owned any more is not paused either, unless it comes back at once.
+    pub fn forget_pauses(&mut self, id: MemberId) {
+        self.members[id.0].paused.clear();
+    }
+
+    /// The user comes back for more.
+    pub fn came_back(&mut self, id: MemberId) {
+        let Self { members, logs, .. } = self;
+        let member = &mut members[id.0];
+        let auto = member.traits.auto;
+        for (tp, span) in &mut member.spans {
+            let mut changed = false;
+            for batch in span.batches.iter_mut().rev() {
+                if batch.returned {
+                    break;
+                }
+                batch.returned = true;
+                changed = true;
+                if auto
+                    && batch.dropped
+                    && let Some(log) = logs.get_mut(tp)
+                {
+                    log.ack(batch.from, batch.to);
+                }
+            }
+            if changed {
+                span.grow(auto);
+            }
+        }
+    }
+
+    /// The user let go of a batch: with automatic commits it is finished with it once it came back, too.
+    pub fn dropped(&mut self, id: MemberId, tp: &TopicPartition, number: u64, range: (i64, i64)) {
+        let Self { members, logs, .. } = self;
+        let member = &mut members[id.0];
+        let auto = member.traits.auto;
+        let mut returned = true;
+        if let Some(span) = member.spans.get_mut(tp)
+            && let Some(batch) = span.batches.iter_mut().find(|b| b.number == number)
+        {
+            batch.dropped = true;
+            returned = batch.returned;
+            span.grow(auto);
+        }
+        if auto
+            && returned
+            && let Some(log) = logs.get_mut(tp)
+        {
+            log.ack(range.0, range.1);
+        }
+    }
+
+    /// The user acknowledges one batch, and nothing else.
+    pub fn marked(&mut self, id: MemberId, tp: &TopicPartition, number: u64, range: (i64, i64)) {
+        let Self { members, logs, .. } = self;
+        let member = &mut members[id.0];
+        if let Some(span) = member.spans.get_mut(tp)
+            && let Some(batch) = span.batches.iter_mut().find(|b| b.number == number)
+        {
+            batch.marked = true;
+            span.grow(member.traits.auto);
+        }
+        if let Some(log) = logs.get_mut(tp) {
+            log.ack(range.0, range.1);
+        }
+    }
+
+    /// The user commits everything of the partition below `offset`.
+    pub fn commits_to(&mut self, id: MemberId, tp: &TopicPartition, offset: i64) {
+        let Self { members, logs, .. } = self;
+        let member = &mut members[id.0];
+        if let Some(span) = member.spans.get_mut(tp) {
+            let from = span.start;
+            span.contig = span.contig.max(offset);
+            span.grow(member.traits.auto);
+            if let Some(log) = logs.get_mut(tp) {
+                log.ack(from, offset);
+            }
+        }
+    }
+
+    /// The user says that everything it was given is done.
+    pub fn all_done(&mut self, id: MemberId) {
+        let Self { members, logs, .. } = self;
+        for (tp, span) in &mut members[id.0].spans {
+            span.contig = span.contig.max(span.position);
+            span.batches.clear();
+            if let Some(log) = logs.get_mut(tp) {
+                log.ack(span.start, span.position);
+            }
+        }
+    }
+
+    /// The user commits an offset that lies below what is committed, and means it.
+    pub fn rewinds_to(&mut self, id: MemberId, tp: &TopicPartition, offset: i64) {
+        self.members[id.0].rewound.insert((tp.clone(), offset));
+    }
+
+    /// S14: where the client says that the next record lies.
+    pub fn position(&mut self, id: MemberId, tp: &TopicPartition, epoch: OwnershipEpoch, position: i64) {
+        let member = &self.members[id.0];
+        let read_committed = member.traits.read_committed;
+        // A position of an ownership that the user has not read of says nothing about this row.
+        let row = member.spans.get(tp).filter(|s| s.epoch == epoch);
+        let Some(known) = row.map(|s| s.position) else { return };
+        let log = self.log(tp);
+        let skipped = log.visible_in(known, position, read_committed);
+        if position < known || skipped.is_some() {
+            self.fail(
+                "S14",
+                format!("{id} says that {tp} is at {position}, but the user was given all below {known}"),
+            );
+        }
+    }
+
+    /// The offset behind the last record that the user was given in this row.
+    pub fn known_position(&self, id: MemberId, tp: &TopicPartition) -> Option<i64> {
+        self.members[id.0].spans.get(tp).map(|s| s.position)
+    }
+}
+
+/// Where a user seeks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sought {
+    /// An offset.
+    At(i64),
+    /// The oldest record.
+    Beginning,
+    /// Behind the newest record.
+    End,
+    /// What the group has committed.
+    Committed,
+}

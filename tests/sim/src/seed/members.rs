@@ -1,0 +1,101 @@
+//! Members that come and go.
+
+use ottla_core::{Rng, Timestamp};
+
+use super::Simulation;
+use crate::MemberId;
+use crate::workload::User;
+
+impl Simulation {
+    /// A new member.
+    pub(super) fn arrive(&mut self) {
+        self.arrive_as(None);
+    }
+
+    fn arrive_as(&mut self, instance: Option<String>) {
+        let now = self.world.now();
+        let base = self.world.config();
+        let (mut config, style, traits) = self.settings.member(base, &mut self.rng);
+        config.client_id = format!("m{}", self.world.member_count());
+        if let Some(group) = &mut config.group {
+            group.group_instance_id = instance;
+        }
+        let id = self.world.join(config);
+        self.world.member(id).finished = Some(Vec::new());
+        self.oracle.joined(now, traits);
+        let topics = self.topics.clone();
+        let mut user = User::new(id, style, self.rng.split(), topics, now);
+        if now >= super::HEALED_AT {
+            user.hurry();
+        }
+        self.users.push(user);
+    }
+
+    /// A member whose client is over starts anew.
+    pub(super) fn restart(&mut self, index: usize) {
+        let user = &mut self.users[index];
+        user.failed = false;
+        user.kill(&mut self.world, &mut self.oracle);
+        self.arrive();
+    }
+
+    /// A member is gone without a word, and another one comes.
+    pub(crate) fn kill_member(&mut self, rng: &mut Rng, again: bool) -> bool {
+        let Some(index) = self.some_user(rng) else { return false };
+        self.users[index].kill(&mut self.world, &mut self.oracle);
+        if again {
+            let at = self.world.now() + std::time::Duration::from_millis(rng.below(5_000));
+            self.arrives_at(at);
+        }
+        true
+    }
+
+    /// Some leave, some come.
+    pub(crate) fn churn(&mut self, rng: &mut Rng) -> bool {
+        let alive = self.users.iter().filter(|u| !u.over).count() as u64;
+        let changes = 1 + rng.below(alive.max(2));
+        for _ in 0..changes {
+            if rng.below(2) == 0 {
+                if let Some(index) = self.some_user(rng) {
+                    self.users[index].close(&mut self.world, &mut self.oracle);
+                }
+            } else if self.users.iter().filter(|u| !u.over).count() < 50 {
+                self.arrive();
+            }
+        }
+        true
+    }
+
+    /// A static member comes, or is killed and comes back under its name.
+    pub(crate) fn static_bounce(&mut self) -> bool {
+        let name = "s".to_owned();
+        let before = self.static_user.replace(self.users.len());
+        if let Some(index) = before {
+            self.users[index].kill(&mut self.world, &mut self.oracle);
+        }
+        self.arrive_as(Some(name));
+        if let (Some(before), Some(after)) = (before, self.users.last()) {
+            self.oracle.replaced(self.users[before].id, after.id);
+        }
+        true
+    }
+
+    fn arrives_at(&mut self, at: Timestamp) {
+        self.arrivals.push(at);
+        self.arrivals.sort_unstable_by_key(|at| std::cmp::Reverse(*at));
+    }
+
+    fn some_user(&self, rng: &mut Rng) -> Option<usize> {
+        let alive: Vec<usize> = (0..self.users.len()).filter(|i| !self.users[*i].over).collect();
+        alive.get(rng.below(alive.len() as u64) as usize).copied()
+    }
+
+    /// A user does nothing until then.
+    pub(crate) fn freeze_user(&mut self, id: MemberId, until: Timestamp) {
+        // A moment later than its client, which has to look at its clocks first.
+        let until = until + std::time::Duration::from_millis(5);
+        if let Some(user) = self.users.iter_mut().find(|u| u.id == id) {
+            user.freeze(until);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! One seed: a cluster, a topic or some, a group, a plan of faults, and an end at which everything is read.
+
+mod members;
+mod settings;
+mod topics;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use ottla_core::{Rng, Timestamp, TopicPartition};
+
+use super::coverage::Coverage;
+use super::faults::{Active, Fault, HEALED_AT, Planned, plan};
+use super::oracle::{Oracle, Violation};
+use super::trace::Trace;
+use super::workload::{Producer, User};
+use super::{MemberId, World};
+use settings::Settings;
+
+/// Producers stop here.
+const WRITTEN_UNTIL: Timestamp = Timestamp::from_millis(45_000);
+/// A run goes on until then at least.
+const END: Timestamp = Timestamp::from_millis(60_000);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Decides everything.
+    pub seed: u64,
+    /// Only this kind of fault.
+    pub scenario: Option<Fault>,
+    /// These faults instead of those of the seed.
+    pub faults: Option<Vec<Planned>>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What did not hold.
+    pub violation: Option<Violation>,
+    /// Of everything that happened.
+    pub hash: u64,
+    /// What hit, and which transitions were taken.
+    pub coverage: Coverage,
+    /// The faults of the plan.
+    pub faults: Vec<Planned>,
+    /// Figures of the run.
+    pub figures: Figures,
+}
+
+/// What a run amounted to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Members in all.
+    pub members: u64,
+    /// Finished rebalances.
+    pub rebalances: u64,
+    /// Records handed out.
+    pub records: u64,
+    /// Commits that the coordinator took.
+    pub commits: u64,
+    /// Faults that hit.
+    pub hits: u64,
+    /// Milliseconds of virtual time.
+    pub millis: u64,
+    /// Steps of the event loop.
+    pub steps: u64,
+}
+
+/// One run.
+pub(super) struct Simulation {
+    pub(super) world: World,
+    pub(super) oracle: Oracle,
+    pub(super) users: Vec<User>,
+    pub(super) producer: Producer,
+    pub(super) rng: Rng,
+    pub(super) settings: Settings,
+    pub(super) nodes: usize,
+    pub(super) topics: Vec<String>,
+    pub(super) partitions: Vec<TopicPartition>,
+    plan: Vec<Planned>,
+    pub(super) active: Vec<Active>,
+    pub(super) coverage: Coverage,
+    /// Brokers that a rolling restart has been at.
+    pub(super) rolled: u32,
+    /// Members that start later.
+    pub(super) arrivals: Vec<Timestamp>,
+    pub(super) next_topic: usize,
+    pub(super) static_user: Option<usize>,
+    healed: Option<Timestamp>,
+    looked: Timestamp,
+}
+
+/// Runs a seed.
+pub fn run(spec: &Spec, trace: Trace) -> (Outcome, Trace) {
+    let mut plan_rng = Rng::new(spec.seed ^ 0xfa17);
+    let faults = spec.faults.clone().unwrap_or_else(|| plan(&mut plan_rng, spec.scenario));
+    let mut simulation = Simulation::new(spec.seed, faults.clone(), trace);
+    let ran = catch_unwind(AssertUnwindSafe(|| simulation.run()));
+    let mut violation = simulation.oracle.violation().cloned();
+    if let Err(panic) = ran {
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+            .unwrap_or_else(|| "a panic".to_owned());
+        violation.get_or_insert(Violation { invariant: "R2", text: format!("panic: {text}") });
+    }
+    let Simulation { world, oracle, coverage, users, .. } = simulation;
+    // Handles of batches go first: what they hold belongs to the world.
+    drop(users);
+    let figures = Figures {
+        members: world.member_count() as u64,
+        rebalances: oracle.rebalances,
+        records: oracle.given,
+        commits: oracle.commits,
+        hits: coverage.hits(),
+        millis: world.now().as_nanos() / 1_000_000,
+        steps: world.steps(),
+    };
+    let trace = world.into_trace();
+    let hash = trace.hash() ^ figures.records.rotate_left(32) ^ figures.commits.rotate_left(16);
+    (Outcome { violation, hash, coverage, faults, figures }, trace)
+}
+
+impl Simulation {
+    fn new(seed: u64, plan: Vec<Planned>, trace: Trace) -> Self {
+        let mut rng = Rng::new(seed);
+        let settings = Settings::draw(&mut rng);
+        let mut world = World::with_config(rng.next_u64(), settings.cluster());
+        world.trace = trace;
+        world.trace.number(seed);
+        let producer = Producer::new(rng.split(), settings.records_per_second, settings.transactions);
+        let mut simulation = Self {
+            world,
+            oracle: Oracle::default(),
+            users: Vec::new(),
+            producer,
+            settings,
+            nodes: settings.nodes,
+            topics: Vec::new(),
+            partitions: Vec::new(),
+            plan,
+            active: Vec::new(),
+            coverage: Coverage::default(),
+            rolled: 0,
+            arrivals: Vec::new(),
+            next_topic: 0,
+            static_user: None,
+            healed: None,
+            looked: Timestamp::ZERO,
+            rng,
+        };
+        simulation.plan.reverse();
+        simulation.make_topics();
+        let members = simulation.settings.members;
+        for index in 0..members {
+            // Half of them are there at once.
+            let at = if index < members.div_ceil(2) { 0 } else { simulation.rng.below(30_000) };
+            simulation.arrivals.push(Timestamp::from_millis(at));
+        }
+        simulation.arrivals.sort_unstable();
+        simulation.arrivals.reverse();
+        simulation
+    }
+
+    fn run(&mut self) {
+        loop {
+            let now = self.world.now();
+            self.turn(now);
+            if self.oracle.violation().is_some() || self.is_over(now) {
+                return;
+            }
+            let next = [
+                self.producer_due(),
+                self.plan.last().map(|p| p.at),
+                self.active.iter().map(Active::until).min(),
+                self.arrivals.last().copied(),
+                self.users.iter().filter_map(User::next).min(),
+                self.healed.is_none().then_some(HEALED_AT),
+            ];
+            let limit = next.into_iter().flatten().min().unwrap_or(Timestamp::NEVER);
+            let limit = limit.max(now + Duration::from_nanos(1)).min(now + Duration::from_secs(1));
+            self.world.step(limit);
+        }
+    }
+
+    fn producer_due(&self) -> Option<Timestamp> {
+        let next = self.producer.next();
+        (next < WRITTEN_UNTIL).then_some(next)
+    }
+
+    /// Everything that is due now, but for what the world does by itself.
+    fn turn(&mut self, now: Timestamp) {
+        while self.arrivals.last().is_some_and(|at| *at <= now) {
+            self.arrivals.pop();
+            self.arrive();
+        }
+        self.end_faults();
+        while self.plan.last().is_some_and(|p| p.at <= now) {
+            if let Some(planned) = self.plan.pop() {
+                self.begin(planned);
+            }
+        }
+        if self.healed.is_none() && now >= HEALED_AT {
+            self.heal(now);
+        }
+        if now < WRITTEN_UNTIL {
+            self.producer.run(&mut self.world, &mut self.oracle, &self.partitions);
+        }
+        for index in 0..self.users.len() {
+            self.turn_of(index, now);
+        }
+        self.oracle.observe(&self.world);
+        for (from, to, what) in self.world.take_moves() {
+            self.coverage.moved(what, from, to);
+        }
+    }
+
+    fn turn_of(&mut self, index: usize, now: Timestamp) {
+        let user = &mut self.users[index];
+        if user.over {
+            return;
+        }
+        if user.is_waiting() && self.world.member(user.id).is_woken() {
+            user.wake(now);
+        }
+        let due = user.next().is_some_and(|at| at <= now);
+        if due {
+            user.run(&mut self.world, &mut self.oracle);
+        }
+        let member = self.world.look(user.id);
+        let news = member.finished.as_ref().is_some_and(|f| !f.is_empty());
+        if news || due {
+            user.outcomes(&mut self.world, &mut self.oracle);
+            let id = user.id;
+            let ledger = self.world.look(id).delivery.lock().buffered_bytes();
+            let sockets = self.world.sockets(id);
+            if self.world.look(id).is_alive() {
+                self.oracle.resources(id, ledger, sockets);
+            }
+        }
+        if self.users[index].failed {
+            self.restart(index);
+        }
+    }
+
+    /// From now on everything is well.
+    fn heal(&mut self, now: Timestamp) {
+        self.world.trace.line(now, "world", || "everything is well from now on".to_owned());
+        self.healed = Some(now);
+        self.plan.clear();
+        self.end_all_faults();
+        for index in 0..self.users.len() {
+            let user = &mut self.users[index];
+            user.calm(&mut self.world, &mut self.oracle);
+        }
+        // Somebody must be there to read.
+        if self.users.iter().all(|u| u.over) {
+            self.arrive();
+        }
+    }
+
+    fn is_over(&mut self, now: Timestamp) -> bool {
+        let Some(healed) = self.healed else { return false };
+        if now < WRITTEN_UNTIL {
+            return false;
+        }
+        for index in 0..self.users.len() {
+            self.users[index].calm(&mut self.world, &mut self.oracle);
+        }
+        if now >= self.looked + Duration::from_millis(500) {
+            self.looked = now;
+            let missing = self.oracle.missing();
+            if missing.is_none() {
+                return now >= END;
+            }
+            let bound = self.settings.bound();
+            if now > healed.max(WRITTEN_UNTIL) + bound {
+                let missing = missing.unwrap_or_default();
+                self.oracle.fail("L1", format!("{missing}, {} s after everything was well", bound.as_secs()));
+            }
+        }
+        false
+    }
+
+    /// Another fault of the plan, later.
+    pub(super) fn planned_later(&mut self, at: Timestamp, planned: Planned) {
+        if at < HEALED_AT {
+            self.plan.push(Planned { at, ..planned });
+            self.plan.sort_by_key(|p| std::cmp::Reverse((p.at, p.seed)));
+        }
+    }
+
+    /// A member that runs.
+    pub(super) fn some_member(&self, rng: &mut Rng) -> Option<MemberId> {
+        let alive: Vec<MemberId> = self.users.iter().filter(|u| !u.over).map(|u| u.id).collect();
+        alive.get(rng.below(alive.len() as u64) as usize).copied()
+    }
+
+    /// A partition.
+    pub(super) fn some_partition(&self, rng: &mut Rng) -> Option<TopicPartition> {
+        self.partitions.get(rng.below(self.partitions.len() as u64) as usize).cloned()
+    }
+}

@@ -1,0 +1,146 @@
+//! How the cluster and the members of a seed are set up.
+
+use std::time::Duration;
+
+use ottla_broker::sim::ClusterConfig;
+use ottla_core::Rng;
+use ottla_core::assignor::Assignor;
+use ottla_core::config::{CommitMode, Config, GroupConfig, IsolationLevel, OffsetReset};
+
+use crate::oracle::{GROUP, Oracle, Traits};
+use crate::workload::{Commits, Style};
+
+/// What is drawn once for a seed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) nodes: usize,
+    pub(crate) topics: usize,
+    pub(crate) partitions: i32,
+    pub(crate) members: usize,
+    pub(crate) records_per_second: u64,
+    pub(crate) transactions: bool,
+    pub(crate) latest: bool,
+    assignors: u64,
+    session: Duration,
+    rebalance: Duration,
+    metadata_age: Duration,
+    request_timeout: Duration,
+    max_poll: Option<Duration>,
+    release: u64,
+    initial_delay: Duration,
+}
+
+impl Settings {
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        // 1 to 50, each power of two as likely as the next.
+        let power = rng.below(5644) as f64 / 1000.0;
+        let members = (power.exp2().floor() as usize).clamp(1, 50);
+        let seconds =
+            |rng: &mut Rng, from: u64, to: u64| Duration::from_secs(from + rng.below(to - from + 1));
+        Self {
+            nodes: 1 + rng.below(5) as usize,
+            topics: 1 + rng.below(3) as usize,
+            partitions: 1 + rng.below(8) as i32,
+            members,
+            records_per_second: 40 + rng.below(160),
+            transactions: rng.below(5) == 0,
+            latest: rng.below(8) == 0,
+            assignors: rng.below(6),
+            session: seconds(rng, 6, 10),
+            rebalance: seconds(rng, 6, 15),
+            metadata_age: seconds(rng, 3, 20),
+            request_timeout: seconds(rng, 2, 6),
+            max_poll: (rng.below(2) == 0).then(|| seconds(rng, 8, 15)),
+            release: rng.below(4),
+            initial_delay: Duration::from_millis(if rng.below(2) == 0 { 0 } else { rng.below(1000) }),
+        }
+    }
+
+    pub(crate) fn cluster(&self) -> ClusterConfig {
+        let config = ClusterConfig::with_nodes(self.nodes);
+        let mut config = match self.release {
+            0 => config.as_version("2.8").expect("a known release"),
+            1 => config.as_version("3.9").expect("a known release"),
+            _ => config,
+        };
+        config.initial_rebalance_delay = self.initial_delay;
+        config.auto_create_topics = false;
+        config.max_observed = 2_000;
+        config
+    }
+
+    /// How long it may take until everything is read.
+    pub(crate) fn bound(&self) -> Duration {
+        Oracle::bound(self.session, self.rebalance, self.metadata_age)
+            + self.request_timeout
+            + self.max_poll.unwrap_or_default()
+    }
+
+    /// A member's configuration, its user, and what the oracle is to know of both.
+    pub(crate) fn member(&self, base: Config, rng: &mut Rng) -> (Config, Style, Traits) {
+        let mut group = GroupConfig::new(GROUP);
+        group.session_timeout = self.session;
+        group.heartbeat_interval = self.session / 4;
+        group.rebalance_timeout = self.rebalance;
+        group.max_poll_interval = self.max_poll;
+        group.revoke_timeout = Duration::from_secs(1 + rng.below(5));
+        group.assignors = match self.assignors {
+            0 => vec![Assignor::Range],
+            1 => vec![Assignor::RoundRobin],
+            2 => vec![Assignor::Sticky],
+            3 => vec![Assignor::CooperativeSticky, Assignor::Range],
+            _ => vec![Assignor::CooperativeSticky],
+        };
+        let commits = match rng.below(12) {
+            0 | 1 => Commits::Tokens,
+            2 => Commits::Offsets,
+            3 => Commits::Marks,
+            4 => Commits::Background,
+            5 => Commits::Delivered,
+            _ => Commits::Auto,
+        };
+        let interval = Duration::from_millis(200 + rng.below(4800));
+        let max_buffered_bytes = (64 << 10) << rng.below(5);
+        let config = Config {
+            group: Some(group),
+            auto_offset_reset: if self.latest { OffsetReset::Latest } else { OffsetReset::Earliest },
+            commit: if commits == Commits::Auto { CommitMode::Auto { interval } } else { CommitMode::Manual },
+            isolation_level: if self.transactions {
+                IsolationLevel::ReadCommitted
+            } else {
+                IsolationLevel::ReadUncommitted
+            },
+            partition_eof: rng.below(4) == 0,
+            max_buffered_bytes,
+            max_batch_records: 1 + rng.below(500) as usize,
+            max_unmarked: 1 + rng.below(2000) as usize,
+            fetch_max_wait: Duration::from_millis(100 + rng.below(400)),
+            fetch_max_bytes: (4 << 10) << rng.below(9),
+            max_partition_fetch_bytes: (1 << 10) << rng.below(11),
+            request_timeout: self.request_timeout,
+            connection_setup_timeout: Duration::from_secs(2 + rng.below(4)),
+            metadata_max_age: self.metadata_age,
+            default_api_timeout: Duration::from_secs(5 + rng.below(10)),
+            ..base
+        };
+        let keep = if commits == Commits::Auto { rng.below(4) as usize } else { rng.below(2) as usize };
+        let style = Style {
+            events: rng.below(3) > 0,
+            commits,
+            batch: if rng.below(3) == 0 { 1 + rng.below(20) as usize } else { usize::MAX },
+            work: [10, 1_000, 50_000, 400_000][rng.below(4) as usize],
+            keep,
+            whims: 10 + rng.below(300),
+        };
+        let traits = Traits {
+            events: style.events,
+            auto: commits == Commits::Auto,
+            latest: self.latest,
+            read_committed: self.transactions,
+            session: self.session,
+            max_ledger: max_buffered_bytes + self.nodes * (256 << 10) + (2 << 20),
+            max_sockets: self.nodes * 4 + 3,
+        };
+        (config, style, traits)
+    }
+}

@@ -1,0 +1,98 @@
+//! Topics that come, grow, shrink at the front, and go.
+
+use ottla_core::{Rng, TopicPartition};
+
+use super::Simulation;
+
+impl Simulation {
+    pub(super) fn make_topics(&mut self) {
+        for index in 0..self.settings.topics {
+            self.make_topic(format!("t{index}"));
+        }
+    }
+
+    fn make_topic(&mut self, name: String) {
+        let count = 1 + self.rng.below(self.settings.partitions as u64 * 2) as i32;
+        if let Err(error) = self.world.cluster.create_topic(&name, count) {
+            panic!("the simulator cannot make {name}: {error}");
+        }
+        self.add_partitions(&name, 0, count);
+        self.topics.push(name);
+    }
+
+    fn add_partitions(&mut self, topic: &str, from: i32, to: i32) {
+        let now = self.world.now();
+        for partition in from..to {
+            let tp = TopicPartition::new(topic, partition);
+            self.oracle.log(&tp).born = now;
+            self.partitions.push(tp);
+        }
+    }
+
+    /// More partitions for a topic.
+    pub(crate) fn grow(&mut self, rng: &mut Rng) -> bool {
+        let Some(topic) = self.topics.get(rng.below(self.topics.len() as u64) as usize).cloned() else {
+            return false;
+        };
+        let present = self.partitions.iter().filter(|tp| tp.topic() == topic).count() as i32;
+        let count = present + 1 + rng.below(3) as i32;
+        if count > 24 || self.world.cluster.create_partitions(&topic, count).is_err() {
+            return false;
+        }
+        self.add_partitions(&topic, present, count);
+        true
+    }
+
+    /// A topic appears, and everybody subscribes to it.
+    pub(crate) fn new_topic(&mut self) -> bool {
+        if self.topics.len() >= 5 {
+            return false;
+        }
+        let name = format!("n{}", self.next_topic);
+        self.next_topic += 1;
+        self.make_topic(name);
+        self.subscribe_all();
+        true
+    }
+
+    /// The last topic is deleted; one stays.
+    pub(crate) fn delete_topic(&mut self) -> bool {
+        if self.topics.len() < 2 {
+            return false;
+        }
+        let Some(topic) = self.topics.pop() else { return false };
+        let at = self.world.broker_now();
+        if self.world.cluster.delete_topic(at, &topic).is_err() {
+            return false;
+        }
+        self.partitions.retain(|tp| tp.topic() != topic);
+        self.oracle.topic_deleted(&topic);
+        true
+    }
+
+    fn subscribe_all(&mut self) {
+        let topics = self.topics.clone();
+        for user in &mut self.users {
+            user.set_topics(&mut self.world, &mut self.oracle, &topics);
+        }
+    }
+
+    /// The oldest records of a partition are deleted.
+    pub(crate) fn retention(&mut self, rng: &mut Rng) -> bool {
+        let Some(tp) = self.some_partition(rng) else { return false };
+        let at = self.world.broker_now();
+        let (topic, partition) = (tp.topic(), tp.partition());
+        let cluster = &mut self.world.cluster;
+        let (Ok(start), Ok(end)) =
+            (cluster.log_start_offset(topic, partition), cluster.high_watermark(topic, partition))
+        else {
+            return false;
+        };
+        let offset = start + rng.below((end - start).max(0) as u64 + 1) as i64;
+        if offset == start || cluster.delete_records(at, topic, partition, offset).is_err() {
+            return false;
+        }
+        self.oracle.log(&tp).delete_below(offset);
+        true
+    }
+}

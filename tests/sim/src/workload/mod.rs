@@ -1,0 +1,7 @@
+//! What happens around the clients: producers that write, users that read, commit, seek, pause, leave and crash.
+
+mod produce;
+mod user;
+
+pub(super) use produce::Producer;
+pub(super) use user::{Commits, Style, User};

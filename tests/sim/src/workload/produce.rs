@@ -1,0 +1,158 @@
+//! Producers: straight into the brokers' logs, and into the ghost logs along with it.
+
+use bytes::Bytes;
+use ottla_broker::{BatchBuilder, Codec, TestRecord};
+use ottla_core::{Rng, Timestamp, TopicPartition};
+
+use crate::World;
+use crate::oracle::{Entry, Kind, Oracle, content};
+
+/// Writes to all partitions, with gaps as compaction leaves them, in any codec.
+#[derive(Debug)]
+pub(crate) struct Producer {
+    rng: Rng,
+    next: Timestamp,
+    /// Most records of one batch.
+    most: u64,
+    /// Milliseconds between two batches, about.
+    every: u64,
+    /// One batch of so many has gaps.
+    gaps: u64,
+    compressed: bool,
+    /// Aborted and committed transactions among the rest.
+    transactions: bool,
+    written: u64,
+    pub(crate) records: u64,
+}
+
+const START_MS: i64 = 1_700_000_000_000;
+
+impl Producer {
+    pub(crate) fn new(mut rng: Rng, records_per_second: u64, transactions: bool) -> Self {
+        let most = 1 + rng.below(60);
+        let every = (1000 * most / 2 / records_per_second.max(1)).clamp(5, 2000);
+        Self {
+            next: Timestamp::ZERO,
+            most,
+            every,
+            gaps: 2 + rng.below(12),
+            compressed: rng.below(3) == 0,
+            transactions,
+            written: 0,
+            records: 0,
+            rng,
+        }
+    }
+
+    pub(crate) fn next(&self) -> Timestamp {
+        self.next
+    }
+
+    /// Writes what is due.
+    pub(crate) fn run(&mut self, world: &mut World, oracle: &mut Oracle, partitions: &[TopicPartition]) {
+        let now = world.now();
+        if now < self.next {
+            return;
+        }
+        self.next = now + std::time::Duration::from_millis(1 + self.rng.below(2 * self.every));
+        if partitions.is_empty() {
+            return;
+        }
+        let tp = &partitions[self.rng.below(partitions.len() as u64) as usize];
+        self.write(world, oracle, tp);
+    }
+
+    /// One batch at the end of a partition.
+    pub(crate) fn write(&mut self, world: &mut World, oracle: &mut Oracle, tp: &TopicPartition) {
+        let Ok(base) = world.cluster.log_end_offset(tp.topic(), tp.partition()) else { return };
+        let transaction = self.transactions && self.rng.below(4) == 0;
+        let aborted = transaction && self.rng.below(2) == 0;
+        let count = 1 + self.rng.below(self.most);
+        let gap = self.rng.below(self.gaps) == 0;
+        let mut offset = base + if gap { self.rng.below(20) as i64 } else { 0 };
+        let first = offset;
+        let now = world.now();
+        let (_, epoch) = world.cluster.leader(tp.topic(), tp.partition()).unwrap_or((None, 0));
+        let mut records = Vec::new();
+        let mut entries = Vec::new();
+        // A batch that compaction emptied keeps its place.
+        let empty = gap && self.rng.below(4) == 0;
+        for _ in 0..if empty { 0 } else { count } {
+            let (record, content) = self.record(tp, now);
+            let kind = if aborted { Kind::Aborted } else { Kind::Data };
+            entries.push(Entry { offset, kind, content, epoch, at: now, delivered: false, acked: false });
+            records.push(record);
+            offset += 1;
+        }
+        let mut batch = BatchBuilder::new(records).base_offset(first);
+        if self.compressed {
+            let codecs = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
+            batch = batch.codec(codecs[self.rng.below(5) as usize]);
+        }
+        if transaction {
+            batch = batch.transactional(7, 0, -1);
+        }
+        if empty || (gap && self.rng.below(2) == 0) {
+            // The last ones were compacted away.
+            offset = offset.max(first + 1) + self.rng.below(6) as i64;
+            batch = batch.last_offset_delta((offset - 1 - first) as i32);
+        }
+        let at = world.broker_now();
+        if let Err(error) = world.cluster.produce_batch_at(at, tp.topic(), tp.partition(), &batch.finish()) {
+            panic!("the simulator cannot write to {tp}: {error}");
+        }
+        if transaction {
+            let marker =
+                if aborted { BatchBuilder::abort_marker(7, 0) } else { BatchBuilder::commit_marker(7, 0) };
+            if let Err(error) = world.cluster.produce_batch(at, tp.topic(), tp.partition(), &marker) {
+                panic!("the simulator cannot end a transaction of {tp}: {error}");
+            }
+            offset += 1;
+        }
+        self.records += entries.len() as u64;
+        oracle.log(tp).append(now, entries, offset);
+        world.drain();
+    }
+
+    fn record(&mut self, tp: &TopicPartition, now: Timestamp) -> (TestRecord, u64) {
+        self.written += 1;
+        let rng = &mut self.rng;
+        let number = self.written;
+        let value: Option<Bytes> = match rng.below(16) {
+            0 => None,
+            1 => Some(Bytes::new()),
+            2 => Some(vec![number as u8; 200 + rng.below(2000) as usize].into()),
+            _ => Some(format!("{tp}/{number}").into_bytes().into()),
+        };
+        let key: Option<Bytes> = match rng.below(4) {
+            0 => None,
+            1 => Some(Bytes::new()),
+            _ => Some(number.to_be_bytes().to_vec().into()),
+        };
+        let timestamp = START_MS + (now.as_nanos() / 1_000_000) as i64 - rng.below(50) as i64;
+        let mut headers: Vec<(&'static [u8], Option<Bytes>)> = Vec::new();
+        if rng.below(4) == 0 {
+            for _ in 0..rng.below(4) {
+                let name: &[u8] = [&b"a"[..], b"b", b"\xff"][rng.below(3) as usize];
+                headers.push((name, (rng.below(3) > 0).then(|| Bytes::from(number.to_string()))));
+            }
+        }
+        let pairs = headers.iter().map(|(name, value)| (*name, value.as_deref()));
+        let content = content(key.as_deref(), value.as_deref(), pairs, timestamp);
+        let mut record = match value {
+            Some(value) => TestRecord::new(value),
+            None => TestRecord::default(),
+        };
+        if let Some(key) = key {
+            record = record.key(key);
+        }
+        record = record.timestamp(timestamp);
+        for (name, value) in headers {
+            record = match value {
+                Some(value) => record.header(name, value),
+                None => record.null_header(name),
+            };
+        }
+        (record, content)
+    }
+}

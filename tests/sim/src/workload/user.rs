@@ -1,0 +1,517 @@
+//! A user: reads, works, commits, and does anything else at any time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use ottla_core::client::{Command, CommitItem, Offset, Outcome};
+use ottla_core::delivery::{Batch, CommitToken, Event, Filter, Taken};
+use ottla_core::{CommandId, ErrorKind, Rng, Timestamp, TopicPartition};
+
+use crate::oracle::{Oracle, Sought};
+use crate::{MemberId, World};
+
+/// How a user commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Commits {
+    /// The client does.
+    Auto,
+    /// Each batch's token, waiting for the outcome or not.
+    Tokens,
+    /// Offsets of its own.
+    Offsets,
+    /// Each batch is marked.
+    Marks,
+    /// In the background.
+    Background,
+    /// Everything that was handed out, now and then.
+    Delivered,
+}
+
+/// How a user is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Style {
+    pub(crate) events: bool,
+    pub(crate) commits: Commits,
+    /// Most records of a read.
+    pub(crate) batch: usize,
+    /// Work per batch, in microseconds, at the most.
+    pub(crate) work: u64,
+    /// How many batches it holds on to.
+    pub(crate) keep: usize,
+    /// One read of so many is followed by something else.
+    pub(crate) whims: u64,
+}
+
+/// How late timers may be, and a moment.
+const SLACK: Duration = Duration::from_millis(201);
+
+/// A batch in hand.
+#[derive(Debug)]
+struct Held {
+    batch: Batch,
+    number: u64,
+    range: (i64, i64),
+}
+
+/// What a command was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    Unsubscribe,
+    Close(Timestamp),
+    Other,
+}
+
+/// A user with its member.
+#[derive(Debug)]
+pub(crate) struct User {
+    pub(crate) id: MemberId,
+    pub(crate) style: Style,
+    rng: Rng,
+    /// When it does something; none while it waits to be woken.
+    next: Option<Timestamp>,
+    held: VecDeque<Held>,
+    asked: BTreeMap<CommandId, Asked>,
+    topics: Vec<String>,
+    /// It may do what it likes; else it reads on and nothing else.
+    pub(crate) free: bool,
+    /// So much slower.
+    pub(crate) slowness: u32,
+    unsubscribed: bool,
+    closing: bool,
+    /// It is over: closed or killed.
+    pub(crate) over: bool,
+    /// A fatal error came: somebody has to start it anew.
+    pub(crate) failed: bool,
+    next_batch: u64,
+}
+
+impl User {
+    pub(crate) fn new(id: MemberId, style: Style, rng: Rng, topics: Vec<String>, now: Timestamp) -> Self {
+        Self {
+            id,
+            style,
+            rng,
+            next: Some(now),
+            held: VecDeque::new(),
+            asked: BTreeMap::new(),
+            topics,
+            free: true,
+            slowness: 1,
+            unsubscribed: true,
+            closing: false,
+            over: false,
+            failed: false,
+            next_batch: 0,
+        }
+    }
+
+    pub(crate) fn next(&self) -> Option<Timestamp> {
+        self.next.filter(|_| !self.over && !self.closing)
+    }
+
+    /// Something came for it to do.
+    pub(crate) fn wake(&mut self, now: Timestamp) {
+        if self.next.is_none() {
+            self.next = Some(now);
+        }
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.next.is_none() && !self.over
+    }
+
+    /// It does nothing for so long.
+    pub(crate) fn freeze(&mut self, until: Timestamp) {
+        self.next = Some(self.next.map_or(until, |n| n.max(until)));
+    }
+
+    /// It is gone without a word.
+    pub(crate) fn kill(&mut self, world: &mut World, oracle: &mut Oracle) {
+        if self.over {
+            return;
+        }
+        self.over = true;
+        self.held.clear();
+        world.kill(self.id);
+        oracle.gone(self.id);
+    }
+
+    /// It closes.
+    pub(crate) fn close(&mut self, world: &mut World, oracle: &mut Oracle) {
+        if self.over || self.closing {
+            return;
+        }
+        self.closing = true;
+        self.drop_all(oracle);
+        let timeout = Duration::from_millis(500 + self.rng.below(5000));
+        let asked = Asked::Close(world.now() + timeout);
+        self.command(world, oracle, Command::Close { timeout }, asked);
+    }
+
+    fn command(&mut self, world: &mut World, oracle: &mut Oracle, command: Command, asked: Asked) {
+        oracle.asked(self.id);
+        let id = world.command(self.id, command);
+        self.asked.insert(id, asked);
+        self.outcomes(world, oracle);
+    }
+
+    /// What became of commands.
+    pub(crate) fn outcomes(&mut self, world: &mut World, oracle: &mut Oracle) {
+        let now = world.now();
+        let finished = world.member(self.id).finished.as_mut().map(std::mem::take).unwrap_or_default();
+        for (command, outcome) in finished {
+            world.trace.line(now, self.id, || format!("outcome of {command:?}: {outcome:?}"));
+            match (self.asked.remove(&command), outcome) {
+                (None, _) => oracle.fail("L2", format!("{}: a second outcome of {command:?}", self.id)),
+                (Some(Asked::Unsubscribe), Outcome::Done) => {
+                    // Subscribed again meanwhile, it may have been spared giving anything up.
+                    let kept = world.member(self.id).owned();
+                    oracle.gave_up(self.id, &kept);
+                }
+                (Some(Asked::Close(deadline)), _) => {
+                    if now > deadline.max(world.stands_until(self.id)) + SLACK {
+                        let late = now.since(deadline).as_millis();
+                        oracle.fail("L2", format!("{} took {late} ms too long to close", self.id));
+                    }
+                    self.over = true;
+                    oracle.gone(self.id);
+                }
+                _ => {}
+            }
+        }
+        if self.closing && !self.over {
+            let late = self
+                .asked
+                .values()
+                .any(|a| matches!(a, Asked::Close(by) if now > *by + Duration::from_millis(1)));
+            if late {
+                oracle.fail("L2", format!("{} does not close", self.id));
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub(crate) fn run(&mut self, world: &mut World, oracle: &mut Oracle) {
+        let now = world.now();
+        if self.over || self.closing || self.next.is_none_or(|at| at > now) {
+            return;
+        }
+        if self.unsubscribed {
+            self.subscribe(world, oracle);
+        }
+        self.finish_work(world, oracle);
+        if !self.free {
+            // A pause may come back with a partition that was taken and given again.
+            let paused = world.member(self.id).delivery.lock().paused();
+            if !paused.is_empty() {
+                self.pause(world, oracle, paused, false);
+            }
+        }
+        if self.free && self.rng.below(self.style.whims) == 0 {
+            self.whim(world, oracle);
+            if self.over || self.closing || self.unsubscribed {
+                return;
+            }
+        }
+        self.read(world, oracle);
+    }
+
+    fn subscribe(&mut self, world: &mut World, oracle: &mut Oracle) {
+        self.unsubscribed = false;
+        let topics = self.topics.clone();
+        self.command(world, oracle, Command::Subscribe(topics), Asked::Other);
+    }
+
+    /// From now on it wants these topics.
+    pub(crate) fn set_topics(&mut self, world: &mut World, oracle: &mut Oracle, topics: &[String]) {
+        self.topics = topics.to_vec();
+        if !self.over && !self.closing && !self.unsubscribed {
+            self.command(world, oracle, Command::Subscribe(topics.to_vec()), Asked::Other);
+        }
+    }
+
+    /// The work on what is in hand is done.
+    fn finish_work(&mut self, world: &mut World, oracle: &mut Oracle) {
+        let now = world.now();
+        match self.style.commits {
+            Commits::Auto => {}
+            Commits::Delivered => {
+                if self.rng.below(4) == 0 || !self.free {
+                    for held in &self.held {
+                        let tp = held.batch.topic_partition();
+                        oracle.marked(self.id, tp, held.number, held.range);
+                    }
+                    oracle.all_done(self.id);
+                    self.command(world, oracle, Command::CommitDelivered, Asked::Other);
+                }
+            }
+            Commits::Marks => {
+                // In any order.
+                let mut numbers: Vec<usize> = (0..self.held.len()).collect();
+                if self.rng.below(2) == 0 {
+                    numbers.reverse();
+                }
+                for index in numbers {
+                    let Some(held) = self.held.get(index) else { continue };
+                    let tp = held.batch.topic_partition().clone();
+                    oracle.marked(self.id, &tp, held.number, held.range);
+                    world.trace.line(now, self.id, || format!("marks {tp} {:?}", held.range));
+                    held.batch.token().mark();
+                }
+                world.tend(self.id);
+            }
+            Commits::Tokens | Commits::Offsets | Commits::Background => self.commit(world, oracle),
+        }
+        let keep = if self.free { self.style.keep } else { 0 };
+        while self.held.len() > keep {
+            self.drop_first(oracle);
+        }
+        world.tend(self.id);
+    }
+
+    fn commit(&mut self, world: &mut World, oracle: &mut Oracle) {
+        let mut items = Vec::new();
+        for held in &self.held {
+            let tp = held.batch.topic_partition().clone();
+            let offset = held.range.1;
+            if held.batch.is_owned() {
+                oracle.commits_to(self.id, &tp, offset);
+            } else {
+                // Nobody takes it any more, but the work is done.
+                oracle.marked(self.id, &tp, held.number, held.range);
+            }
+            items.push(if self.style.commits == Commits::Offsets && held.batch.is_owned() {
+                let leader_epoch = held.batch.leader_epoch();
+                let metadata = (self.rng.below(4) == 0).then(|| "text".to_owned());
+                CommitItem::Offset { topic_partition: tp, offset, leader_epoch, metadata, rewind: false }
+            } else {
+                CommitItem::Token(held.batch.token())
+            });
+        }
+        if items.is_empty() {
+            return;
+        }
+        let command = if self.style.commits == Commits::Background {
+            Command::CommitInBackground(items)
+        } else {
+            Command::Commit(items)
+        };
+        self.command(world, oracle, command, Asked::Other);
+    }
+
+    fn drop_first(&mut self, oracle: &mut Oracle) {
+        let Some(held) = self.held.pop_front() else { return };
+        let tp = held.batch.topic_partition().clone();
+        drop(held.batch);
+        oracle.dropped(self.id, &tp, held.number, held.range);
+    }
+
+    fn drop_all(&mut self, oracle: &mut Oracle) {
+        while !self.held.is_empty() {
+            self.drop_first(oracle);
+        }
+    }
+
+    fn read(&mut self, world: &mut World, oracle: &mut Oracle) {
+        let now = world.now();
+        oracle.came_back(self.id);
+        let max_records = self.style.batch;
+        let filter = Filter { events: self.style.events, partition: None, max_records };
+        let taken = world.member(self.id).take(now, filter);
+        let mut wait = Duration::ZERO;
+        match taken {
+            Taken::Pending => self.next = None,
+            Taken::Batch(batch) => wait = self.take(world, oracle, batch),
+            Taken::Event(event) => self.event(world, oracle, event),
+            Taken::Error(error) => {
+                world.trace.line(now, self.id, || format!("is told: {error}"));
+                self.error(world, oracle, &error);
+            }
+            Taken::Record(_) => {
+                oracle.fail("R2", format!("{} was given a record instead of a batch", self.id))
+            }
+            Taken::End => oracle.fail("L1", format!("{} is told the end, which nobody asked for", self.id)),
+        }
+        if self.next.is_some() {
+            self.next = Some(now + wait.max(Duration::from_micros(1)));
+        }
+        world.tend(self.id);
+    }
+
+    fn take(&mut self, world: &mut World, oracle: &mut Oracle, batch: Batch) -> Duration {
+        let now = world.now();
+        let tp = batch.topic_partition().clone();
+        let high = world.cluster.high_watermark(tp.topic(), tp.partition()).unwrap_or(i64::MAX);
+        self.next_batch += 1;
+        let number = self.next_batch;
+        let before = oracle.known_position(self.id, &tp);
+        world.trace.line(now, self.id, || {
+            let (first, next, count) = (batch.first_offset(), batch.next_offset(), batch.len());
+            let epoch = batch.token().ownership_epoch();
+            format!("is given {tp} {first}..{next} ({count} records, ownership {epoch})")
+        });
+        world.trace.number(batch.first_offset() as u64);
+        world.trace.number(batch.next_offset() as u64);
+        oracle.handed(now, self.id, &batch, number, high);
+        let from = before.unwrap_or(batch.first_offset()).min(batch.first_offset());
+        let range = (from, batch.next_offset());
+        self.held.push_back(Held { batch, number, range });
+        let work = self.rng.below(self.style.work.max(1)) * u64::from(self.slowness);
+        Duration::from_micros(work)
+    }
+
+    fn event(&mut self, world: &mut World, oracle: &mut Oracle, event: Event) {
+        let (now, id) = (world.now(), self.id);
+        world.trace.line(now, id, || format!("is told: {event:?}"));
+        match event {
+            Event::Assigned(tps) => oracle.assigned(now, id, &tps),
+            Event::Lost(tps) => oracle.lost(id, &tps),
+            Event::OffsetReset { topic_partition, offset, cause } => {
+                oracle.reset(now, id, &topic_partition, offset, cause);
+            }
+            Event::Revoking(revocation) => {
+                let tps = revocation.partitions().to_vec();
+                oracle.revoking(id, &tps);
+                if self.style.commits == Commits::Auto {
+                    self.drop_all(oracle);
+                } else if self.rng.below(2) == 0 {
+                    let mut tokens: Vec<CommitToken> = Vec::new();
+                    for held in self.held.iter().filter(|h| tps.contains(h.batch.topic_partition())) {
+                        let tp = held.batch.topic_partition();
+                        if self.style.commits == Commits::Marks {
+                            oracle.marked(id, tp, held.number, held.range);
+                        } else {
+                            oracle.commits_to(id, tp, held.range.1);
+                        }
+                        tokens.push(held.batch.token());
+                    }
+                    revocation.finish(tokens);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn error(&mut self, world: &mut World, oracle: &mut Oracle, error: &ottla_core::Error) {
+        if error.is_fatal() {
+            self.failed = true;
+            self.next = None;
+            return;
+        }
+        let stopped = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Limit | ErrorKind::NoOffset);
+        let Some(tp) = error.topic_partition().filter(|_| stopped).cloned() else { return };
+        // It was damaged on its way: the same offset once more.
+        let position = world.member(self.id).delivery.lock().position(&tp);
+        let known = oracle.known_position(self.id, &tp);
+        match known.or(position) {
+            Some(offset) => self.seek(world, oracle, &tp, Sought::At(offset)),
+            None => self.seek(world, oracle, &tp, Sought::Committed),
+        }
+    }
+
+    fn seek(&mut self, world: &mut World, oracle: &mut Oracle, tp: &TopicPartition, to: Sought) {
+        let owned = world.member(self.id).delivery.lock().ownership(tp);
+        let offset = match to {
+            Sought::At(offset) => Offset::At(offset),
+            Sought::Beginning => Offset::Earliest,
+            Sought::End => Offset::Latest,
+            Sought::Committed => Offset::Committed,
+        };
+        let now = world.now();
+        self.command(world, oracle, Command::Seek(tp.clone(), offset), Asked::Other);
+        // Refused if it is not owned, or being revoked: then nothing has changed.
+        if world.member(self.id).delivery.lock().ownership(tp) != owned {
+            oracle.sought(now, self.id, tp, to);
+        }
+    }
+
+    /// Anything.
+    fn whim(&mut self, world: &mut World, oracle: &mut Oracle) {
+        let owned = world.member(self.id).owned();
+        let any = |rng: &mut Rng| -> Option<TopicPartition> {
+            owned.get(rng.below(owned.len() as u64) as usize).cloned()
+        };
+        match self.rng.below(14) {
+            0 | 1 => {
+                let Some(tp) = any(&mut self.rng) else { return };
+                self.pause(world, oracle, vec![tp], true);
+            }
+            2..=4 => {
+                let paused = world.member(self.id).delivery.lock().paused();
+                self.pause(world, oracle, paused, false);
+            }
+            // Resuming what is not paused changes nothing.
+            5 => self.pause(world, oracle, owned.clone(), false),
+            6 | 7 => {
+                let Some(tp) = any(&mut self.rng) else { return };
+                let Some(position) = oracle.known_position(self.id, &tp) else { return };
+                let back = self.rng.below(50) as i64;
+                let to = match self.rng.below(5) {
+                    0 => Sought::Beginning,
+                    1 => Sought::Committed,
+                    2 => Sought::At(position),
+                    _ => Sought::At((position - back).max(0)),
+                };
+                if self.rng.below(3) == 0 {
+                    self.pause(world, oracle, vec![tp.clone()], true);
+                    self.seek(world, oracle, &tp, to);
+                    self.pause(world, oracle, vec![tp], false);
+                } else {
+                    self.seek(world, oracle, &tp, to);
+                }
+            }
+            8 => {
+                self.drop_all(oracle);
+                self.unsubscribed = true;
+                self.command(world, oracle, Command::Unsubscribe, Asked::Unsubscribe);
+                let pause = Duration::from_millis(self.rng.below(3000));
+                self.next = Some(world.now() + pause.max(Duration::from_micros(1)));
+            }
+            9 => self.command(world, oracle, Command::Committed(owned), Asked::Other),
+            10 => {
+                let places = owned.into_iter().map(|tp| (tp, Offset::Latest)).collect();
+                self.command(world, oracle, Command::ListOffsets(places), Asked::Other);
+            }
+            11 => self.command(world, oracle, Command::PartitionCounts(self.topics.clone()), Asked::Other),
+            _ => {
+                for tp in owned {
+                    let delivery = world.member(self.id).delivery.lock();
+                    let told = delivery.position(&tp).zip(delivery.ownership(&tp));
+                    drop(delivery);
+                    if let Some((position, epoch)) = told {
+                        oracle.position(self.id, &tp, epoch, position);
+                    }
+                }
+            }
+        }
+    }
+
+    fn pause(&mut self, world: &mut World, oracle: &mut Oracle, tps: Vec<TopicPartition>, yes: bool) {
+        let command = if yes { Command::Pause(tps.clone()) } else { Command::Resume(tps.clone()) };
+        self.command(world, oracle, command, Asked::Other);
+        let paused = world.member(self.id).delivery.lock().paused();
+        for tp in tps {
+            oracle.paused(self.id, &tp, yes && paused.contains(&tp));
+        }
+    }
+
+    /// From now on it does nothing but read, and quickly.
+    pub(crate) fn hurry(&mut self) {
+        self.free = false;
+        self.slowness = 1;
+        self.style.work = self.style.work.min(5_000);
+        self.style.batch = self.style.batch.max(20);
+    }
+
+    /// From now on it only reads, so that what is there is read in the end.
+    pub(crate) fn calm(&mut self, world: &mut World, oracle: &mut Oracle) {
+        if !self.free || self.over || self.closing {
+            return;
+        }
+        self.hurry();
+        let paused = world.member(self.id).delivery.lock().paused();
+        self.pause(world, oracle, paused, false);
+        let now = world.now();
+        self.next = Some(self.next.map_or(now, |at| at.min(now)));
+    }
+}
