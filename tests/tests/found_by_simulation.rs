@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use ottla_core::TopicPartition;
 use ottla_core::client::{Command, Offset, Outcome};
 use ottla_core::config::GroupConfig;
+use ottla_core::delivery::{BatchDecoder, DeliveryConfig, Filter, Shared, Taken};
+use ottla_core::{Timestamp, TopicPartition};
 use ottla_tests::sim::{Seen, World};
 
 /// Room for one fetch, and two brokers: the first in order took it again and again.
@@ -64,4 +65,16 @@ fn nothing_is_told_of_partitions_that_were_given_up() {
     world.run_for(Duration::from_secs(1));
     let told = |seen: &Seen| matches!(seen, Seen::Assigned(_));
     assert_eq!(world.member(id).seen.iter().filter(|(_, seen)| told(seen)).count(), 1);
+}
+
+/// A revocation that waited to be read was told after its partitions were lost, which the reader never knew of.
+#[test]
+fn a_revocation_of_what_was_lost_meanwhile_is_not_told() {
+    let delivery = Shared::new(DeliveryConfig::default());
+    let (now, tps) = (Timestamp::from_millis(1), [TopicPartition::new("t", 0)]);
+    delivery.lock().assign(now, &tps);
+    delivery.lock().revoke(now, &tps, Timestamp::from_millis(1000));
+    delivery.lock().lose(now, &tps);
+    let told = delivery.take(now, &mut BatchDecoder::new(), Filter::EVENTS, None);
+    assert!(matches!(told, Taken::Pending), "{told:?}");
 }

@@ -11,7 +11,7 @@ use crate::test::{self, Report};
 type Check = fn() -> Result<Skipped, String>;
 
 /// Fast ones first; the tests come last, after all of these.
-const CHECKS: [(&str, Check); 15] = [
+const CHECKS: [(&str, Check); 16] = [
     ("fmt", || command(&["fmt", "--all", "--check"])),
     ("gen", || crate::r#gen::run(true).map(|()| None)),
     ("lengths", lengths::check),
@@ -27,6 +27,8 @@ const CHECKS: [(&str, Check); 15] = [
     ("quickstart", quickstart),
     ("instructions", instructions::check),
     ("fuzz", fuzz::check),
+    // Fewer than the 5,000 of a full run, which takes minutes.
+    ("sim", || crate::simulator(&["--seeds", "0..500"]).map(|()| None)),
 ];
 
 /// One line of the closing table.

@@ -123,7 +123,7 @@ pub fn main(arguments: &[String]) -> Result<(), String> {
 fn one(arguments: &Arguments, spec: &Spec, total: &Mutex<Total>, next: &AtomicU64) {
     let (outcome, _) = run(spec, Trace::default());
     // The same seed is the same run: looked at again now and then.
-    let again = spec.seed % 10 == 0 && run(spec, Trace::default()).0.hash != outcome.hash;
+    let again = spec.seed.is_multiple_of(10) && run(spec, Trace::default()).0.hash != outcome.hash;
     let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if arguments.hash {
         println!("seed {} hash {:016x}", spec.seed, outcome.hash);
@@ -221,10 +221,13 @@ fn report(arguments: &Arguments, mut total: Total, seconds: f64) -> Result<(), S
     }
 }
 
+/// One figure of a run.
+type Figure = fn(&Figures) -> u64;
+
 /// How many seeds had how many members, rebalances, hits and records.
 fn histogram(figures: &[Figures]) -> String {
     let mut text = String::new();
-    let rows: [(&str, fn(&Figures) -> u64); 4] = [
+    let rows: [(&str, Figure); 4] = [
         ("members", |f| f.members),
         ("rebalances", |f| f.rebalances),
         ("hits", |f| f.hits),

@@ -155,7 +155,12 @@ impl World {
     }
 
     /// Gives a command to a client.
-    pub fn command(&mut self, id: MemberId, command: Command) -> CommandId {
+    pub fn command(&mut self, id: MemberId, command: Command) {
+        self.ask(id, command);
+    }
+
+    /// The same; its outcome comes out under this id.
+    pub(super) fn ask(&mut self, id: MemberId, command: Command) -> CommandId {
         let now = self.now;
         self.trace.line(now, id, || format!("command {command:?}"));
         let command = self.members[id.0].command(now, command);

@@ -237,9 +237,17 @@ impl Delivery {
 
     /// The reader took the event.
     pub(super) fn revocation_seen(&mut self, id: RevocationId) -> Option<Revocation> {
+        let open = self.revocations.get(&id)?;
+        // What was lost meanwhile is told as lost, or was never told at all.
+        let held = open.partitions.iter().filter(|tp| self.revokes(tp, id)).cloned();
+        let partitions: Arc<[TopicPartition]> = held.collect();
         let open = self.revocations.get_mut(&id)?;
         open.seen = true;
-        let (partitions, deadline) = (Arc::clone(&open.partitions), open.deadline);
+        if partitions.is_empty() {
+            open.finished = true;
+            return None;
+        }
+        let deadline = open.deadline;
         Some(Revocation { id, partitions, deadline, shared: self.shared.clone() })
     }
 

@@ -125,7 +125,7 @@ impl GhostLog {
         }
         self.entries[self.index_of(self.start)..]
             .iter()
-            .filter(|e| !e.acked && !(read_committed && e.kind == Kind::Aborted))
+            .filter(|e| !(e.acked || read_committed && e.kind == Kind::Aborted))
             .find(|e| !self.excused.iter().any(|(from, to)| (*from..*to).contains(&e.offset)))
     }
 }

@@ -77,6 +77,8 @@ pub struct Oracle {
     hot: bool,
     /// A member is known to the group whose id is not known here.
     look_again: bool,
+    /// A member that takes the place of another: the group looks the same with it.
+    watched: Option<usize>,
 }
 
 impl Oracle {
@@ -147,7 +149,9 @@ impl Oracle {
     /// Who is a member and who owns what by the coordinator's word.
     fn observe_group(&mut self, now: Timestamp, cluster: &Cluster) {
         let summary = cluster.group_summary(GROUP);
-        if summary == self.group && !self.look_again {
+        let watched =
+            self.watched.is_some_and(|id| self.members[id].alive && self.members[id].out_since.is_some());
+        if summary == self.group && !self.look_again && !watched {
             return;
         }
         self.group = summary;

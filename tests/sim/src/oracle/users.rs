@@ -42,6 +42,7 @@ impl Oracle {
     /// A static member takes the place of another.
     pub fn replaced(&mut self, old: MemberId, new: MemberId) {
         self.owners.values_mut().filter(|owner| **owner == old.0).for_each(|owner| *owner = new.0);
+        self.watched = Some(new.0);
     }
 
     /// `Event::Revoking` was read.

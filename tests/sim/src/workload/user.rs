@@ -150,7 +150,7 @@ impl User {
 
     fn command(&mut self, world: &mut World, oracle: &mut Oracle, command: Command, asked: Asked) {
         oracle.asked(self.id);
-        let id = world.command(self.id, command);
+        let id = world.ask(self.id, command);
         self.asked.insert(id, asked);
         self.outcomes(world, oracle);
     }
