@@ -330,7 +330,8 @@ fn a_deleted_topic_is_given_up_and_its_successor_is_read() {
     world.cluster.create_topic("t", 2).expect("made anew");
     fill(&mut world, 2, 30);
     world.run_until(10 * MINUTE, |w| w.member(id).owned().len() == 2);
-    world.run_until(MINUTE, |w| w.member(id).count() > 0);
+    world.run_until(MINUTE, |w| w.member(id).count() >= 60);
+    assert_all_in_order(&mut world, id, 2, 30);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Every error code of every API in use, and answers that ask for patience (reliability: time, storm; invariant L3).
+//! Every error code of every API in use: which end the consumer, and that the others cost it nothing (invariants L3
+//! and S12).
 
 use std::time::Duration;
 
@@ -84,8 +85,38 @@ fn refusal(api: Api, code: i16) -> Lie {
 
 const CODES: std::ops::RangeInclusive<i16> = -1..=136;
 
-/// For every code but 0: answered for a while; not hot; then everything arrives, unless the reader was told what
-/// is wrong; and closing is bounded.
+/// OFFSET_OUT_OF_RANGE, the one error after which the reset policy decides.
+const OUT_OF_RANGE: i16 = 1;
+
+/// The codes that Kafka's documentation calls retriable.
+const RETRIABLE: [i16; 32] = [
+    2, 3, 5, 6, 7, 9, 13, 14, 15, 16, 19, 20, 41, 51, 56, 70, 71, 72, 74, 75, 78, 80, 83, 84, 88, 89, 100,
+    103, 106, 122, 123, 133,
+];
+/// UNKNOWN_SERVER_ERROR is told once and tried again; after ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID and
+/// REBALANCE_IN_PROGRESS a member joins again.
+const MEMBER_GOES_ON: [i16; 4] = [-1, 22, 25, 27];
+const GROUP_AUTHORIZATION_FAILED: i16 = 30;
+const MEMBER_ID_REQUIRED: i16 = 79;
+const FENCED_INSTANCE_ID: i16 = 82;
+
+/// Whether this code in an answer to `api` ends the consumer.
+fn is_fatal(api: Api, code: i16) -> bool {
+    match api {
+        // What a member cannot understand it cannot obey.
+        Api::JoinGroup | Api::SyncGroup | Api::Heartbeat => {
+            let joins_again = api == Api::JoinGroup && code == MEMBER_ID_REQUIRED;
+            !RETRIABLE.contains(&code) && !MEMBER_GOES_ON.contains(&code) && !joins_again
+        }
+        Api::FindCoordinator | Api::OffsetFetch => code == GROUP_AUTHORIZATION_FAILED,
+        Api::OffsetCommit => code == FENCED_INSTANCE_ID,
+        // Errors of a partition or of the commit stay with that; a broker that refuses is not the only one.
+        _ => false,
+    }
+}
+
+/// For every code but 0: answered for a while; not hot; then everything arrives, unless it is one that is fatal for
+/// this API; and closing is bounded.
 fn every_code_of(api: Api, release: &str) {
     for code in CODES.chain([999, i16::MIN]).filter(|code| *code != 0) {
         let config = ClusterConfig::with_nodes(2).as_version(release).expect("a release");
@@ -105,13 +136,14 @@ fn every_code_of(api: Api, release: &str) {
         }
         let errors = stage.errors();
         let fatal = errors.iter().any(|e| e.is_fatal());
+        assert_eq!(fatal, is_fatal(api, code), "{api} {code} {release}: {errors:?}");
         if !fatal {
             for tp in errors.iter().filter_map(|e| e.topic_partition()) {
                 // It has stopped, and the user lets it go on.
                 stage.seek(tp.partition(), 0);
             }
             stage.everything_arrives();
-            if api != Api::Fetch {
+            if (api, code) != (Api::Fetch, OUT_OF_RANGE) {
                 stage.never_reset();
             }
             stage.never_hot();
