@@ -112,11 +112,15 @@ async fn polled<F: Future>(future: F, polls: u64) -> Option<F::Output> {
 #[tokio::test(start_paused = true)]
 async fn the_position_moves_in_the_poll_that_returns() {
     let broker = broker(1).await;
-    produce(&broker, 1, 0..10);
     let mut consumer = assigned(&broker, 1).await;
-    // Fetched, offered to a read that was dropped before it could return: not moved.
-    drop(consumer.next_record());
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    {
+        // Fetched and offered to a read that waited for it, which is dropped instead of being polled again: not moved.
+        let mut read = pin!(consumer.next_record());
+        let polled = poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx).is_ready())).await;
+        assert!(!polled, "there is nothing yet");
+        produce(&broker, 1, 0..10);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
     assert_eq!(consumer.position(&tp(0)).unwrap(), Some(0));
     consumer.next_record().await.unwrap();
     assert_eq!(consumer.position(&tp(0)).unwrap(), Some(1));

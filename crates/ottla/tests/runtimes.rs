@@ -1,10 +1,12 @@
 //! Over TCP, on real time: the driver's own thread, both kinds of runtime, and none at all.
 
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::thread;
-use std::time::Duration;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use ottla::{Commit, Consumer, Event, Offset, TopicPartition};
 use ottla_broker::{Api, Broker};
@@ -53,16 +55,34 @@ async fn it_works_on_a_multi_thread_runtime() {
     }
 }
 
-#[tokio::test]
-async fn a_handler_that_blocks_for_longer_than_the_session_keeps_its_partitions() {
+/// Blocks the thread, whatever runtime it belongs to, until the broker was asked for so many heartbeats.
+fn block_for_heartbeats(broker: &Broker, mark: u64, count: usize) {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let heartbeats = |broker: &Broker| broker.count_since(mark, |request| request.api == Api::Heartbeat);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut seen = pin!(broker.wait_until(|broker| heartbeats(broker) >= count));
+    let begun = Instant::now();
+    while seen.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+        thread::park_timeout(Duration::from_secs(10));
+        assert!(begun.elapsed() < Duration::from_secs(120), "{} heartbeats of {count}", heartbeats(broker));
+    }
+}
+
+/// Twice as long as the session: ten seconds, told by the heartbeats that come meanwhile.
+async fn a_handler_blocks_and_keeps_its_partitions() {
+    const HEARTBEATS: usize = 20;
     let broker = broker().await;
     broker.produce("orders", 0, ten()).unwrap();
-    let session = Duration::from_millis(600);
     let mut consumer = Consumer::builder(broker.bootstrap())
         .group("billing")
         .subscribe(["orders"])
-        .session_timeout(session)
-        .heartbeat_interval(Duration::from_millis(100))
+        .session_timeout(Duration::from_secs(5))
+        .heartbeat_interval(Duration::from_millis(500))
         .connect()
         .await
         .unwrap();
@@ -74,17 +94,24 @@ async fn a_handler_that_blocks_for_longer_than_the_session_keeps_its_partitions(
         }
     };
     let generation = broker.group("billing").unwrap().generation;
-    let mark = broker.mark();
-    // The handler: it blocks the only thread of the caller's runtime.
-    thread::sleep(session * 3);
-    let heartbeats = broker.count_since(mark, |request| request.api == Api::Heartbeat);
-    assert!(heartbeats >= 6, "{heartbeats} heartbeats in {:?}", session * 3);
+    block_for_heartbeats(&broker, broker.mark(), HEARTBEATS);
     assert!(batch.is_owned());
     let group = broker.group("billing").unwrap();
     assert_eq!((group.generation, group.members.len()), (generation, 1));
     consumer.commit(&batch).await.unwrap();
     consumer.close().await.unwrap();
     assert_eq!(broker.committed("billing", "orders", 0), Some(10));
+}
+
+#[tokio::test]
+async fn a_handler_that_blocks_a_current_thread_runtime_for_two_sessions_keeps_its_partitions() {
+    a_handler_blocks_and_keeps_its_partitions().await;
+}
+
+/// Its only worker, so that nothing else of the runtime can run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_handler_that_blocks_a_multi_thread_runtime_for_two_sessions_keeps_its_partitions() {
+    tokio::spawn(a_handler_blocks_and_keeps_its_partitions()).await.unwrap();
 }
 
 #[tokio::test]
