@@ -46,6 +46,7 @@ on_shared! {
     work_that_is_not_finished_in_time_is_lost,
     a_reader_that_stays_away_is_put_out,
     auto_commits_only_what_the_reader_came_back_from,
+    auto_commits_in_between_stop_before_what_is_in_hand,
     manual_commits_are_where_the_next_member_begins,
     a_token_of_a_lost_ownership_moves_nothing,
     offsets_are_reset_by_policy,

@@ -22,6 +22,7 @@ on_embedded! {
     work_that_is_not_finished_in_time_is_lost(3),
     a_reader_that_stays_away_is_put_out(3),
     auto_commits_only_what_the_reader_came_back_from(3),
+    auto_commits_in_between_stop_before_what_is_in_hand(3),
     manual_commits_are_where_the_next_member_begins(3),
     a_token_of_a_lost_ownership_moves_nothing(3),
     a_restarted_broker_loses_nothing(1),

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ottla_broker::{Broker, GroupInfo};
-use ottla_wire::records::{BatchWriter, Compression};
+use ottla_wire::records::{BatchDecoder, BatchWriter, Batches, Compression, DecodeOptions, HeaderKey};
 
 use super::{Result, guarded};
-use crate::kafka::{KafkaCluster, RecordSpec, Tool, shared, wire};
+use crate::kafka::{Expected, KafkaCluster, RecordSpec, Tool, shared, wire};
 
 /// The embedded broker, or real Kafka.
 #[derive(Debug)]
@@ -99,6 +99,42 @@ impl Backend {
             _ => self
                 .real(|k| Ok(k.tool()?.offsets(topic)?.into_iter().map(|o| o.end).collect()))
                 .unwrap_or_else(|| Ok(Vec::new())),
+        }
+    }
+
+    /// What is stored in a partition, read without a consumer.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn log(&self, topic: &str, partition: u32) -> Result<Vec<Expected>> {
+        let address = self.bootstrap().split(',').next().ok_or("no address")?.parse()?;
+        let (mut log, mut decoder) = (Vec::new(), BatchDecoder::new());
+        loop {
+            let stored = wire::fetch(address, topic, partition as i32, log.len() as i64, 1 << 20)?;
+            let before = log.len();
+            for batch in Batches::new(stored.into()) {
+                let batch = batch?.decode(&mut decoder, DecodeOptions::default())?;
+                for record in batch.iter().filter(|r| r.offset() >= before as i64) {
+                    if record.offset() != log.len() as i64 {
+                        return Err(
+                            format!("{topic}-{partition} has a gap before {}", record.offset()).into()
+                        );
+                    }
+                    let header = |(key, value): (HeaderKey<'_>, Option<&[u8]>)| {
+                        (key.as_bytes().to_vec(), value.map(<[u8]>::to_vec))
+                    };
+                    log.push(Expected {
+                        partition,
+                        timestamp: record.timestamp(),
+                        key: record.key().map(<[u8]>::to_vec),
+                        value: record.value().map(<[u8]>::to_vec),
+                        headers: record.headers().map(header).collect(),
+                    });
+                }
+            }
+            if log.len() == before {
+                return Ok(log);
+            }
         }
     }
 

@@ -13,7 +13,8 @@ const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 const EACH: u64 = 20_000;
 const BIG: u32 = 5 << 20;
 
-fn as_expected(record: &Record) -> Expected {
+/// A record as the formula of the suite describes it.
+pub(super) fn as_expected(record: &Record) -> Expected {
     Expected {
         partition: record.partition() as u32,
         timestamp: record.timestamp(),

@@ -52,6 +52,79 @@ pub async fn auto_commits_only_what_the_reader_came_back_from(backend: &Backend)
     .await
 }
 
+/// Automatic commits while reading goes on: up to what is in hand and never beyond, interval after interval; and when
+/// that is done, they go on.
+///
+/// # Errors
+/// When more is committed, or it hangs.
+pub async fn auto_commits_in_between_stop_before_what_is_in_hand(backend: &Backend) -> Result<()> {
+    const EACH: i64 = 200;
+    let (topic, group) = (unique("interval"), unique("interval"));
+    backend.create_topic(&topic, 2)?;
+    let produce = |partition, seed| {
+        let spec = RecordSpec::new(EACH as u64).partition(partition).seed(seed);
+        backend.produce(&topic, "none", &spec)
+    };
+    produce(0, 0)?;
+    let mut consumer = Consumer::builder(backend.bootstrap())
+        .group(group.as_str())
+        .subscribe([topic.as_str()])
+        .commit(Commit::Auto { interval: Duration::from_millis(50) })
+        .max_batch_records(10)
+        .connect()
+        .await?;
+    let committed = || backend.committed(&group, &topic);
+    let held = guarded("the third batch", async {
+        for _ in 0..2 {
+            consumer.next_batch().await?.ok_or("the end")?;
+        }
+        let batch = consumer.next_batch().await?.ok_or("the end")?;
+        Ok(batch.records().next().ok_or("a record")?)
+    })
+    .await?;
+    let done = held.offset();
+    assert!(done > 0);
+    // Nobody reads meanwhile.
+    guarded("a commit", async {
+        while committed()?.get(&0) != Some(&done) {
+            assert!(committed()?.get(&0).is_none_or(|offset| *offset <= done));
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    })
+    .await?;
+    // The other partition tells that intervals pass: what is done there is committed, round after round.
+    for round in 1..=5 {
+        produce(1, round as u64)?;
+        guarded("the other partition", async {
+            while consumer.position(&TopicPartition::new(topic.as_str(), 1))? != Some(EACH * round) {
+                consumer.next_batch().await?.ok_or("the end")?;
+            }
+            loop {
+                let now = committed()?;
+                assert_eq!(now.get(&0), Some(&done), "it is in hand");
+                if now.get(&1).is_some_and(|offset| *offset > EACH * (round - 1)) {
+                    return Ok(());
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await?;
+    }
+    drop(held);
+    produce(1, 6)?;
+    guarded("the end", async {
+        consumer.next_batch().await?.ok_or("the end")?;
+        while committed()?.get(&0) != Some(&EACH) {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    })
+    .await?;
+    consumer.close().await?;
+    Ok(())
+}
+
 /// Per record, per batch, explicit offsets, marks: each is where the next member begins, and a cumulative commit
 /// never goes back by itself.
 ///

@@ -7,8 +7,9 @@ use std::time::Duration;
 use ottla::{Assignor, Consumer, ConsumerHandle, Event, ResetCause, TopicPartition};
 use tokio::sync::{mpsc, watch};
 
+use super::bytes::as_expected;
 use super::{Backend, Result, guarded};
-use crate::kafka::unique;
+use crate::kafka::{Expected, RecordSpec, unique};
 
 /// Partitions.
 pub type Partitions = BTreeSet<TopicPartition>;
@@ -28,7 +29,7 @@ enum Told {
     Changed(usize, Change),
     /// It read on after a revocation.
     GaveBack(usize, Partitions),
-    Records(TopicPartition, Vec<i64>),
+    Records(TopicPartition, Vec<(i64, Expected)>),
     Reset(TopicPartition, i64, ResetCause),
     Ended(usize),
     Failed(String),
@@ -85,7 +86,9 @@ pub struct Group {
     pub changes: Vec<(usize, Change)>,
     /// What the reset policy decided.
     pub resets: Vec<(TopicPartition, i64, ResetCause)>,
-    seen: BTreeMap<TopicPartition, BTreeSet<i64>>,
+    seen: BTreeMap<TopicPartition, BTreeMap<i64, Expected>>,
+    /// What was written, in order.
+    written: Vec<RecordSpec>,
     /// Records that were handed out more than once.
     pub repeated: usize,
 }
@@ -109,6 +112,7 @@ impl Group {
             changes: Vec::new(),
             resets: Vec::new(),
             seen: BTreeMap::new(),
+            written: Vec::new(),
             repeated: 0,
         }
     }
@@ -191,10 +195,10 @@ impl Group {
                 self.held.remove(&id);
                 self.owned.entry(id).or_default().retain(|tp| !old.contains(tp));
             }
-            Told::Records(tp, offsets) => {
+            Told::Records(tp, records) => {
                 let seen = self.seen.entry(tp).or_default();
-                for offset in offsets {
-                    self.repeated += usize::from(!seen.insert(offset));
+                for (offset, record) in records {
+                    self.repeated += usize::from(seen.insert(offset, record).is_some());
                 }
             }
             Told::Reset(tp, offset, cause) => self.resets.push((tp, offset, cause)),
@@ -213,17 +217,87 @@ impl Group {
 
     /// How many different records were handed out.
     pub fn count(&self) -> usize {
-        self.seen.values().map(BTreeSet::len).sum()
+        self.seen.values().map(BTreeMap::len).sum()
     }
 
     /// How many different records of a partition were handed out.
     pub fn count_of(&self, tp: &TopicPartition) -> usize {
-        self.seen.get(tp).map_or(0, BTreeSet::len)
+        self.seen.get(tp).map_or(0, BTreeMap::len)
+    }
+
+    /// The offsets of a partition that were handed out.
+    pub fn offsets_of(&self, tp: &TopicPartition) -> Vec<i64> {
+        self.seen.get(tp).into_iter().flat_map(BTreeMap::keys).copied().collect()
     }
 
     /// The offsets that were handed out, by partition.
-    pub fn seen(&self) -> &BTreeMap<TopicPartition, BTreeSet<i64>> {
-        &self.seen
+    pub fn seen(&self) -> BTreeMap<TopicPartition, BTreeSet<i64>> {
+        self.seen.iter().map(|(tp, records)| (tp.clone(), records.keys().copied().collect())).collect()
+    }
+
+    /// Takes note of what somebody writes, before or after: records are compared with it.
+    pub fn wrote(&mut self, spec: RecordSpec) {
+        self.written.push(spec);
+    }
+
+    /// The seed of the next records, which no record before has.
+    pub fn next_seed(&self) -> u64 {
+        self.written.len() as u64
+    }
+
+    /// What was written to a partition, in order.
+    fn written_to(&self, partition: u32) -> Vec<Expected> {
+        self.written.iter().flat_map(|spec| spec.of_partition(partition)).collect()
+    }
+
+    /// Every record that was handed out is, byte for byte, the one that was written there.
+    ///
+    /// # Panics
+    /// When one is not.
+    pub fn assert_as_written(&self) {
+        for (tp, records) in &self.seen {
+            let written = self.written_to(tp.partition() as u32);
+            for (offset, record) in records {
+                assert_eq!(Some(record), written.get(*offset as usize), "{tp} at {offset}");
+            }
+        }
+    }
+
+    /// Every record was handed out and none twice, byte for byte as it was written, however the log came to be: what
+    /// is in it twice, because a producer sent a batch again across a restart, is handed out as often.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    ///
+    /// # Panics
+    /// When something is missing, is not as it was written, or was handed out more often than the log has it.
+    pub fn assert_log_once(&self, backend: &Backend, partitions: u32) -> Result<()> {
+        for p in 0..partitions {
+            let tp = TopicPartition::new(self.topic.as_str(), p as i32);
+            let written = self.written_to(p);
+            let seen = self.seen.get(&tp).into_iter().flatten();
+            if seen.clone().map(|(offset, record)| (*offset, record)).eq((0..).zip(&written)) {
+                continue;
+            }
+            // More or something else than was written: only the log itself can justify that.
+            let log = backend.log(&self.topic, p)?;
+            assert!(
+                seen.map(|(offset, record)| (*offset, record)).eq((0..).zip(&log)),
+                "{tp} is not the log"
+            );
+            let mut once = Vec::new();
+            let mut known = BTreeSet::new();
+            for record in &log {
+                // Keys and values differ from record to record: they follow from seed and index.
+                if known.insert((&record.timestamp, &record.key, &record.value)) {
+                    once.push(record);
+                }
+            }
+            assert!(once.into_iter().eq(&written), "{tp}: the log is not what was written");
+        }
+        assert_eq!(self.repeated, 0, "handed out twice");
+        self.assert_reset_once_at_the_beginning(partitions);
+        Ok(())
     }
 
     /// What this member was told since `changes` had this length.
@@ -236,25 +310,17 @@ impl Group {
             .collect()
     }
 
-    /// Every record was handed out and none twice, and each partition was reset once, at its beginning, because
-    /// nothing was committed: there is no other reason.
+    /// Every record was handed out and none twice, as it was written, and each partition was reset once, at its
+    /// beginning, because nothing was committed: there is no other reason.
     ///
     /// # Panics
     /// When it is otherwise.
     pub fn assert_each_record_once(&self, partitions: u32, each: i64) {
-        self.assert_all_once(&vec![each; partitions as usize]);
-    }
-
-    /// The same for partitions that end at these offsets.
-    ///
-    /// # Panics
-    /// When it is otherwise.
-    pub fn assert_all_once(&self, ends: &[i64]) {
-        let partitions = ends.len() as u32;
-        for (p, end) in (0..partitions).zip(ends) {
-            let seen = self.seen.get(&TopicPartition::new(self.topic.as_str(), p as i32));
-            assert!(seen.is_some_and(|s| s.iter().copied().eq(0..*end)), "partition {p} of {end}: {seen:?}");
+        for p in 0..partitions {
+            let offsets = self.offsets_of(&TopicPartition::new(self.topic.as_str(), p as i32));
+            assert!(offsets.iter().copied().eq(0..each), "partition {p} of {each}: {offsets:?}");
         }
+        self.assert_as_written();
         assert_eq!(self.repeated, 0, "handed out twice");
         self.assert_reset_once_at_the_beginning(partitions);
     }
@@ -287,8 +353,8 @@ async fn member(
             Event::Batch(batch) => {
                 let tp = batch.topic_partition().clone();
                 assert!(mine.contains(&tp), "member {id} was handed {tp}, which is not its own");
-                let offsets = batch.iter().map(|r| r.offset()).collect();
-                let _ = tell.send(Told::Records(tp, offsets));
+                let records = batch.records().map(|r| (r.offset(), as_expected(&r))).collect();
+                let _ = tell.send(Told::Records(tp, records));
             }
             Event::Assigned(partitions) => {
                 let new: Partitions = partitions.into_iter().collect();

@@ -19,8 +19,8 @@ pub async fn members_come_and_go(backend: &Backend) -> Result<()> {
     for assignor in [Assignor::CooperativeSticky, Assignor::Range] {
         let topic = unique("group");
         backend.create_topic(&topic, 6)?;
-        let produce =
-            |phase| backend.produce(&topic, "none", &RecordSpec::new(600).partitions(6).seed(phase));
+        let spec = |phase| RecordSpec::new(600).partitions(6).seed(phase);
+        let produce = |phase| backend.produce(&topic, "none", &spec(phase));
         let mut group = Group::new(backend, &topic, assignor);
         produce(0)?;
         let first = group.join(0).await?;
@@ -51,6 +51,7 @@ pub async fn members_come_and_go(backend: &Backend) -> Result<()> {
         group.until("records for the last", |g| g.count() == 2400).await?;
         third.shutdown();
         group.until("nobody", |g| g.owned.is_empty()).await?;
+        (0..4).for_each(|phase| group.wrote(spec(phase)));
         group.assert_each_record_once(6, 400);
         let committed = backend.committed(&group.group, &topic)?;
         assert_eq!(committed, (0..6).map(|p| (p, 400)).collect());
@@ -108,7 +109,8 @@ fn assert_kept_partitions_untouched(changes: &[(usize, Change)], grown: usize) {
 pub async fn kept_partitions_are_read_during_a_rebalance(backend: &Backend) -> Result<()> {
     let topic = unique("kept");
     backend.create_topic(&topic, 6)?;
-    let produce = |phase| backend.produce(&topic, "none", &RecordSpec::new(600).partitions(6).seed(phase));
+    let spec = |phase| RecordSpec::new(600).partitions(6).seed(phase);
+    let produce = |phase| backend.produce(&topic, "none", &spec(phase));
     produce(0)?;
     let mut group = Group::new(backend, &topic, Assignor::CooperativeSticky);
     let mut members = vec![group.join(0).await?];
@@ -154,6 +156,7 @@ pub async fn kept_partitions_are_read_during_a_rebalance(backend: &Backend) -> R
     }
     members.iter().for_each(ConsumerHandle::shutdown);
     group.until("nobody", |g| g.owned.is_empty()).await?;
+    (0..2).for_each(|phase| group.wrote(spec(phase)));
     group.assert_each_record_once(6, 200);
     Ok(())
 }

@@ -23,8 +23,8 @@ pub use backend::Backend;
 pub use bytes::every_byte_arrives;
 pub use close::close_returns_whatever_is_gone;
 pub use commits::{
-    a_token_of_a_lost_ownership_moves_nothing, auto_commits_only_what_the_reader_came_back_from,
-    manual_commits_are_where_the_next_member_begins,
+    a_token_of_a_lost_ownership_moves_nothing, auto_commits_in_between_stop_before_what_is_in_hand,
+    auto_commits_only_what_the_reader_came_back_from, manual_commits_are_where_the_next_member_begins,
 };
 pub use failures::{
     a_member_that_dies_is_replaced, a_restarted_broker_loses_nothing, leaders_and_coordinators_move,

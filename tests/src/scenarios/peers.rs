@@ -156,6 +156,7 @@ impl Mixed<'_> {
         let before = self.changes();
         let spec = RecordSpec::new(600).partitions(6).seed(self.written as u64);
         self.backend.produce(&self.topic, "none", &spec)?;
+        self.ours.wrote(spec);
         self.written += 100;
         for (name, peer) in &mut self.peers {
             peer.until_count(peer.count() + 100 * peer.owned.len())
@@ -185,7 +186,8 @@ impl Mixed<'_> {
         let mut all: BTreeMap<&TopicPartition, BTreeSet<i64>> = BTreeMap::new();
         let peers = self.peers.values().flat_map(|p| &p.seen);
         let before = self.seen_before.iter().map(|(tp, seen)| (tp, seen));
-        for (tp, seen) in peers.chain(before).chain(self.ours.seen()) {
+        let ours = self.ours.seen();
+        for (tp, seen) in peers.chain(before).chain(&ours) {
             for offset in seen {
                 let new = all.entry(tp).or_default().insert(*offset);
                 assert!(new, "{tp}: {offset} was read by two members");
@@ -195,6 +197,7 @@ impl Mixed<'_> {
         for (tp, seen) in all {
             assert!(seen.iter().copied().eq(0..self.written), "{tp}: {seen:?}");
         }
+        self.ours.assert_as_written();
         assert_eq!(self.ours.repeated, 0);
         self.ours.assert_reset_once_at_the_beginning(6);
     }
