@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use ottla::{Assignor, Commit, Consumer};
-use ottla_tests::kafka::{RecordSpec, shared, unique, versions};
-use ottla_tests::scenarios::{self, Backend, Result, guarded};
+use ottla::{
+    Admin, Assignor, Commit, Consumer, Error, ErrorCode, GroupState, GroupType, Offset, TopicPartition,
+};
+use ottla_tests::kafka::{Event, Member, MemberSpec, RecordSpec, shared, unique, versions};
+use ottla_tests::scenarios::{self, Backend, GUARD, Result, guarded};
 
 /// On the cluster that all tests of a version share.
 macro_rules! on_shared {
@@ -162,6 +164,56 @@ async fn mixed(assignor: Assignor) -> Result<()> {
     for version in versions() {
         let (kafka, backend) = (shared(&version)?, Backend::shared(&version)?);
         scenarios::a_mixed_group_is_stable_and_loses_nothing(&kafka, &backend, assignor).await?;
+    }
+    Ok(())
+}
+
+/// The embedded broker has no such groups yet; Kafka has them unasked from 4.0 on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_sees_a_group_of_the_consumer_protocol() -> Result<()> {
+    for version in versions() {
+        if ["2.", "3."].iter().any(|old| version.starts_with(old)) {
+            println!("{version} has no groups of the consumer protocol");
+            continue;
+        }
+        let kafka = shared(&version)?;
+        let (topic, group) = (unique("new-protocol"), unique("new-protocol"));
+        {
+            let mut tool = kafka.tool()?;
+            tool.create_topic(&topic, 2)?;
+            tool.produce(&topic, &RecordSpec::new(100).partitions(2))?;
+        }
+        let spec = MemberSpec::new(&group, &[&topic]).property("group.protocol", "consumer");
+        let mut member = Member::java(&kafka, &spec)?;
+        member.until(GUARD, |event| matches!(event, Event::Records { .. }))?;
+        let admin = Admin::builder(kafka.bootstrap()).connect().await?;
+        let tp = |partition| TopicPartition::new(topic.as_str(), partition);
+        let described = guarded("a stable group", async {
+            loop {
+                let described =
+                    admin.describe_groups([&group]).await?.remove(&group).ok_or("no result")??;
+                if described.state == GroupState::Stable {
+                    return Ok(described);
+                }
+            }
+        })
+        .await?;
+        assert_eq!(described.group_type, GroupType::Consumer);
+        assert_eq!(described.members.len(), 1, "{described:?}");
+        assert_eq!(described.members[0].assignment, [tp(0), tp(1)]);
+        assert_eq!(admin.list_groups().await?[&group].group_type, Some(GroupType::Consumer));
+        let code = |error: Option<&Error>| error.and_then(Error::code);
+        let deleted = admin.delete_groups([&group]).await?;
+        assert_eq!(code(deleted[&group].as_ref().err()), Some(ErrorCode::NonEmptyGroup));
+        let altered = admin.alter_group_offsets(group.as_str(), [(tp(0), Offset::Earliest)]).await?;
+        assert_eq!(code(altered[&tp(0)].as_ref().err()), Some(ErrorCode::NonEmptyGroup), "{altered:?}");
+        let deleted = admin.delete_group_offsets(group.as_str(), [tp(0)]).await?;
+        assert_eq!(code(deleted[&tp(0)].as_ref().err()), Some(ErrorCode::GroupSubscribedToTopic));
+        member.close(GUARD)?;
+        let altered = admin.alter_group_offsets(group.as_str(), [(tp(0), Offset::At(3))]).await?;
+        assert_eq!(altered[&tp(0)].as_ref().ok(), Some(&3), "{altered:?}");
+        assert_eq!(Backend::shared(&version)?.committed(&group, &topic)?.get(&0), Some(&3));
+        assert!(admin.delete_groups([&group]).await?[&group].is_ok());
     }
     Ok(())
 }

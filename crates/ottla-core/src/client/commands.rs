@@ -351,13 +351,29 @@ impl Client {
                 Some(Ok(Some(offset))) if self.now < deadline => offsets.push((tp, offset)),
                 Some(Err(error)) => failed.push((tp, Err(error))),
                 Some(Ok(_)) | None => {
-                    let error = late().with_partition(tp.clone());
+                    let error = self.not_looked_up(&tp);
                     failed.push((tp, Err(error)));
                 }
             }
         }
         self.commands.insert(id, Pending { deadline, what: Waiting::Admin });
         self.admin.begin_altering(self.now, id, group, offsets, failed);
+    }
+
+    /// What is said of a partition whose place was not told in time: with what stood in the way, if that is known.
+    fn not_looked_up(&self, tp: &TopicPartition) -> Error {
+        let last = |broker| self.network.last_error(Target::Broker(broker), Role::Control).cloned();
+        let cause = if self.cluster.is_known() {
+            let leader = self.cluster.leader(tp).and_then(|leader| last(leader.broker));
+            leader.or_else(|| self.network.brokers().find_map(last))
+        } else {
+            Some(self.bootstrap_error())
+        };
+        let Some(cause) = cause else {
+            return late().with_partition(tp.clone());
+        };
+        let text = format!("not looked up in time: {cause}; default_api_timeout says how long to wait");
+        Error::new(ErrorKind::Transport, text).with_partition(tp.clone()).with_source(cause)
     }
 
     pub(super) fn forget_command(&mut self, id: CommandId) {
