@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::checks::{Skipped, c_free, deny, directions, lengths, msrv, targets};
-use crate::command::{cargo, run as run_command};
+use crate::command::{cargo, run as run_command, run_lines};
 use crate::fuzz;
 use crate::instructions;
 use crate::test::{self, Report};
@@ -16,7 +16,7 @@ const CHECKS: [(&str, Check); 16] = [
     ("gen", || crate::r#gen::run(true).map(|()| None)),
     ("lengths", lengths::check),
     ("directions", directions::check),
-    ("clippy", || command(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])),
+    ("clippy", clippy),
     ("features", features),
     ("doc", doc),
     ("wasm", targets::wasm),
@@ -25,6 +25,7 @@ const CHECKS: [(&str, Check); 16] = [
     ("msrv", msrv::check),
     ("deny", deny::check),
     ("quickstart", quickstart),
+    ("vectors", || crate::vectors(&[]).map(|()| None)),
     ("instructions", instructions::check),
     ("fuzz", fuzz::check),
     // Fewer than the 5,000 of a full run, which takes minutes.
@@ -93,6 +94,12 @@ fn command(arguments: &[&str]) -> Result<Skipped, String> {
     run_command(&mut cargo(arguments)).map(|()| None)
 }
 
+/// The tests on real Kafka are built only with their features.
+fn clippy() -> Result<Skipped, String> {
+    let arguments = ["clippy", "--workspace", "--all-targets", "--features", test::REAL_FEATURES, "--locked"];
+    command(&[&arguments[..], &["--", "-D", "warnings"]].concat())
+}
+
 /// The library with no codec and with each of them alone.
 fn features() -> Result<Skipped, String> {
     for feature in ["", "gzip", "snappy", "lz4", "zstd"] {
@@ -108,7 +115,14 @@ fn doc() -> Result<Skipped, String> {
     run_command(cargo(&arguments).env("RUSTDOCFLAGS", "-D warnings")).map(|()| None)
 }
 
-/// The README's first command, as it stands there. Without the example it fails.
+/// The README's first command, as it stands there. `tests/examples.rs` holds the rest of what it says.
 fn quickstart() -> Result<Skipped, String> {
-    command(&["run", "--release", "--example", "quickstart"])
+    let mut read_all = false;
+    let mut example = cargo(&["run", "--release", "--example", "quickstart"]);
+    let ended = run_lines(&mut example, None, |line| read_all |= line.starts_with("read 300 orders:"))?;
+    match (ended, read_all) {
+        (true, true) => Ok(None),
+        (true, false) => Err("quickstart did not read its 300 orders".to_owned()),
+        (false, _) => Err("quickstart failed".to_owned()),
+    }
 }

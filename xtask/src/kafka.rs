@@ -3,7 +3,7 @@
 use ottla_kafka::{DEFAULT_VERSION, KafkaCluster, RecordSpec, Running, StartOptions};
 
 const USAGE: &str = "\
-usage: cargo xtask kafka start [--version 4.3.1] [--brokers 1|3]
+usage: cargo xtask kafka start [--version 4.3.1] [--brokers 1..9]
        cargo xtask kafka stop [--version 4.3.1]      all of them without a version
        cargo xtask kafka status
        cargo xtask kafka produce TOPIC COUNT [PARTITIONS [BYTES [CODEC]]]

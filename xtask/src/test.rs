@@ -3,30 +3,38 @@
 use std::process::Command;
 use std::time::Duration;
 
-use ottla_kafka::{KafkaCluster, missing_tools};
+use ottla_kafka::{KafkaCluster, missing_tools, split_versions};
 
 use crate::command::{cargo, run_lines};
 use crate::metadata::Metadata;
 
-/// The versions of real Kafka, unless `OTTLA_KAFKA_VERSIONS` says otherwise.
-const VERSIONS: &str = "4.3.1,3.9.2";
+/// The versions of real Kafka, unless `OTTLA_KAFKA_VERSIONS` says otherwise. CI may name more, not fewer.
+const VERSIONS: [&str; 2] = ["4.3.1", "3.9.2"];
 
 /// Integration tests with this prefix need real Kafka.
 const REAL: &str = "real_";
 
+/// What they are built with. Everything is, so that it is built once.
+pub(crate) const REAL_FEATURES: &str = "ottla-tests/real-kafka,ottla-kafka/real-kafka";
+
 /// How long one run of the test runner may take in CI.
 const LIMIT: Duration = Duration::from_secs(25 * 60);
 
-/// How many tests passed and failed.
+/// How many tests passed, failed and were left out by an attribute.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counts {
     passed: u64,
     failed: u64,
+    ignored: u64,
 }
 
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} passed, {} failed", self.passed, self.failed)
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        if self.ignored > 0 {
+            write!(f, ", {} ignored", self.ignored)?;
+        }
+        Ok(())
     }
 }
 
@@ -41,6 +49,7 @@ impl Counts {
             match part.trim().split_once(' ') {
                 Some((number, "passed")) => self.passed += number.parse().unwrap_or(0),
                 Some((number, "failed")) => self.failed += number.parse().unwrap_or(0),
+                Some((number, "ignored")) => self.ignored += number.parse().unwrap_or(0),
                 _ => {}
             }
         }
@@ -90,13 +99,14 @@ pub(crate) fn run() -> Result<Report, String> {
     let tests: Vec<&str> = metadata.members().flat_map(|p| &p.tests).map(String::as_str).collect();
     let (real, embedded): (Vec<&str>, Vec<&str>) = tests.into_iter().partition(|name| name.starts_with(REAL));
 
-    let mut arguments = vec!["test", "--no-fail-fast", "--lib", "--bins", "--examples"];
+    let built = ["test", "--workspace", "--features", REAL_FEATURES, "--no-fail-fast"];
+    let mut arguments = [&built[..], &["--lib", "--bins", "--examples"]].concat();
     arguments.extend(embedded.iter().flat_map(|name| ["--test", name]));
     report.run("unit tests, vectors and suites on the embedded broker", &mut without_kafka(&arguments));
-    report.run("doctests", &mut without_kafka(&["test", "--no-fail-fast", "--doc"]));
-    if !real.is_empty() {
-        real_kafka(&mut report, &real);
-    }
+    report.run("doctests", &mut without_kafka(&[&built[..], &["--doc"]].concat()));
+    let mut arguments = built.to_vec();
+    arguments.extend(real.iter().flat_map(|name| ["--test", name]));
+    real_kafka(&mut report, &real, &arguments);
     Ok(report)
 }
 
@@ -107,13 +117,34 @@ fn without_kafka(arguments: &[&str]) -> Command {
     command
 }
 
-fn real_kafka(report: &mut Report, tests: &[&str]) {
-    let versions = std::env::var("OTTLA_KAFKA_VERSIONS").unwrap_or_else(|_| VERSIONS.to_owned());
+/// The versions to test on, from the variable or the project's own.
+fn wanted_versions(list: Option<&str>, ci: bool) -> Result<Vec<String>, String> {
+    let Some(list) = list else { return Ok(VERSIONS.map(str::to_owned).to_vec()) };
+    let versions = split_versions(list);
+    if versions.is_empty() {
+        return Err("OTTLA_KAFKA_VERSIONS is set and names no version: unset it, or name one".to_owned());
+    }
+    if let Some(left_out) = VERSIONS.iter().find(|version| ci && !versions.iter().any(|v| v == **version)) {
+        return Err(format!("OTTLA_KAFKA_VERSIONS leaves out {left_out}, which CI must test on"));
+    }
+    Ok(versions)
+}
+
+fn real_kafka(report: &mut Report, tests: &[&str], arguments: &[&str]) {
+    let versions = std::env::var("OTTLA_KAFKA_VERSIONS").ok();
+    let versions = match wanted_versions(versions.as_deref(), is_ci()) {
+        Ok(versions) => versions,
+        Err(error) => return report.failures.push(error),
+    };
+    if tests.is_empty() {
+        return report.failures.push(format!("there is no test whose name begins with {REAL}"));
+    }
     let missing = missing_tools();
     if !missing.is_empty() {
         let text = format!(
-            "the suites on real Kafka ({}) on {versions}: this machine has no {}",
+            "the suites on real Kafka ({}) on {}: this machine has no {}",
             tests.join(", "),
+            versions.join(" and "),
             missing.join(", no ")
         );
         if is_ci() {
@@ -124,7 +155,7 @@ fn real_kafka(report: &mut Report, tests: &[&str]) {
         return;
     }
     // One after the other: brokers of several versions at once would only compete for the processors.
-    for version in versions.split(',').map(str::trim).filter(|v| !v.is_empty()) {
+    for version in &versions {
         println!("starting Kafka {version}");
         let cluster = match KafkaCluster::start(version, 1) {
             Ok(cluster) => cluster,
@@ -134,9 +165,7 @@ fn real_kafka(report: &mut Report, tests: &[&str]) {
             }
         };
         println!("Kafka {version} is ready at {}", cluster.bootstrap());
-        let mut arguments = vec!["test", "--no-fail-fast"];
-        arguments.extend(tests.iter().flat_map(|name| ["--test", name]));
-        let mut command = cargo(&arguments);
+        let mut command = cargo(arguments);
         command
             .env("OTTLA_KAFKA_VERSIONS", version)
             .env(format!("OTTLA_KAFKA_BOOTSTRAP_{}", version.replace('.', "_")), cluster.bootstrap());
@@ -161,6 +190,17 @@ mod tests {
         );
         counts.add("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
         counts.add("running 5 tests");
-        assert_eq!(counts.to_string(), "4 passed, 2 failed");
+        assert_eq!(counts.to_string(), "4 passed, 2 failed, 1 ignored");
+    }
+
+    #[test]
+    fn a_list_without_a_version_is_an_error_and_ci_wants_them_all() {
+        assert_eq!(wanted_versions(None, true).unwrap(), VERSIONS);
+        assert_eq!(wanted_versions(Some("3.9.2"), false).unwrap(), ["3.9.2"]);
+        for empty in ["", " ,"] {
+            assert!(wanted_versions(Some(empty), false).is_err());
+        }
+        assert!(wanted_versions(Some("4.3.1"), true).unwrap_err().contains("3.9.2"));
+        assert_eq!(wanted_versions(Some("4.4.0, 3.9.2,4.3.1"), true).unwrap(), ["4.4.0", "3.9.2", "4.3.1"]);
     }
 }

@@ -29,7 +29,8 @@ Usage: consume --topic NAME [options]
   --format FORMAT            %t topic  %p partition  %o offset  %T timestamp  %k key  %s value
                              %K length of the key  %S length of the value (-1: null)  %h headers  %% percent
                              \\n \\t \\r \\0 \\\\ as usual (default: '%t %p %o %k %s\\n')
-  --commit auto|none         with --group: commit what was printed, or none of it (default: auto)
+  --commit auto|none         with --group: commit what was printed, or none of it (default: auto); where nothing
+                             was committed before, the place where reading began is committed with both
   --help                     this text";
 
 /// How long a broker that does not answer is waited for.
@@ -82,6 +83,7 @@ async fn run(options: &Options) -> Result<(), String> {
 async fn connect(options: &Options) -> Result<Consumer, String> {
     let mut builder = Consumer::builder(&options.bootstrap)
         .client_id("ottla-consume")
+        .connection_setup_timeout(PATIENCE / 2)
         .default_api_timeout(PATIENCE)
         .close_timeout(PATIENCE)
         .partition_eof(options.exit_at_end);

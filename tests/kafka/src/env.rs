@@ -11,10 +11,7 @@ use crate::{KafkaCluster, Result};
 /// Names the versions of the real-Kafka suites, separated by commas.
 const VERSIONS: &str = "OTTLA_KAFKA_VERSIONS";
 
-/// The Kafka versions that this run tests, from `OTTLA_KAFKA_VERSIONS`.
-///
-/// Empty when the variable is not set (a plain `cargo test` must pass without Java); then it also prints that the
-/// calling test was skipped. A real-Kafka test is therefore a loop over this list:
+/// The Kafka versions that this run tests, from `OTTLA_KAFKA_VERSIONS`. A real-Kafka test is a loop over this list:
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,16 +21,21 @@ const VERSIONS: &str = "OTTLA_KAFKA_VERSIONS";
 /// }
 /// # Ok(()) }
 /// ```
+///
+/// # Panics
+/// When the variable is not set or names no version: a test that ran on nothing must not pass.
 pub fn versions() -> Vec<String> {
     let versions = split(&std::env::var(VERSIONS).unwrap_or_default());
-    if versions.is_empty() {
-        let name = std::thread::current().name().unwrap_or("test").to_owned();
-        println!("skipped {name}: {VERSIONS} is not set (`cargo xtask test` sets it)");
-    }
+    assert!(
+        !versions.is_empty(),
+        "{VERSIONS} names no version of Kafka: use `cargo xtask test`, or set it (such as {VERSIONS}={})",
+        crate::DEFAULT_VERSION
+    );
     versions
 }
 
-fn split(list: &str) -> Vec<String> {
+/// The versions in a list with commas.
+pub fn split(list: &str) -> Vec<String> {
     list.split(',').map(str::trim).filter(|v| !v.is_empty()).map(str::to_owned).collect()
 }
 
@@ -91,7 +93,7 @@ mod tests {
     #[test]
     fn versions_are_split_at_commas() {
         assert_eq!(split(" 4.3.1, 3.9.2,"), ["4.3.1", "3.9.2"]);
-        assert_eq!(split(""), [""; 0]);
+        assert_eq!(split(" ,"), [""; 0]);
     }
 
     #[test]
