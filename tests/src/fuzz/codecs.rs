@@ -17,7 +17,7 @@ pub struct Reference {
     pub decompress: fn(&[u8], usize) -> Option<Vec<u8>>,
     /// Compresses; the number chooses level and shape.
     pub compress: fn(&[u8], u8) -> Vec<u8>,
-    /// It refuses some payloads that we read on purpose.
+    /// It refuses some payloads that we read.
     pub stricter: bool,
     /// It reads some payloads that the format forbids.
     pub laxer: bool,
