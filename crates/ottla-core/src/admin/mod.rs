@@ -1,6 +1,6 @@
 //! What administrators ask for: topics, groups, and the offsets of groups.
 //!
-//! A call is cut into [steps](step), one for each request that it takes; it ends when all of them have, or with its
+//! A call is cut into *steps* (`step.rs`), one for each request that it takes; it ends when all of them have, or with its
 //! time. The client around it finds brokers and sends (`client/admin.rs`); everything else is decided here.
 
 mod answers;
