@@ -28,6 +28,10 @@ pub fn run(dir: &Path) -> Report {
     report
 }
 
+/// The structs that stand behind a tag of their own, and the bytes that their fields take.
+const TAGGED_STRUCTS: [(&str, usize); 4] =
+    [("divergingEpoch", 12), ("currentLeader", 8), ("snapshotId", 12), ("replicaState", 12)];
+
 struct Vector<'l> {
     line: &'l Value,
     /// What the body says, with the field names of the schema.
@@ -99,22 +103,56 @@ impl<'l> Vector<'l> {
         }
         // We would not write these tags. Without them, what we write must say the same and be that much shorter.
         // A tagged struct that has nothing but unknown tags is a default for us and none for Java, so its JSON
-        // shows it: then we leave out the struct too.
+        // shows it: then we leave out the struct too, which takes its tag, its length and what is in it.
         let (again, left) = self.decode(&encoded)?;
         same("decoded again", &again, &json)?;
-        let shows_defaults = json != self.json;
-        if shows_defaults && !(with_unknown_tags && without_defaults(&json, &self.json)) {
-            return same("decoded", &json, &self.json);
+        let left_out = self.left_out(&json)?;
+        if left_out == 0 {
+            same("decoded", &json, &self.json)?;
         }
         let shorter = body.len() - encoded.len();
         let removed = extra(&self.line["unknownTags"]);
-        let right =
-            if shows_defaults || self.flag("decodeOnly") { shorter > removed } else { shorter == removed };
+        let right = if left_out == 0 && self.flag("decodeOnly") {
+            // Nor would we write defaults with a tag of their own.
+            shorter > removed
+        } else {
+            shorter == removed + left_out
+        };
         if left == 0 && right {
             Ok(())
         } else {
             Err(format!("encoded without the extra tags: {}", hex(&encoded)))
         }
+    }
+
+    /// How many bytes the tagged structs take that are left out because they are empty but for unknown tags: without
+    /// these tags. Anything else that is missing or different is an error.
+    fn left_out(&self, json: &Value) -> Result<usize, String> {
+        let mut found = Vec::new();
+        missing(json, &self.json, "", &mut found)?;
+        let tags: Vec<&Value> = self.line["unknownTags"].as_array().into_iter().flatten().collect();
+        let mut bytes = 0;
+        for path in &found {
+            let (_, name) = path.rsplit_once('.').unwrap_or(("", path));
+            let fields = TAGGED_STRUCTS.iter().find(|(tagged, _)| *tagged == name).map(|(_, size)| *size);
+            let inside: Vec<_> = tags.iter().filter(|tag| tag["path"] == path.as_str()).copied().collect();
+            let Some(fields) = fields.filter(|_| !inside.is_empty()) else {
+                return Err(format!("{path} is missing: {json}"));
+            };
+            // The fields, and how many tags follow.
+            let content = fields + 1;
+            let mut head = BytesMut::new();
+            varint::write_unsigned_long(
+                (content + inside.iter().map(|tag| extra(tag)).sum::<usize>()) as u64,
+                &mut head,
+            );
+            bytes += 1 + head.len() + content;
+        }
+        // That what is in them is the default: we write none of it.
+        if !found.is_empty() && self.encode(&self.json)? != self.encode(json)? {
+            return Err(format!("{found:?} are missing and not empty: {json}"));
+        }
+        Ok(bytes)
     }
 
     /// A whole frame: size, header and body, read and written by [`frame`].
@@ -199,7 +237,7 @@ fn same(what: &str, ours: &Value, theirs: &Value) -> Result<(), String> {
     if ours == theirs { Ok(()) } else { Err(format!("{what} {ours}")) }
 }
 
-/// Bytes that the unknown tagged fields of a vector take.
+/// Bytes that one unknown tagged field, or those of a list, take.
 fn extra(tags: &Value) -> usize {
     let size = |tag: &Value| {
         let number = tag["tag"].as_u64().unwrap_or(0);
@@ -209,18 +247,31 @@ fn extra(tags: &Value) -> usize {
         varint::write_unsigned_long(length as u64, &mut head);
         head.len() + length
     };
-    tags.as_array().into_iter().flatten().map(size).sum()
+    tags.as_array()
+        .map_or_else(|| if tags.is_object() { size(tags) } else { 0 }, |tags| tags.iter().map(size).sum())
 }
 
-/// Whether `ours` is `theirs` but for fields of structs that are missing in ours.
-fn without_defaults(ours: &Value, theirs: &Value) -> bool {
+/// The paths of what `theirs` has and `ours` has not; an error if they differ in anything else.
+fn missing(ours: &Value, theirs: &Value, path: &str, found: &mut Vec<String>) -> Result<(), String> {
     match (ours, theirs) {
         (Value::Object(ours), Value::Object(theirs)) => {
-            ours.iter().all(|(name, value)| theirs.get(name).is_some_and(|t| without_defaults(value, t)))
+            if let Some(name) = ours.keys().find(|name| !theirs.contains_key(*name)) {
+                return Err(format!("decoded {path}.{name}, which is not there"));
+            }
+            for (name, theirs) in theirs {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                match ours.get(name) {
+                    Some(ours) => missing(ours, theirs, &path, found)?,
+                    None => found.push(path),
+                }
+            }
+            Ok(())
         }
-        (Value::Array(ours), Value::Array(theirs)) => {
-            ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(o, t)| without_defaults(o, t))
+        (Value::Array(ours), Value::Array(theirs)) if ours.len() == theirs.len() => {
+            let mut pairs = ours.iter().zip(theirs).enumerate();
+            pairs.try_for_each(|(i, (ours, theirs))| missing(ours, theirs, &format!("{path}[{i}]"), found))
         }
-        (ours, theirs) => ours == theirs,
+        (ours, theirs) if ours == theirs => Ok(()),
+        (ours, theirs) => Err(format!("decoded {ours} at {path} instead of {theirs}")),
     }
 }
