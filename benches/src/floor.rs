@@ -48,7 +48,7 @@ impl Leader {
             let address = metadata.brokers.iter().find(|(id, _)| *id == leader).ok_or("no such leader")?;
             let topic = FetchTopic { topic: topic.to_owned(), partitions, ..FetchTopic::default() };
             let request = FetchRequest {
-                max_wait_ms: 500,
+                max_wait_ms: i32::try_from(job.max_wait_ms().unwrap_or(500))?,
                 min_bytes: 1,
                 max_bytes: bytes,
                 topics: vec![topic],
@@ -169,7 +169,6 @@ pub fn blocking(job: &Job, meter: &mut Meter) -> Result<Touch> {
                 meter.first_record();
             }
         }
-        meter.pass_over();
     }
     Ok(touch)
 }
@@ -215,7 +214,6 @@ pub async fn tokio(job: &Job, meter: &mut Meter) -> Result<Touch> {
                 meter.first_record();
             }
         }
-        meter.pass_over();
     }
     Ok(touch)
 }

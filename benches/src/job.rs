@@ -102,6 +102,14 @@ impl Job {
         Ok(self.number("fetch_bytes")?.try_into()?)
     }
 
+    /// How long a fetch may wait for new records, in milliseconds, if it is said.
+    ///
+    /// Short where topics are read from the beginning again: whoever has read to the end has a fetch under way that
+    /// waits, and going back may have to wait for its answer.
+    pub fn max_wait_ms(&self) -> Option<u64> {
+        self.value["max_wait_ms"].as_u64()
+    }
+
     /// The group, for clients that are members of one.
     pub fn group(&self) -> Option<&str> {
         self.value["group"].as_str()

@@ -36,6 +36,7 @@ impl Touch {
 /// Times and counts at one moment.
 #[derive(Debug, Clone, Copy)]
 struct Snapshot {
+    at: Instant,
     user: Duration,
     system: Duration,
     allocations: u64,
@@ -44,7 +45,7 @@ struct Snapshot {
 impl Snapshot {
     fn take() -> Self {
         let (user, system) = cpu();
-        Self { user, system, allocations: alloc::allocations() }
+        Self { at: Instant::now(), user, system, allocations: alloc::allocations() }
     }
 }
 
@@ -79,47 +80,26 @@ pub struct Meter {
     start: Instant,
     first_record: Option<Duration>,
     began: Option<Snapshot>,
-    /// When the first record of this pass came.
-    pass: Option<Instant>,
-    /// From the first record of each pass that counts to its last.
-    reading: Duration,
     counts_allocations: bool,
 }
 
 impl Meter {
     /// Now the process starts.
     pub fn start(counts_allocations: bool) -> Self {
-        Self {
-            start: Instant::now(),
-            first_record: None,
-            began: None,
-            pass: None,
-            reading: Duration::ZERO,
-            counts_allocations,
-        }
+        Self { start: Instant::now(), first_record: None, began: None, counts_allocations }
     }
 
-    /// A record is here; only the first of a pass changes anything.
+    /// The first record is here; later calls change nothing.
     #[inline]
     pub fn first_record(&mut self) {
-        if self.pass.is_none() {
-            self.pass = Some(Instant::now());
-            self.first_record.get_or_insert(self.start.elapsed());
+        if self.first_record.is_none() {
+            self.first_record = Some(self.start.elapsed());
         }
-    }
-
-    /// The last record of a pass was read.
-    ///
-    /// Rates leave out the time before the first: whoever has read to the end has a fetch under way that waits for new
-    /// records, and going back to the beginning may have to wait for its answer.
-    pub fn pass_over(&mut self) {
-        self.reading += self.pass.take().map_or(Duration::ZERO, |first| first.elapsed());
     }
 
     /// The warm-up is over.
     pub fn begin(&mut self) {
         alloc::reset_peak();
-        self.reading = Duration::ZERO;
         self.began = Some(Snapshot::take());
     }
 
@@ -133,7 +113,7 @@ impl Meter {
             "checksum": touch.checksum,
             "user_ns": nanos(end.user - begin.user),
             "system_ns": nanos(end.system - begin.system),
-            "wall_ns": nanos(self.reading),
+            "wall_ns": nanos(end.at - begin.at),
             "peak_rss_kib": peak_rss(),
             "first_record_ns": self.first_record.map(nanos),
         });

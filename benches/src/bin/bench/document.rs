@@ -14,8 +14,8 @@ const BEGIN: &str = "# Benchmarks
 Written by `cargo xtask bench --docs`; not edited by hand. Losses are shown like wins.
 
 How to repeat it: `cargo xtask bench --docs` (`--quick` for fewer rounds and records, `--only` for some work sets); the last
-line says how long it takes. It needs Java 17 and Maven for the broker, a C compiler and make for librdkafka, Go and Python 3 for the clients in those languages;
-what is missing is named below and left out.
+line says how long it takes. It needs Java 17 and Maven for the broker, a C compiler and make for librdkafka, Go and Python
+3 for the clients in those languages; what is missing is named below and left out.
 
 ## What is measured
 
@@ -24,7 +24,7 @@ what is missing is named below and left out.
 - Every client reads the whole topic once as a warm-up and then again while it is measured, without a group unless its name
   says so. CPU time is user and system time of all threads of the process. MB are 1024² bytes of keys and values.
 - Checksums are verified by everybody; read_uncommitted; no commits without a group; fetches of at most 1 MiB, of a
-  partition too (`-defaults`: librdkafka's own, 50 MiB); librdkafka has `fetch.queue.backoff.ms=5`, without which it
+  partition too, which wait for new records for 10 ms where a topic is read from the beginning again (`-defaults`: librdkafka's own sizes, 50 MiB); librdkafka has `fetch.queue.backoff.ms=5`, without which it
   stalls for a second at a time; Java has `max.poll.records=10000`, and a longer warm-up.
 - Every client looks at the first and the last byte of every value and adds up lengths; the sums are compared.
 - Keys have 8 bytes; values look like JSON; batches have about 16 KiB before compression where nothing else is said.

@@ -20,6 +20,8 @@ use crate::stats::Spread;
 
 /// Fetches of all clients that take a setting.
 const FETCH_BYTES: u64 = 1 << 20;
+/// How long their fetches wait at the end of a topic: not long, since they begin again. Data does not wait.
+const MAX_WAIT_MS: u64 = 10;
 /// A row whose ratios spread wider is measured again, once.
 const WIDEST: f64 = 0.15;
 
@@ -142,6 +144,7 @@ fn work_set(
     let job = json!({
         "kind": "throughput", "bootstrap": cluster.bootstrap(), "topic": topic, "partitions": set.partitions,
         "records": filling.total(), "passes": if options.quick { 1 } else { set.passes }, "fetch_bytes": FETCH_BYTES,
+        "max_wait_ms": MAX_WAIT_MS,
     });
     let mut round = Rounds { set, job, programs, pinning, lines, results };
     round.run(options.rounds());

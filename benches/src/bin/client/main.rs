@@ -4,7 +4,7 @@ mod special;
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 use ottla::{Consumer, Offset, TopicPartition};
@@ -51,6 +51,9 @@ async fn connect(job: &Job) -> Result<Consumer> {
     let mut builder = Consumer::builder(job.bootstrap()?)
         .fetch_max_bytes(job.fetch_bytes()?)
         .max_partition_fetch_bytes(job.fetch_bytes()?);
+    if let Some(wait) = job.max_wait_ms() {
+        builder = builder.fetch_max_wait(Duration::from_millis(wait));
+    }
     if let Some(group) = job.group() {
         builder = builder.group(group).subscribe([job.topic()?]);
     }
@@ -90,7 +93,6 @@ async fn throughput(job: &Job, meter: &mut Meter) -> Result<Touch> {
             Read::Record => records(&mut consumer, meter, &mut touch, end).await?,
             Read::Stream => stream(&mut consumer, meter, &mut touch, end).await?,
         }
-        meter.pass_over();
     }
     Ok(touch)
 }

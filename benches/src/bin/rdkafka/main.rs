@@ -61,6 +61,9 @@ fn config(job: &Job) -> Result<ClientConfig> {
         .set("check.crcs", "true")
         // Its default is a second in which nothing is fetched.
         .set("fetch.queue.backoff.ms", "5");
+    if let Some(wait) = job.max_wait_ms() {
+        config.set("fetch.wait.max.ms", wait.to_string());
+    }
     if job.group().is_none() {
         config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
     }
@@ -102,7 +105,6 @@ where
         }
         let end = touch.records + job.records()?;
         read(&consumer, meter, &mut touch, end)?;
-        meter.pass_over();
     }
     Ok(touch)
 }

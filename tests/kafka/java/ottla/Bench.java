@@ -36,12 +36,12 @@ public final class Bench {
         properties.put("fetch.max.bytes", fetch);
         properties.put("max.partition.fetch.bytes", fetch);
         properties.put("max.poll.records", "10000");
+        properties.put("fetch.max.wait.ms", job.get("max_wait_ms").asText());
         List<TopicPartition> partitions = new ArrayList<>();
         for (int p = 0; p < job.get("partitions").asInt(); p++) {
             partitions.add(new TopicPartition(job.get("topic").asText(), p));
         }
         long first = 0;
-        long reading = 0;
         long[] begin = null;
         try (KafkaConsumer<byte[], byte[]> consumer =
             new KafkaConsumer<>(properties, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
@@ -50,25 +50,21 @@ public final class Bench {
             for (long pass = 0; pass < warmUp + job.get("passes").asLong(); pass++) {
                 if (pass == warmUp) {
                     begin = now();
-                    records = bytes = checksum = reading = 0;
+                    records = bytes = checksum = 0;
                 }
                 consumer.seekToBeginning(partitions);
                 long end = records + job.get("records").asLong();
-                long passFirst = 0;
-                long before = records;
                 while (records < end) {
                     for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofSeconds(10))) touch(record);
                     if (first == 0) first = System.currentTimeMillis() - start;
-                    if (passFirst == 0 && records > before) passFirst = System.nanoTime();
                 }
-                reading += System.nanoTime() - passFirst;
             }
             long[] end = now();
             ObjectNode result = Json.object();
             result.put("records", records);
             result.put("bytes", bytes);
             result.put("checksum", checksum);
-            result.put("wall_ns", reading);
+            result.put("wall_ns", end[2] - begin[2]);
             result.put("system_ns", end[1] - begin[1]);
             result.put("user_ns", end[0] - begin[0] - (end[1] - begin[1]));
             result.put("peak_rss_kib", status("VmHWM:"));
@@ -85,12 +81,14 @@ public final class Bench {
         checksum += key + (value[0] & 0xff) + ((long) (value[value.length - 1] & 0xff) << 8);
     }
 
-    /** CPU time, and the part of it in the kernel, in nanoseconds; the latter in steps of 10 ms. */
+    /** CPU time, the part of it in the kernel (in steps of 10 ms) and the time, in nanoseconds. */
     private static long[] now() throws Exception {
         OperatingSystemMXBean system = (OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean();
         String stat = Files.readString(Path.of("/proc/self/stat"));
         String[] fields = stat.substring(stat.lastIndexOf(')') + 2).split(" ");
-        return new long[] {system.getProcessCpuTime(), Long.parseLong(fields[12]) * 10_000_000};
+        return new long[] {
+            system.getProcessCpuTime(), Long.parseLong(fields[12]) * 10_000_000, System.nanoTime()
+        };
     }
 
     private static long status(String name) throws Exception {
