@@ -28,7 +28,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("vectors", || crate::vectors(&[]).map(|()| None)),
     ("instructions", instructions::check),
     ("fuzz", fuzz::check),
-    // Fewer than the 5,000 of a full run: seeds beyond these still fail (415 is the first), for reasons that are known.
+    // Fewer than the 5,000 of a full run: some seeds beyond these still fail, 415 first.
     ("sim", || crate::simulator(&["--seeds", "0..400"]).map(|()| None)),
 ];
 
