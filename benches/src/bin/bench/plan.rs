@@ -313,7 +313,7 @@ pub(crate) const SPECIALS: &[Special] = &[
     },
     Special {
         name: "slow-user",
-        what: "A user who takes a batch (librdkafka: 100 records) every 10 ms while 1 GiB waits in 1,000 partitions",
+        what: "A user who takes a batch (librdkafka: 100 records) every 10 ms while 1 GiB (--quick: 225 MiB) waits in 1,000 partitions",
         kind: Kind::Slow,
         partitions: 1000,
         records: 9_000_000,
