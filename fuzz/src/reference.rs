@@ -130,7 +130,11 @@ fn lz4(content: &[u8], level: u8) -> Vec<u8> {
         .level(u32::from(level % 16))
         .block_mode(if level & 16 == 0 { lz4::BlockMode::Linked } else { lz4::BlockMode::Independent })
         .block_size(if level & 32 == 0 { lz4::BlockSize::Max64KB } else { lz4::BlockSize::Max4MB })
-        .checksum(if level & 64 == 0 { lz4::ContentChecksum::NoChecksum } else { lz4::ContentChecksum::ChecksumEnabled })
+        .checksum(if level & 64 == 0 {
+            lz4::ContentChecksum::NoChecksum
+        } else {
+            lz4::ContentChecksum::ChecksumEnabled
+        })
         .build(Vec::new())
         .expect("an encoder");
     encoder.write_all(content).expect("into memory");
@@ -152,7 +156,8 @@ fn unzstd(payload: &[u8], limit: usize) -> Option<Vec<u8>> {
 }
 
 fn zstd(content: &[u8], level: u8) -> Vec<u8> {
-    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), i32::from(level % 20)).expect("an encoder");
+    let mut encoder =
+        zstd::stream::write::Encoder::new(Vec::new(), i32::from(level % 20)).expect("an encoder");
     encoder.include_checksum(level & 32 != 0).expect("an option");
     encoder.long_distance_matching(level & 64 != 0).expect("an option");
     encoder.write_all(content).expect("into memory");

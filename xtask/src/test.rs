@@ -11,6 +11,9 @@ use crate::metadata::Metadata;
 /// The versions of real Kafka, unless `OTTLA_KAFKA_VERSIONS` says otherwise. CI may name more, not fewer.
 const VERSIONS: [&str; 2] = ["4.3.1", "3.9.2"];
 
+/// The version whose answers the embedded broker is compared with; they must still be its answers.
+const PARITY: &str = "4.3.1";
+
 /// Integration tests with this prefix need real Kafka.
 const REAL: &str = "real_";
 
@@ -113,7 +116,7 @@ pub(crate) fn run() -> Result<Report, String> {
 /// Without the variables that would make a test start a Kafka of its own.
 fn without_kafka(arguments: &[&str]) -> Command {
     let mut command = cargo(arguments);
-    command.env_remove("OTTLA_KAFKA_VERSIONS");
+    command.env_remove("OTTLA_KAFKA_VERSIONS").env_remove("OTTLA_PARITY_BOOTSTRAP");
     command
 }
 
@@ -170,6 +173,12 @@ fn real_kafka(report: &mut Report, tests: &[&str], arguments: &[&str]) {
             .env("OTTLA_KAFKA_VERSIONS", version)
             .env(format!("OTTLA_KAFKA_BOOTSTRAP_{}", version.replace('.', "_")), cluster.bootstrap());
         report.run(&format!("suites on real Kafka {version}"), &mut command);
+        if version == PARITY {
+            let mut parity = without_kafka(&["test", "-p", "ottla-broker", "--test", "parity"]);
+            parity.env("OTTLA_PARITY_BOOTSTRAP", cluster.bootstrap()).env_remove("OTTLA_PARITY_RECORD");
+            report
+                .run(&format!("the conversation of the embedded broker, with Kafka {version}"), &mut parity);
+        }
     }
 }
 
