@@ -18,6 +18,7 @@ use crate::{BrokerId, Timestamp, TopicPartition};
 impl Client {
     /// Hands on what happened and does what has become due or possible. Repeating it changes nothing.
     pub(super) fn advance(&mut self, now: Timestamp) {
+        debug_assert!(now >= self.now, "time goes back from {:?} to {now:?}", self.now);
         self.now = now;
         self.drained = false;
         if matches!(self.closing, Closing::Done) {

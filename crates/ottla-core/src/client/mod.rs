@@ -234,6 +234,7 @@ impl Client {
     /// When `handle_timeout` is to be called, and why.
     pub fn poll_timeout(&self) -> Option<(Timestamp, TimerReason)> {
         debug_assert!(self.drained, "drain poll_action before waiting");
+        debug_assert!(self.outcomes.is_empty(), "drain poll_outcome before waiting");
         self.next_timeout()
     }
 
