@@ -296,14 +296,21 @@ impl Delivery {
         }
     }
 
-    /// Takes partitions that are gone out of the events that say that they came. Gives those.
+    /// Takes partitions that are gone out of the events that say that they came, and with them what those events
+    /// would have introduced. Gives them.
     pub(super) fn forget_untold(&mut self, gone: &[TopicPartition]) -> BTreeSet<TopicPartition> {
         let gone: BTreeSet<&TopicPartition> = gone.iter().collect();
         let mut untold = BTreeSet::new();
-        self.events.retain_mut(|event| {
-            let Pending::Told(Event::Assigned(assigned)) = event else { return true };
-            untold.extend(assigned.extract_if(.., |tp| gone.contains(tp)));
-            !assigned.is_empty()
+        self.events.retain_mut(|event| match event {
+            Pending::Told(Event::Assigned(assigned)) => {
+                untold.extend(assigned.extract_if(.., |tp| gone.contains(tp)));
+                !assigned.is_empty()
+            }
+            // What stands before it is of an ownership that the reader knew.
+            Pending::Told(
+                Event::OffsetReset { topic_partition, .. } | Event::PartitionEof { topic_partition, .. },
+            ) => !untold.contains(topic_partition),
+            _ => true,
         });
         untold
     }

@@ -458,3 +458,27 @@ fn partitions_that_come_and_go_unseen_are_not_told_of() {
     assert!(matches!(rig.event(), Event::Assigned(tps) if tps == [tp(2)]));
     rig.pending();
 }
+
+/// Found by the simulator: the reset came out of the blue, of a partition that the reader never had.
+#[test]
+fn the_reset_of_an_ownership_that_came_and_went_unseen_is_not_told_either() {
+    let reset = |partition| Event::OffsetReset {
+        topic_partition: tp(partition),
+        offset: 0,
+        cause: ResetCause::NoCommittedOffset,
+    };
+    let mut rig = Rig::new(manual());
+    rig.own(0, 0);
+    assert!(matches!(rig.event(), Event::Assigned(tps) if tps == [tp(0)]));
+    rig.lock().push_event(rig.now, reset(0));
+    rig.lock().lose(rig.now, &[tp(0)]);
+    rig.own(0, 0);
+    rig.lock().push_event(rig.now, reset(0));
+    rig.own(1, 0);
+    rig.lock().push_event(rig.now, reset(1));
+    rig.lock().lose(rig.now, &[tp(0), tp(1)]);
+    let told = matches!(rig.event(), Event::OffsetReset { topic_partition, .. } if topic_partition == tp(0));
+    assert!(told, "that one the reader had");
+    assert!(matches!(rig.event(), Event::Lost(tps) if tps == [tp(0)]));
+    rig.pending();
+}
