@@ -194,9 +194,9 @@ impl std::fmt::Display for Planned {
     }
 }
 
-/// When faults begin at the earliest, and when everything is well again.
+/// When faults begin at the earliest, in milliseconds.
 const FROM: u64 = 1_000;
-/// See [`FROM`].
+/// When everything is well again.
 pub const HEALED_AT: Timestamp = Timestamp::from_millis(40_000);
 
 /// The faults of a seed: of up to five kinds, or of the one that is asked for.
