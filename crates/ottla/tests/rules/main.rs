@@ -60,7 +60,7 @@
 //! | `shutdown()` drops what was not handed out; the next read is `None` and marks the batch before as done | shutdown_marks_the_batch_before_as_done, shutdown_ends_reading_at_once |
 //! | `close` commits what is done, leaves, is bounded, returns what failed | close_commits_what_is_done_and_not_what_is_in_hand, close_is_bounded_when_the_coordinator_does_not_answer, close_is_bounded_when_all_brokers_are_gone, close_is_bounded_when_no_broker_was_ever_reached |
 //! | Dropping the `close()` future equals `Drop`, which never blocks and never spawns | dropping_the_close_future_equals_dropping_the_consumer, a_dropped_consumer_leaves_its_group, no_task_is_left_after_drop, a_consumer_may_be_dropped_outside_of_any_runtime |
-//! | `connect` is bounded, and no address uses up the time of the others | connect_takes_no_longer_than_the_time_for_connecting, addresses_where_nobody_answers_do_not_use_up_the_time_of_the_others |
+//! | `connect` is bounded, and no address uses up the time of the others | connect_tries_for_the_time_for_connecting_and_no_longer, a_broker_that_comes_up_after_two_seconds_is_reached, addresses_where_nobody_answers_do_not_use_up_the_time_of_the_others |
 //! | **Errors** | |
 //! | An error of one partition is returned once, stops that partition only, and carries `resume_at()` | an_error_of_one_partition_is_told_once_and_the_others_go_on |
 //! | An unauthorized topic is told once, the others go on | a_topic_that_may_not_be_described_is_told_once_and_the_others_go_on, a_topic_that_may_not_be_read_stops_its_partitions_once_each_and_the_others_go_on |
@@ -71,7 +71,7 @@
 //! | Values are checked together; what is wrong is told all at once | a_wrong_configuration_starts_nothing_and_tells_all_that_is_wrong |
 //! | When members have no assignor in common the error prints both lists | without_an_assignor_in_common_the_error_prints_both_lists, where_the_group_cannot_be_described_the_error_says_how_to_find_out |
 //! | **Driver** | |
-//! | It never runs user code: a handler that blocks stops no heartbeat | a_handler_that_blocks_for_longer_than_the_session_keeps_its_partitions |
+//! | It never runs user code: a handler that blocks stops no heartbeat | a_handler_that_blocks_a_current_thread_runtime_for_two_sessions_keeps_its_partitions, a_handler_that_blocks_a_multi_thread_runtime_for_two_sessions_keeps_its_partitions |
 //! | A thread of its own, or the caller's runtime | it_works_on_a_current_thread_runtime, it_works_on_a_multi_thread_runtime, the_callers_runtime_needs_to_exist, no_thread_is_left_after_close_or_drop |
 //! | The ledger covers fetched frames and decompressed data and is bounded, whatever the reader does | the_ledger_is_bounded_with_a_reader_that_is_stuck, the_ledger_is_bounded_with_a_reader_that_is_slow_and_everything_comes |
 //! | The ledger counts allocations; a small rest is copied out | core: a_frame_counts_whole_until_its_last_slice_goes, a_small_rest_of_a_frame_is_copied_out_when_room_is_needed |
