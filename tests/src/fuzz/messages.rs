@@ -184,8 +184,10 @@ pub fn against_kafka_protocol(data: &[u8]) {
         return;
     }
     let Some(theirs) = read_by_kafka_protocol(message, version, body) else { return };
-    let theirs = json(message, version, &theirs);
-    assert_eq!(theirs, Some(ours), "{} {version}: kafka-protocol's reading and ours", message.name);
+    // What it writes of some unknown tagged fields is no message any more (`written-again-it-cannot-be-read`): then
+    // what it read is not known.
+    let Some(theirs) = json(message, version, &theirs) else { return };
+    assert_eq!(theirs, ours, "{} {version}: kafka-protocol's reading and ours", message.name);
 }
 
 /// What members of a group send one another: bounded memory, and what was read is what is written of it.
