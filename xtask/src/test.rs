@@ -174,7 +174,7 @@ fn real_kafka(report: &mut Report, tests: &[&str], arguments: &[&str]) {
             .env(format!("OTTLA_KAFKA_BOOTSTRAP_{}", version.replace('.', "_")), cluster.bootstrap());
         report.run(&format!("suites on real Kafka {version}"), &mut command);
         if version == PARITY {
-            let mut parity = without_kafka(&["test", "-p", "ottla-broker", "--test", "parity"]);
+            let mut parity = without_kafka(&["test", "-p", "ottla-broker", "--test", "parity*"]);
             parity.env("OTTLA_PARITY_BOOTSTRAP", cluster.bootstrap()).env_remove("OTTLA_PARITY_RECORD");
             report
                 .run(&format!("the conversation of the embedded broker, with Kafka {version}"), &mut parity);

@@ -52,7 +52,7 @@ apis! {
     0 Produce 1 Fetch 2 ListOffsets 3 Metadata 8 OffsetCommit 9 OffsetFetch 10 FindCoordinator 11 JoinGroup
     12 Heartbeat 13 LeaveGroup 14 SyncGroup 15 DescribeGroups 16 ListGroups 18 ApiVersions 19 CreateTopics
     20 DeleteTopics 21 DeleteRecords 22 InitProducerId 23 OffsetForLeaderEpoch 37 CreatePartitions 42 DeleteGroups
-    47 OffsetDelete 60 DescribeCluster
+    47 OffsetDelete 60 DescribeCluster 68 ConsumerGroupHeartbeat 69 ConsumerGroupDescribe
 }
 
 impl Api {
@@ -119,7 +119,7 @@ const SAME: [(&str, &str); 5] =
 
 /// Highest version per release, in the order of `RELEASES`; −1: the release lacks the API.
 #[rustfmt::skip]
-const MAX_VERSIONS: [(Api, [i16; 18]); 23] = [
+const MAX_VERSIONS: [(Api, [i16; 18]); 25] = [
     (Api::Produce,              [7, 7, 7, 8, 8, 8, 9, 9, 9, 9, 9, 10, 11, 11, 12, 13, 13, 13]),
     (Api::Fetch,                [10, 10, 11, 11, 11, 12, 12, 12, 13, 13, 15, 16, 16, 17, 17, 18, 18, 18]),
     (Api::ListOffsets,          [4, 5, 5, 5, 5, 5, 6, 7, 7, 7, 8, 8, 8, 9, 10, 10, 11, 11]),
@@ -143,6 +143,8 @@ const MAX_VERSIONS: [(Api, [i16; 18]); 23] = [
     (Api::DeleteGroups,         [1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]),
     (Api::OffsetDelete,         [-1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
     (Api::DescribeCluster,      [-1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2]),
+    (Api::ConsumerGroupHeartbeat, [-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 1, 1, 1, 1]),
+    (Api::ConsumerGroupDescribe, [-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 1, 1, 1, 1]),
 ];
 
 /// Which versions of each API the brokers offer.

@@ -184,6 +184,15 @@ impl Observed {
                     None => self.member_id = Some(r.member_id.to_string()),
                 }
             }
+            RequestKind::ConsumerGroupHeartbeat(r) => {
+                self.groups.push(r.group_id.to_string());
+                self.member_id = Some(r.member_id.to_string());
+                self.group_instance_id = text(&r.instance_id);
+                self.generation = Some(r.member_epoch);
+            }
+            RequestKind::ConsumerGroupDescribe(r) => {
+                self.groups.extend(r.group_ids.iter().map(|g| g.to_string()));
+            }
             RequestKind::OffsetCommit(r) => {
                 self.groups.push(r.group_id.to_string());
                 self.member_id = Some(r.member_id.to_string());
@@ -289,6 +298,8 @@ pub(crate) fn first_error(response: &ResponseKind) -> Option<ErrorCode> {
                 first(r.groups.iter().flat_map(|g| &g.topics).flat_map(|t| &t.partitions), |p| p.error_code),
             ),
         ),
+        ResponseKind::ConsumerGroupHeartbeat(r) => r.error_code,
+        ResponseKind::ConsumerGroupDescribe(r) => first(&r.groups, |g| g.error_code),
         ResponseKind::DescribeGroups(r) => first(&r.groups, |g| g.error_code),
         ResponseKind::ListGroups(r) => r.error_code,
         ResponseKind::DeleteGroups(r) => first(&r.results, |g| g.error_code),

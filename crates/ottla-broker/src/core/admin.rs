@@ -396,12 +396,13 @@ impl Cluster {
     /// The state, generation and members of a group.
     pub fn group(&self, id: &str) -> Option<GroupInfo> {
         let group = self.groups.get(id)?;
-        Some(GroupInfo::of(group))
+        let names = |id: &[u8; 16]| self.topics.name_of(id).map(str::to_owned);
+        Some(GroupInfo::of(group, names))
     }
 
     /// State, generation and number of members of a group: cheap to ask for after every step.
     pub fn group_summary(&self, id: &str) -> Option<(GroupState, i32, usize)> {
-        self.groups.get(id).map(|group| (group.state, group.generation, group.members.len()))
+        self.groups.get(id).map(|group| (group.state, group.generation, group.size()))
     }
 
     /// The topics' names.

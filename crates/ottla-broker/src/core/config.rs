@@ -44,6 +44,15 @@ pub struct ClusterConfig {
     pub max_session_timeout: Duration,
     /// `group.max.size`.
     pub max_group_size: usize,
+    /// Whether the brokers offer the consumer protocol (KIP-848), as the feature `group.version` says; releases
+    /// before 4.0 never do.
+    pub consumer_groups: bool,
+    /// `group.consumer.heartbeat.interval.ms`.
+    pub consumer_heartbeat_interval: Duration,
+    /// `group.consumer.session.timeout.ms`.
+    pub consumer_session_timeout: Duration,
+    /// `group.consumer.max.size`.
+    pub max_consumer_group_size: usize,
     /// `offset.metadata.max.bytes`.
     pub max_offset_metadata: usize,
     /// `fetch.max.bytes` of the broker.
@@ -70,6 +79,10 @@ impl Default for ClusterConfig {
             min_session_timeout: Duration::from_secs(6),
             max_session_timeout: Duration::from_secs(1800),
             max_group_size: usize::MAX,
+            consumer_groups: true,
+            consumer_heartbeat_interval: Duration::from_secs(5),
+            consumer_session_timeout: Duration::from_secs(45),
+            max_consumer_group_size: usize::MAX,
             max_offset_metadata: 4096,
             fetch_max_bytes: 55 * 1024 * 1024,
             fetch_session_slots: 1000,

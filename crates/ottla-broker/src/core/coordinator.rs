@@ -44,6 +44,7 @@ impl Cluster {
     ) -> Option<T> {
         let group = self.groups.get_mut(id)?;
         let result = act(group);
+        group.follow_consumer();
         let answers = group.take_answers();
         let next = group.next_deadline();
         let dead = group.state == super::group::GroupState::Dead;
@@ -87,8 +88,9 @@ impl Cluster {
                 (coordinator != group.coordinator).then(|| (id.clone(), coordinator))
             })
             .collect();
+        let session = self.config.consumer_session_timeout;
         for (id, coordinator) in moved {
-            self.with_group(now, &id, |group| group.migrate(now, coordinator));
+            self.with_group(now, &id, |group| group.migrate(now, coordinator, session));
         }
     }
 

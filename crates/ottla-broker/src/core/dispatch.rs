@@ -73,6 +73,12 @@ impl Cluster {
             RequestKind::OffsetCommit(r) => Some(self.handle_offset_commit(now, id, &forced, &r)),
             RequestKind::OffsetFetch(r) => Some(self.handle_offset_fetch(node, version, &forced, &r)),
             RequestKind::DescribeGroups(r) => Some(self.handle_describe_groups(node, version, whole, &r)),
+            RequestKind::ConsumerGroupHeartbeat(r) => {
+                self.handle_consumer_group_heartbeat(now, id, whole, &r)
+            }
+            RequestKind::ConsumerGroupDescribe(r) => {
+                Some(self.handle_consumer_group_describe(node, version, whole, &r))
+            }
             RequestKind::ListGroups(r) => Some(self.handle_list_groups(node, version, whole, &r)),
             RequestKind::DeleteGroups(r) => Some(self.handle_delete_groups(node, whole, &r)),
             RequestKind::OffsetDelete(r) => Some(self.handle_offset_delete(node, &forced, &r)),

@@ -37,6 +37,12 @@ impl Cluster {
                     .with_error_code(ErrorCode::GROUP_ID_NOT_FOUND.0)
                     .with_error_message(Some(text(&format!("Group {} not found.", **id)))),
                 (None, None) => described.with_group_state(text("Dead")),
+                // It is described by ConsumerGroupDescribe.
+                (None, Some(group)) if group.consumer().is_some() && version >= 6 => described
+                    .with_group_state(text("Dead"))
+                    .with_error_code(ErrorCode::GROUP_ID_NOT_FOUND.0)
+                    .with_error_message(Some(text(&format!("Group {} is not a classic group.", **id)))),
+                (None, Some(group)) if group.consumer().is_some() => described.with_group_state(text("Dead")),
                 (None, Some(group)) => describe(described, group, version),
             });
         }
@@ -58,9 +64,8 @@ impl Cluster {
             filter.is_empty() || filter.iter().any(|f| f.eq_ignore_ascii_case(value))
         };
         for group in self.groups.values().filter(|group| group.coordinator == node) {
-            if !wanted(&request.states_filter, group.state.name())
-                || !wanted(&request.types_filter, "classic")
-            {
+            let kind = if group.consumer().is_some() { "consumer" } else { "classic" };
+            if !wanted(&request.states_filter, group.state.name()) || !wanted(&request.types_filter, kind) {
                 continue;
             }
             let mut listed = ListedGroup::default()
@@ -70,7 +75,7 @@ impl Cluster {
                 listed.group_state = text(group.state.name());
             }
             if version >= 5 {
-                listed.group_type = text("classic");
+                listed.group_type = text(kind);
             }
             response.groups.push(listed);
         }

@@ -1,5 +1,6 @@
 //! Metadata 0–13, DescribeCluster, ApiVersions.
 
+use kafka_protocol::messages::api_versions_response::FinalizedFeatureKey;
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -188,10 +189,24 @@ impl Cluster {
                 && is_software_name(&request.client_software_version));
         match forced.or_else(|| (!valid).then_some(ErrorCode::INVALID_REQUEST)) {
             Some(code) => response.error_code = code.0,
-            None => response.api_keys = self.config.versions.iter().map(api_range).collect(),
+            None => {
+                response.api_keys = self.config.versions.iter().map(api_range).collect();
+                if version >= 3 && self.has_consumer_groups() {
+                    response.finalized_features_epoch = 1;
+                    response.finalized_features = vec![group_version()];
+                }
+            }
         }
         response.into()
     }
+}
+
+/// The feature that says that consumer groups (KIP-848) are on.
+fn group_version() -> FinalizedFeatureKey {
+    FinalizedFeatureKey::default()
+        .with_name(StrBytes::from_static_str("group.version"))
+        .with_max_version_level(1)
+        .with_min_version_level(1)
 }
 
 /// `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?`

@@ -5,6 +5,7 @@ mod admin_api;
 pub(crate) mod batch;
 mod config;
 mod connection;
+mod consumer_group_api;
 mod coordinator;
 mod dispatch;
 mod fetch;

@@ -20,7 +20,7 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::dispatch::Forced;
-use super::group::{Commit, Committed, GroupState};
+use super::group::{Commit, Committed, Group, GroupState};
 use super::{Cluster, RequestId};
 use crate::error_code::ErrorCode;
 use crate::time::Timestamp;
@@ -96,6 +96,9 @@ impl Cluster {
             self.ensure_group(node, &request.group_id);
         }
         self.with_group(now, &request.group_id, |group| {
+            if let Some(consumer) = group.consumer() {
+                return consumer.check_commit(version, &request.member_id, generation);
+            }
             let instance = request.group_instance_id.as_deref();
             group.validate_commit(now, &request.member_id, instance, generation)
         })?
@@ -115,6 +118,13 @@ impl Cluster {
         }
         if committed.metadata.len() > self.config.max_offset_metadata {
             return ErrorCode::OFFSET_METADATA_TOO_LARGE;
+        }
+        let part = self.topics.get(topic).map(|t| (t.id, partition));
+        if let Some(consumer) = self.groups.get(request.group_id.as_str()).and_then(Group::consumer)
+            && let Err(code) =
+                consumer.check_partition(&request.member_id, request.generation_id_or_member_epoch, part)
+        {
+            return code;
         }
         if let Some(group) = self.groups.get_mut(request.group_id.as_str()) {
             group.offsets.set(topic, partition, committed.clone());
@@ -176,9 +186,10 @@ impl Cluster {
         }
         for group in &request.groups {
             let mut answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
-            if let Some(code) =
-                forced.everywhere().or_else(|| self.check_coordinator(node, &group.group_id).err())
-            {
+            let consumer = self.groups.get(group.group_id.as_str()).and_then(Group::consumer);
+            let identity = || consumer?.check_fetch(group.member_id.as_deref(), group.member_epoch).err();
+            let refused = forced.everywhere().or_else(|| self.check_coordinator(node, &group.group_id).err());
+            if let Some(code) = refused.or_else(identity) {
                 response.groups.push(answer.with_error_code(code.0));
                 continue;
             }

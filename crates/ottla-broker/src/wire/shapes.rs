@@ -203,6 +203,23 @@ pub(crate) fn request(api: Api) -> &'static [Field] {
         Api::OffsetDelete => {
             const { &[f(Ty::Str), f(Ty::Structs(const { &[f(Ty::Str), f(Ty::Structs(const { &[f(I32)] }))] }))] }
         }
+        Api::ConsumerGroupHeartbeat => {
+            const {
+                &[
+                    f(Ty::Str),
+                    f(Ty::Str),
+                    f(I32),
+                    f(Ty::Str),
+                    f(Ty::Str),
+                    f(I32),
+                    f(STRINGS),
+                    since(1, Ty::Str),
+                    f(Ty::Str),
+                    f(Ty::Structs(const { &[f(UUID), f(INTS)] })),
+                ]
+            }
+        }
+        Api::ConsumerGroupDescribe => const { &[f(STRINGS), f(I8)] },
         Api::DescribeCluster => const { &[f(I8), since(1, I8), since(2, I8)] },
     }
 }

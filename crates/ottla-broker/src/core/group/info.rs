@@ -1,9 +1,11 @@
 //! A group as a test sees it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use super::consumer::{ConsumerGroup, ConsumerMember};
 use super::{Group, GroupState};
 
 /// A group, as the coordinator sees it.
@@ -12,7 +14,7 @@ use super::{Group, GroupState};
 pub struct GroupInfo {
     /// The state.
     pub state: GroupState,
-    /// The generation; it grows with every finished rebalance.
+    /// The generation; it grows with every finished rebalance. Of a consumer group (KIP-848), the group epoch.
     pub generation: i32,
     /// The chosen protocol (assignor).
     pub protocol: Option<String>,
@@ -38,14 +40,17 @@ pub struct GroupMember {
     pub assignment: Bytes,
     /// Whether it leads the group.
     pub is_leader: bool,
-    /// Its session timeout.
+    /// Its session timeout; zero in a consumer group, where the broker sets it.
     pub session_timeout: Duration,
     /// Its rebalance timeout.
     pub rebalance_timeout: Duration,
 }
 
 impl GroupInfo {
-    pub(crate) fn of(group: &Group) -> Self {
+    pub(crate) fn of(group: &Group, name: impl Fn(&[u8; 16]) -> Option<String>) -> Self {
+        if let Some(consumer) = group.consumer() {
+            return Self::of_consumer(group, consumer, name);
+        }
         let members = group
             .members
             .values()
@@ -66,6 +71,39 @@ impl GroupInfo {
             protocol: group.protocol_name.clone(),
             coordinator: group.coordinator,
             members,
+        }
+    }
+
+    /// Assignments are written as Kafka's consumer protocol; what a member has to give up is not in them.
+    fn of_consumer(
+        group: &Group,
+        consumer: &ConsumerGroup,
+        name: impl Fn(&[u8; 16]) -> Option<String>,
+    ) -> Self {
+        let member = |member: &ConsumerMember| {
+            let mut topics: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+            for (id, partition) in member.assigned.keys() {
+                if let Some(name) = name(id) {
+                    topics.entry(name).or_default().push(*partition);
+                }
+            }
+            GroupMember {
+                member_id: member.id.clone(),
+                group_instance_id: member.instance_id.clone(),
+                client_id: member.client_id.clone(),
+                protocols: vec![(consumer.assignor().to_owned(), subscription(member))],
+                assignment: assignment(&topics),
+                is_leader: false,
+                session_timeout: Duration::ZERO,
+                rebalance_timeout: member.rebalance_timeout,
+            }
+        };
+        Self {
+            state: group.state,
+            generation: consumer.epoch,
+            protocol: Some(consumer.assignor().to_owned()),
+            coordinator: group.coordinator,
+            members: consumer.members.values().map(member).collect(),
         }
     }
 
@@ -92,6 +130,35 @@ impl GroupMember {
     pub fn topics(&self) -> Vec<String> {
         self.protocols.first().and_then(|(_, metadata)| topics(metadata.clone())).unwrap_or_default()
     }
+}
+
+fn put_name(out: &mut BytesMut, name: &str) {
+    out.put_i16(i16::try_from(name.len()).unwrap_or(i16::MAX));
+    out.put_slice(name.as_bytes());
+}
+
+/// As [`partitions`] reads it.
+fn assignment(topics: &BTreeMap<String, Vec<i32>>) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_i16(0);
+    out.put_i32(topics.len() as i32);
+    for (name, partitions) in topics {
+        put_name(&mut out, name);
+        out.put_i32(partitions.len() as i32);
+        partitions.iter().for_each(|p| out.put_i32(*p));
+    }
+    out.put_i32(-1);
+    out.freeze()
+}
+
+/// As [`topics`] reads it.
+fn subscription(member: &ConsumerMember) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_i16(0);
+    out.put_i32(member.topics.len() as i32);
+    member.topics.iter().for_each(|name| put_name(&mut out, name));
+    out.put_i32(-1);
+    out.freeze()
 }
 
 /// ConsumerProtocolAssignment: version i16, then topics of name and partitions.

@@ -43,6 +43,13 @@ impl Group {
         if self.state == GroupState::Dead {
             return Err(ErrorCode::COORDINATOR_NOT_AVAILABLE);
         }
+        // Members of both protocols in one group need an online migration, which this broker does not do.
+        if let Some(consumer) = self.consumer() {
+            if !consumer.members.is_empty() {
+                return Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
+            }
+            self.become_classic();
+        }
         self.check_size(&join)?;
         if !self.supports_protocols(&join) {
             return Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
@@ -121,7 +128,7 @@ impl Group {
                 self.update_member(&id, &join);
                 self.maybe_prepare_rebalance(now, join.initial_delay);
             }
-            GroupState::Empty | GroupState::Dead => return Err(ErrorCode::UNKNOWN_MEMBER_ID),
+            _ => return Err(ErrorCode::UNKNOWN_MEMBER_ID),
         }
         Ok(())
     }
@@ -226,7 +233,7 @@ impl Group {
             }
             GroupState::Stable | GroupState::CompletingRebalance => self.prepare_rebalance(now),
             GroupState::PreparingRebalance => self.maybe_complete_join(now),
-            GroupState::Empty | GroupState::Dead => {
+            _ => {
                 self.cancel_parked(&new, ErrorCode::UNKNOWN_MEMBER_ID);
             }
         }
@@ -255,9 +262,9 @@ impl Group {
             Some(ErrorCode::INCONSISTENT_GROUP_PROTOCOL)
         } else {
             match self.state {
-                GroupState::Empty | GroupState::Dead => Some(ErrorCode::UNKNOWN_MEMBER_ID),
                 GroupState::PreparingRebalance => Some(ErrorCode::REBALANCE_IN_PROGRESS),
                 GroupState::CompletingRebalance | GroupState::Stable => None,
+                _ => Some(ErrorCode::UNKNOWN_MEMBER_ID),
             }
         };
         if let Some(code) = error {

@@ -9,6 +9,7 @@
 //! | Stable | a new member, the leader rejoins, a member with other protocols, a leave, an expiry | PreparingRebalance |
 //! | Empty | DeleteGroups | Dead |
 
+pub(crate) mod consumer;
 mod info;
 mod join;
 mod member;
@@ -26,6 +27,7 @@ pub(crate) use member::Member;
 pub(crate) use offsets::Offsets;
 pub use offsets::{Commit, Committed};
 
+use self::consumer::ConsumerGroup;
 use super::RequestId;
 use crate::error_code::ErrorCode;
 use crate::time::Timestamp;
@@ -33,7 +35,7 @@ use crate::time::Timestamp;
 /// A new member that waits in JoinGroup is given up after this long: nobody would notice that its client is gone.
 const NEW_MEMBER_JOIN_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The state of a classic group.
+/// The state of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GroupState {
@@ -45,6 +47,10 @@ pub enum GroupState {
     CompletingRebalance,
     /// Every member has its assignment.
     Stable,
+    /// Of a consumer group (KIP-848): a target assignment is to be computed.
+    Assigning,
+    /// Of a consumer group (KIP-848): members are on their way to their target assignments.
+    Reconciling,
     /// The group is gone.
     Dead,
 }
@@ -57,6 +63,8 @@ impl GroupState {
             Self::PreparingRebalance => "PreparingRebalance",
             Self::CompletingRebalance => "CompletingRebalance",
             Self::Stable => "Stable",
+            Self::Assigning => "Assigning",
+            Self::Reconciling => "Reconciling",
             Self::Dead => "Dead",
         }
     }
@@ -153,6 +161,8 @@ pub(crate) struct Group {
     pub(crate) offsets: Offsets,
     /// The node that coordinates the group now.
     pub(crate) coordinator: i32,
+    /// The members of a consumer group (KIP-848); then there are no classic ones.
+    consumer: Option<Box<ConsumerGroup>>,
     answers: Vec<(RequestId, Answer)>,
 }
 
@@ -176,8 +186,44 @@ impl Group {
             persisted: Snapshot::default(),
             offsets: Offsets::default(),
             coordinator,
+            consumer: None,
             answers: Vec::new(),
         }
+    }
+
+    pub(crate) fn consumer(&self) -> Option<&ConsumerGroup> {
+        self.consumer.as_deref()
+    }
+
+    pub(crate) fn consumer_mut(&mut self) -> Option<&mut ConsumerGroup> {
+        self.consumer.as_deref_mut()
+    }
+
+    /// An empty group changes its type; what was committed stays.
+    pub(crate) fn become_consumer(&mut self) {
+        self.consumer = Some(Box::new(ConsumerGroup::new(&self.id)));
+        self.protocol_type = Some("consumer".to_owned());
+        self.pending.clear();
+    }
+
+    /// As [`become_consumer`](Self::become_consumer), the other way.
+    fn become_classic(&mut self) {
+        self.consumer = None;
+        (self.protocol_type, self.generation) = (None, 0);
+    }
+
+    /// What a consumer group's members did shows in the group.
+    pub(crate) fn follow_consumer(&mut self) {
+        if let Some(consumer) = &self.consumer
+            && self.state != GroupState::Dead
+        {
+            (self.state, self.generation) = (consumer.state(), consumer.epoch);
+        }
+    }
+
+    /// How many members the group has.
+    pub(crate) fn size(&self) -> usize {
+        self.consumer().map_or(self.members.len(), |consumer| consumer.members.len())
     }
 
     /// Answers to requests, also ones that were parked.
@@ -202,11 +248,15 @@ impl Group {
         let sessions = self.members.values().filter_map(|m| m.session_deadline);
         let pending = self.pending.values().copied();
         let phases = self.join_phase.map(|phase| phase.deadline).into_iter().chain(self.sync_deadline);
-        sessions.chain(pending).chain(phases).min()
+        let consumer = self.consumer().and_then(ConsumerGroup::next_deadline);
+        sessions.chain(pending).chain(phases).chain(consumer).min()
     }
 
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
+        if let Some(consumer) = &mut self.consumer {
+            consumer.handle_timeout(now);
+        }
         let overdue: Vec<String> =
             self.pending.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
         for id in overdue {
@@ -279,7 +329,7 @@ impl Group {
             GroupState::PreparingRebalance => ErrorCode::REBALANCE_IN_PROGRESS,
             // A member may beat as soon as it has joined.
             GroupState::CompletingRebalance | GroupState::Stable => ErrorCode::NONE,
-            GroupState::Empty | GroupState::Dead => ErrorCode::UNKNOWN_MEMBER_ID,
+            _ => ErrorCode::UNKNOWN_MEMBER_ID,
         }
     }
 
@@ -374,8 +424,11 @@ impl Group {
     }
 
     /// The coordinator changed: parked requests are sent away, and the group is what was persisted last.
-    pub(crate) fn migrate(&mut self, now: Timestamp, coordinator: i32) {
+    pub(crate) fn migrate(&mut self, now: Timestamp, coordinator: i32, consumer_session: Duration) {
         self.coordinator = coordinator;
+        if let Some(consumer) = &mut self.consumer {
+            return consumer.migrate(now, consumer_session);
+        }
         let ids: Vec<String> = self.members.keys().cloned().collect();
         for id in ids {
             self.cancel_parked(&id, ErrorCode::NOT_COORDINATOR);
@@ -429,7 +482,7 @@ impl Group {
         match self.state {
             GroupState::Stable | GroupState::CompletingRebalance => self.prepare_rebalance(now),
             GroupState::PreparingRebalance => self.maybe_complete_join(now),
-            GroupState::Empty | GroupState::Dead => {}
+            _ => {}
         }
     }
 }

@@ -32,7 +32,7 @@ impl Group {
             }
             GroupState::Stable | GroupState::CompletingRebalance => self.prepare_rebalance(now),
             GroupState::PreparingRebalance => self.maybe_complete_join(now),
-            GroupState::Dead => {}
+            _ => {}
         }
     }
 
