@@ -22,6 +22,8 @@ usage: cargo xtask <command>
   vectors [DIR]                             the golden vectors of DIR, or the project's own
   sim [--seeds A..B] [--scenario NAME] [--jobs N] [--trace] …
                                             the simulator; `sim help` for all of it
+  sim --planted [NAME...] [--docs | --check]
+                                            bugs on purpose: does its oracle see them?
   gen [--check]                             message definitions to code, or only whether it is up to date
   gen --import FOLDER                       Kafka's JSON message definitions to ours
   fuzz list | smoke | long --hours H        the fuzz targets; `cargo xtask fuzz` says more
@@ -71,7 +73,12 @@ fn simulator(rest: &[&str]) -> Result<(), String> {
     }
     arguments.push("--");
     arguments.extend(rest);
-    command::run(&mut command::cargo(&arguments))
+    let mut command = command::cargo(&arguments);
+    if planted {
+        // Neither build throws the other one away.
+        command.env("CARGO_TARGET_DIR", command::target_dir().join("planted"));
+    }
+    command::run(&mut command)
 }
 
 /// The vectors need the library, which this program does not link to.

@@ -7,12 +7,14 @@ use std::time::Instant;
 
 use super::coverage::Coverage;
 use super::faults::{FAULTS, Fault};
+use super::planted;
 use super::seed::{Figures, Outcome, Spec, run};
 use super::shrink::shrink;
 use super::trace::Trace;
 
 const USAGE: &str = "\
 usage: cargo xtask sim [--seeds A..B] [--scenario NAME] [--jobs N] [--trace | --live] [--hash] [--keep-going]
+       cargo xtask sim --planted [NAME... | all] [--seeds A..B] [--jobs N] [--trace | --docs | --check]
 
   --seeds A..B       these seeds (default 0..5000); --seeds N is that one alone
   --scenario NAME    only this kind of fault instead of a mix of up to five; `list` names them
@@ -21,6 +23,9 @@ usage: cargo xtask sim [--seeds A..B] [--scenario NAME] [--jobs N] [--trace | --
   --live             the same as it happens, with all faults: for a seed that does not come to an end
   --hash             the trace hash of each seed
   --keep-going       goes on after a seed that fails
+  --planted          bugs on purpose, each until a seed fails because of it: at most 10,000, or these seeds
+    --docs           writes docs/planted-bugs.md
+    --check          only holds that each bug of that table is still caught
 ";
 
 #[derive(Debug)]
@@ -33,6 +38,18 @@ struct Arguments {
     live: bool,
     hash: bool,
     keep_going: bool,
+    planted: Option<Planted>,
+}
+
+/// Which bugs are planted.
+#[derive(Debug, Default)]
+pub(super) struct Planted {
+    /// These bugs; `all`, or none, are all.
+    pub(super) names: Vec<String>,
+    /// Write the table.
+    pub(super) docs: bool,
+    /// Only hold the table.
+    pub(super) check: bool,
 }
 
 fn parse(arguments: &[String]) -> Result<Arguments, String> {
@@ -46,12 +63,17 @@ fn parse(arguments: &[String]) -> Result<Arguments, String> {
         live: false,
         hash: false,
         keep_going: false,
+        planted: None,
     };
-    let mut rest = arguments.iter();
+    let mut rest = arguments.iter().peekable();
+    let mut seeds_given = false;
     while let Some(argument) = rest.next() {
         let mut value = || rest.next().map(String::as_str).ok_or_else(|| format!("{argument} needs a value"));
         match argument.as_str() {
-            "--seeds" => (parsed.from, parsed.to) = seeds(value()?)?,
+            "--seeds" => {
+                (parsed.from, parsed.to) = seeds(value()?)?;
+                seeds_given = true;
+            }
             "--scenario" => {
                 let name = value()?;
                 let known = || FAULTS.map(|(_, _, name)| name).join(", ");
@@ -63,8 +85,22 @@ fn parse(arguments: &[String]) -> Result<Arguments, String> {
             "--live" => parsed.live = true,
             "--hash" => parsed.hash = true,
             "--keep-going" => parsed.keep_going = true,
+            "--planted" => {
+                let planted = parsed.planted.get_or_insert_default();
+                while let Some(name) = rest.next_if(|name| !name.starts_with("--")) {
+                    planted.names.push(name.clone());
+                }
+            }
+            "--docs" | "--check" if parsed.planted.is_some() => {
+                let planted = parsed.planted.get_or_insert_default();
+                planted.docs |= argument == "--docs";
+                planted.check |= argument == "--check";
+            }
             _ => return Err(USAGE.to_owned()),
         }
+    }
+    if parsed.planted.is_some() && !seeds_given {
+        parsed.to = 10_000;
     }
     Ok(parsed)
 }
@@ -92,6 +128,12 @@ struct Total {
 /// A seed failed, or the arguments make no sense.
 pub fn main(arguments: &[String]) -> Result<(), String> {
     let arguments = parse(arguments)?;
+    if let Some(asked) = &arguments.planted {
+        if !arguments.trace && !arguments.live {
+            return planted::main(asked, arguments.from..arguments.to, arguments.jobs);
+        }
+        planted::plant_one(asked)?;
+    }
     let spec = |seed| Spec { seed, scenario: arguments.scenario, faults: None };
     if arguments.trace {
         return trace(&spec(arguments.from));

@@ -16,6 +16,8 @@ mod member;
 pub mod meter;
 mod network;
 pub mod oracle;
+#[cfg_attr(not(feature = "planted"), path = "planted/off.rs")]
+mod planted;
 pub mod seed;
 mod shrink;
 mod tamper;

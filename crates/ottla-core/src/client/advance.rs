@@ -13,6 +13,7 @@ use crate::connection::{Role, Target};
 use crate::delivery::FetchPosition;
 use crate::fetch::{Candidate, MIN_GRANT};
 use crate::group::ClassicGroup;
+use crate::planted::planted;
 use crate::{BrokerId, Timestamp, TopicPartition};
 
 impl Client {
@@ -159,6 +160,7 @@ impl Client {
             let Some(broker) = next else { return };
             let target = Target::Broker(broker);
             if !self.fetcher.is_busy(broker) && self.network.open(now, target, Role::Fetch) {
+                let room = if planted!(BudgetIgnored) { usize::MAX } else { room };
                 self.fetch_from(now, broker, room.saturating_sub(self.fetcher.reserved()), brokers);
             }
             next = self.fetcher.leader_after(Some(broker));

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::{Client, Mode, Outcome};
 use crate::offsets::{CommitJob, CommitOrigin};
+use crate::planted::planted;
 use crate::{CommandId, Error, ErrorKind, Timestamp};
 
 /// How long a consumer that was dropped may take to leave: nobody waits for it.
@@ -74,7 +75,7 @@ impl Client {
         self.abandon_commands();
         if self.config.group.is_some() {
             let entries = self.delivery.lock().committable(crate::delivery::CommitScope::All);
-            if !entries.is_empty() {
+            if !entries.is_empty() && !planted!(CloseUncommitted) {
                 self.commits.push(CommitJob::new(CommitOrigin::Close, entries, deadline));
             }
         }
@@ -122,7 +123,7 @@ impl Client {
                 self.finish_close(close);
                 Closing::Done
             }
-            Closing::Leaving(mut close) if now >= close.deadline => {
+            Closing::Leaving(mut close) if now >= close.deadline && !planted!(CloseHangs) => {
                 let text = "the group's coordinator did not take the leave in time; it will notice after the session timeout";
                 close.errors.push(Error::new(ErrorKind::Transport, text));
                 self.finish_close(close);
@@ -143,6 +144,7 @@ impl Client {
     pub(super) fn close_timeout(&self) -> Option<Timestamp> {
         match &self.closing {
             Closing::Committing(close) => Some(close.commits_until),
+            Closing::Leaving(_) if planted!(BusyLoop) => Some(self.now),
             Closing::Leaving(close) => Some(close.deadline),
             Closing::No | Closing::Done => None,
         }

@@ -13,6 +13,7 @@ use crate::delivery::CommitScope;
 use crate::group::classic::{Described, GroupState, no_assignor_in_common};
 use crate::group::{GroupAction, GroupRequest, GroupRequestKind};
 use crate::offsets::{Asker, CommitJob, CommitOrigin, JobResult};
+use crate::planted::planted;
 use crate::{Error, ErrorKind, Timestamp, TopicPartition};
 
 /// How long an error waits for what would make it more helpful.
@@ -46,7 +47,20 @@ impl Client {
                 self.revoking.insert(id, partitions);
             }
             GroupAction::Assign(partitions) => {
+                if planted!(DuplicateRewinds) {
+                    let kept = self.delivery.lock().owned();
+                    for (tp, _) in kept {
+                        let epoch = self.delivery.lock().begin_seek(now, &tp);
+                        epoch.inspect(|epoch| self.begin_position(now, tp, *epoch, super::Offset::Committed));
+                    }
+                }
                 let owned = self.delivery.lock().assign(now, &partitions);
+                if let Some(committed) = &mut self.committed
+                    && !committed.is_empty()
+                    && planted!(LookupsForgotten)
+                {
+                    committed.retain(|asker, _| matches!(asker, Asker::Query(_)));
+                }
                 for (tp, epoch) in owned {
                     if let Some(committed) = &mut self.committed {
                         committed.begin(now, Asker::Position(epoch), tp);

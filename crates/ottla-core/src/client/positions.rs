@@ -15,6 +15,7 @@ use crate::offsets::{
     Asker, COMMIT_MAX_VERSION, COMMITTED_MAX_VERSION, CommitOrigin, CommittedAnswer, JobResult, LookupAnswer,
     Place,
 };
+use crate::planted::planted;
 use crate::{CommitError, Error, ErrorKind, OwnershipEpoch, Timestamp, TopicPartition};
 
 impl Client {
@@ -51,6 +52,7 @@ impl Client {
         let place = match self.config.auto_offset_reset {
             // All that the new topic holds came after what was read of the former one.
             _ if cause == ResetCause::TopicRecreated => Place::Earliest,
+            OffsetReset::Earliest if planted!(ResetToEnd) => Place::Latest,
             OffsetReset::Earliest => Place::Earliest,
             // A partition that came after the subscription: what was written before we saw it would be lost.
             OffsetReset::Latest if cause == ResetCause::NoCommittedOffset && self.is_new(&tp) => {

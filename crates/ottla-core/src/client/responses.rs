@@ -12,6 +12,7 @@ use super::{Client, Tag};
 use crate::connection::{NetEvent, Role, Target};
 use crate::fetch::Finding;
 use crate::group::classic::Described;
+use crate::planted::planted;
 use crate::{BrokerId, ConnectionId, Error, ErrorKind, Timestamp};
 
 /// So many connections in a row have ended because the broker talks nonsense when the reader is told.
@@ -117,6 +118,10 @@ impl Client {
                     self.fetcher.failed(now, broker);
                 }
                 self.refresh.request(now);
+                if planted!(ResetOnDisconnect) {
+                    let all = self.delivery.lock().fetchable();
+                    all.into_iter().for_each(|p| self.out_of_range(now, &p.tp, p.epoch, p.offset));
+                }
             }
             // Whoever asked is told.
             Tag::Admin(tag) => return self.admin_failed(now, target, tag, error),
@@ -223,6 +228,9 @@ impl Client {
                     let mut delivery = self.delivery.lock();
                     for (tp, epoch, offset) in &step.acked {
                         delivery.note_committed(tp, *epoch, *offset);
+                    }
+                    if planted!(LostWakeup) {
+                        delivery.eat_wakeup();
                     }
                 }
                 if step.coordinator_lost {

@@ -12,6 +12,7 @@
 use ottla_wire::ErrorCode;
 use ottla_wire::messages::metadata_response::MetadataResponseTopic;
 
+use crate::planted::planted;
 use crate::{BrokerId, LeaderEpoch, TopicId};
 
 /// More partitions than a topic can sensibly have: an answer with more is no answer.
@@ -171,6 +172,12 @@ impl Partition {
             return false;
         }
         let known = self.leader.and_then(|l| l.epoch);
+        if self.leader.is_some_and(|l| l.broker.0 != broker)
+            && epoch.is_none_or(|told| Some(told) == known)
+            && planted!(SameEpochIgnored)
+        {
+            return false;
+        }
         if let (Some(told), Some(known)) = (epoch, known)
             && told < known
         {

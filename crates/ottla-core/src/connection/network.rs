@@ -9,6 +9,7 @@ use ottla_wire::Request;
 
 use super::{Connection, Peer, Received, Versions};
 use crate::config::Config;
+use crate::planted::planted;
 use crate::{Backoff, BrokerId, ConnectionId, Error, Rng, Timestamp};
 
 /// Who to connect to.
@@ -372,7 +373,7 @@ impl<T> Network<T> {
             return;
         };
         self.by_use.remove(&(target, role));
-        if close {
+        if close && !planted!(SocketsLeak) {
             self.actions.push_back(Io::Close { conn });
         }
         for tag in connection.into_unanswered() {

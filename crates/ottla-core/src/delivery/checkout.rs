@@ -10,6 +10,7 @@ use super::ledger::{FrameCharge, Queued};
 use super::queue::{RawSegment, Rest, Segment};
 use super::token::Ownership;
 use super::{Shared, errors};
+use crate::planted::planted;
 use crate::{Error, LeaderEpoch};
 
 /// Batches are joined until they hold this many bytes: a reader waits for one batch, and what it waits for is
@@ -86,7 +87,7 @@ impl Checkout {
     pub(super) fn decode(&mut self, decoder: &mut BatchDecoder) {
         let config = &self.shared.config;
         let options = DecodeOptions {
-            check_crcs: config.check_crcs,
+            check_crcs: config.check_crcs && !planted!(CorruptTaken),
             max_decompressed_batch_bytes: config.max_decompressed_batch_bytes,
         };
         let read_committed = config.read_committed();
@@ -176,7 +177,9 @@ impl Checkout {
         if read_committed {
             match batch.decode(decoder, options) {
                 Ok(batch) => {
-                    if let Some(raw) = self.raw() {
+                    if let Some(raw) = self.raw()
+                        && !planted!(EmptyAbortHides)
+                    {
                         raw.aborted.is_batch_aborted(&batch);
                     }
                 }

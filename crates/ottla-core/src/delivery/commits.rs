@@ -78,6 +78,9 @@ impl Delivery {
         if planted!(CommitPosition) {
             offset = p.position();
         }
+        if offset > p.commit_above && planted!(CommitOneTooFar) {
+            offset += 1;
+        }
         if p.committed.is_some_and(|committed| offset <= committed) || offset <= p.commit_above {
             if p.position() <= offset && p.strip.is_none() {
                 self.uncommitted.remove(&key);
@@ -139,7 +142,7 @@ impl Delivery {
     fn check_token(&mut self, token: &CommitToken) -> Result<Option<CommitEntry>, CommitError> {
         let key = token.ownership.key;
         let p = self.partitions.get_mut(&key).ok_or(CommitError::NotOwned)?;
-        if p.ownership.epoch != token.ownership.epoch {
+        if p.ownership.epoch != token.ownership.epoch && !planted!(TokenUnchecked) {
             return Err(CommitError::NotOwned);
         }
         p.accept(token.next, token.leader_epoch, token.metadata.as_deref());
@@ -148,7 +151,7 @@ impl Delivery {
         if p.committed.is_some_and(|committed| offset <= committed) {
             return Ok(None);
         }
-        if p.requested.is_some_and(|requested| offset < requested) {
+        if p.requested.is_some_and(|requested| offset < requested) && !planted!(CommitGoesBack) {
             // A higher one is on its way: sending this one after it would go back. The higher one is sent again.
             offset = p.requested.unwrap_or(offset);
             let (done, epoch) = p.resolve(p.done.to(), p.done.epoch());

@@ -10,6 +10,7 @@ use super::ledger::{FrameCharge, Queued};
 use super::partition::{Partition, Phase};
 use super::queue::{RawSegment, Rest, Segment};
 use super::{Delivery, Key};
+use crate::planted::planted;
 use crate::{Error, LeaderEpoch, OwnershipEpoch, Timestamp, TopicPartition};
 
 /// The least that is worth fetching into: the driver is woken when there is that much room again.
@@ -133,12 +134,13 @@ impl Delivery {
         }
         let Some(&key) = self.index.get(&fetched.tp) else { return Pushed::Stale };
         let Some(p) = self.partitions.get_mut(&key) else { return Pushed::Stale };
-        if p.ownership.epoch != fetched.epoch || p.revoking.is_some() {
+        if p.revoking.is_some() || (p.ownership.epoch != fetched.epoch && !planted!(StaleFetchTaken)) {
             return Pushed::Stale;
         }
         match p.phase {
             Phase::Stopped => return Pushed::Stopped,
             Phase::Active if p.fetch_offset == fetched.fetch_offset => {}
+            Phase::Active if planted!(StaleFetchTaken) => {}
             Phase::Active | Phase::AwaitingPosition => return Pushed::Stale,
         }
         let known = |offset: i64| (offset >= 0).then_some(offset);
@@ -166,13 +168,19 @@ impl Delivery {
             _ => fetched.high_watermark,
         };
         let walk = walk(&fetched.records, p.fetch_offset, end);
+        if walk.bytes > 0 && walk.records == 0 && planted!(MarkersFetchedAgain) {
+            return Pushed::Empty;
+        }
         if walk.bytes > 0 {
             p.suspects = 0;
             p.fetch_offset = walk.next;
             p.fetch_epoch = walk.epoch;
             let bytes = fetched.records.slice(..walk.bytes);
             let charge = fetched.charge.unwrap_or_else(|| FrameCharge::new(&signals, fetched.records.len()));
-            let aborted = if read_committed { fetched.aborted } else { Vec::new() };
+            let mut aborted = if read_committed { fetched.aborted } else { Vec::new() };
+            if !aborted.is_empty() && planted!(AbortedDelivered) {
+                aborted.truncate(1);
+            }
             // Mostly one, of each of many partitions.
             if p.queue.capacity() == 0 {
                 p.queue.reserve_exact(1);
@@ -296,6 +304,10 @@ impl Delivery {
             let Some(p) = self.partitions.get_mut(&key) else { continue };
             // What lies before the error of a stopped partition would not be fetched again.
             if p.phase == Phase::Active && !p.queue.is_empty() && p.checkout.is_none() {
+                if planted!(EvictedNotRefetched) {
+                    p.drop_queue();
+                    continue;
+                }
                 p.refetch();
                 self.fetch_generation += 1;
             }
@@ -393,6 +405,12 @@ fn walk(records: &Bytes, fetch_offset: i64, end: i64) -> Walk {
         }
         if header.next_offset() <= walk.next || header.next_offset() > end {
             walk.stop = Stop::Suspect(header);
+            return walk;
+        }
+        if (header.record_count == 0 && planted!(EmptiedBatchSticks))
+            || (header.is_control && planted!(ControlBatchSticks))
+        {
+            walk.stop = Stop::Cut;
             return walk;
         }
         let gap = header.base_offset > walk.next;

@@ -8,6 +8,7 @@ use ottla_wire::records::RecordCursor;
 
 use super::batch::BatchInner;
 use super::marks::Done;
+use crate::planted::planted;
 use crate::{LeaderEpoch, Timestamp};
 
 /// Handed-out batches in the order of offsets. Those that are done and dropped are swept out, so its size
@@ -216,10 +217,11 @@ impl Handed {
             if !auto {
                 return false;
             }
-            if batch.returned {
+            let returned = batch.returned || planted!(CommitsUnreturned);
+            if returned {
                 done.insert(batch.start, batch.end, batch.epoch);
             }
-            !batch.returned
+            !returned
         });
         self.sweep_at = self.batches.len().saturating_mul(2);
     }

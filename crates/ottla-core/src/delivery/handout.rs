@@ -8,6 +8,7 @@ use super::partition::Phase;
 use super::queue::Segment;
 use super::{Delivery, Key};
 use crate::Timestamp;
+use crate::planted::planted;
 
 /// So few records are walked over under the lock.
 const AT_HAND: usize = 16;
@@ -23,6 +24,9 @@ impl Delivery {
         }
         let mut records = rest.batch.iter_from(rest.cursor);
         let last = records.nth(limit.saturating_sub(1))?.offset();
+        if planted!(SkipsAtHand) {
+            records.next();
+        }
         let cursor = records.cursor();
         let bytes = cursor.position().saturating_sub(rest.cursor.position());
         let part = Part {
@@ -104,11 +108,12 @@ impl Delivery {
         }
         let read_committed = self.config.read_committed();
         let Some(p) = self.partitions.get_mut(&key) else { return };
-        let at_end = p.end_offset(read_committed).is_some_and(|end| p.position() >= end);
+        let at_end = p.end_offset(read_committed).is_some_and(|end| p.position() >= end)
+            || (!p.queue.is_empty() && planted!(EofTooEarly));
         if p.phase != Phase::Active
             || p.revoking.is_some()
             || !at_end
-            || !p.queue.is_empty()
+            || (!p.queue.is_empty() && !planted!(EofTooEarly))
             || p.checkout.is_some()
             || p.strip.is_some()
             || p.eof_told == Some(p.position())
@@ -117,6 +122,9 @@ impl Delivery {
         }
         let offset = p.position();
         p.eof_told = Some(offset);
+        if planted!(EofMovesPosition) {
+            p.move_position(offset + 1, p.position_epoch);
+        }
         let topic_partition = p.ownership.topic_partition.clone();
         self.queue_event(Event::PartitionEof { topic_partition, offset });
     }

@@ -3,6 +3,7 @@
 use super::events::{Event, PartitionEnd, ResetCause};
 use super::partition::{Partition, Phase};
 use super::{Delivery, Key};
+use crate::planted::planted;
 use crate::{Error, LeaderEpoch, OwnershipEpoch, Timestamp, TopicPartition};
 
 /// Where a partition starts to be read.
@@ -45,7 +46,11 @@ impl Delivery {
     ) -> Vec<(TopicPartition, OwnershipEpoch)> {
         let new = self.assign_manual(now, partitions);
         if !new.is_empty() {
-            self.queue_event(Event::Assigned(new.iter().map(|(tp, _)| tp.clone()).collect()));
+            self.queue_event(Event::Assigned(if planted!(AssignsTwice) {
+                partitions.to_vec()
+            } else {
+                new.iter().map(|(tp, _)| tp.clone()).collect()
+            }));
             self.settle(Some(now));
         }
         new
@@ -97,7 +102,8 @@ impl Delivery {
         self.saw(now);
         let Some(&key) = self.index.get(tp) else { return false };
         let Some(p) = self.partitions.get_mut(&key) else { return false };
-        if p.ownership.epoch != epoch || p.phase != Phase::AwaitingPosition || start.offset < 0 {
+        let late = p.ownership.epoch != epoch || p.phase != Phase::AwaitingPosition;
+        if start.offset < 0 || (late && !planted!(LateLoadOverridesSeek)) {
             return false;
         }
         let committed = matches!(start.cause, StartCause::Committed { .. });
@@ -181,7 +187,14 @@ impl Delivery {
         for tp in partitions {
             let Some(&key) = self.index.get(tp) else { continue };
             let Some(p) = self.partitions.get_mut(&key) else { continue };
+            if p.paused.is_none() && p.has_position() && planted!(ResumeJumpsBack) {
+                p.move_position(p.done.to(), p.done.epoch());
+                p.refetch();
+            }
             let Some(number) = p.paused.take() else { continue };
+            if !p.queue.is_empty() && planted!(DropOnResume) {
+                p.drop_queue();
+            }
             self.paused.remove(&number);
             self.make_ready(key);
             self.check_eof(key);

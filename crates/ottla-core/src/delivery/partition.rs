@@ -27,6 +27,7 @@ use super::revocation::RevocationId;
 use super::strip::OpenStrip;
 use super::token::Ownership;
 use crate::LeaderEpoch;
+use crate::planted::planted;
 
 /// What the last responses said of a partition's log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,6 +174,15 @@ impl Partition {
         self.in_hand = old.in_hand;
         self.in_ready = old.in_ready;
         self.watermarks = old.watermarks;
+        if planted!(SeekKeepsQueue) {
+            (self.queue, self.queued_bytes) = (std::mem::take(&mut old.queue), old.queued_bytes);
+        }
+        if old.started && self.paused.is_some() && planted!(SeekLostByResume) {
+            self.start(old.position, old.position_epoch, false, false);
+        }
+        if old.started && planted!(SeekCommitsOld) {
+            self.done = old.done;
+        }
     }
 
     /// Where it is read from. `committed` says that the group has this offset, `reset` that it should.
@@ -181,7 +191,9 @@ impl Partition {
         (self.fetch_offset, self.fetch_epoch) = (offset, epoch);
         (self.position, self.position_epoch) = (offset, epoch);
         self.delivered_end = offset;
-        self.done = Done::new(offset, epoch);
+        if self.done.to() == 0 || !planted!(SeekCommitsOld) {
+            self.done = Done::new(offset, epoch);
+        }
         self.committed = committed.then_some(offset);
         self.requested = None;
         self.commit_above = if reset { offset.saturating_sub(1) } else { offset };
@@ -267,8 +279,8 @@ impl Partition {
     /// Whether something can be handed out.
     pub(super) fn is_deliverable(&self, max_unmarked: usize) -> bool {
         !self.queue.is_empty()
-            && self.paused.is_none()
-            && self.revoking.is_none()
+            && (self.paused.is_none() || planted!(PausedDelivered))
+            && (self.revoking.is_none() || planted!(RevokedDelivered))
             && self.checkout.is_none()
             && self.strip.is_none()
             && self.unmarked_room(max_unmarked) > 0

@@ -18,6 +18,7 @@ use super::events::PartitionEnd;
 use super::queue::Pending;
 use super::token::CommitToken;
 use super::{Delivery, Key, Shared};
+use crate::planted::planted;
 use crate::{Timestamp, TopicPartition};
 
 /// Tells one revocation from another.
@@ -121,7 +122,9 @@ impl Delivery {
                 continue;
             }
             p.revoking = Some(id);
-            p.drop_queue();
+            if !planted!(RevokedDelivered) {
+                p.drop_queue();
+            }
             keys.push(key);
             owned.push(tp.clone());
             if let Some(waker) = p.waker.take() {
@@ -169,7 +172,11 @@ impl Delivery {
             open.told = Some(!done);
             let partitions = open.partitions.to_vec();
             let keys = open.keys.clone();
-            let commits = keys.into_iter().filter_map(|key| self.committable_of(key)).collect();
+            let mut commits: Vec<CommitEntry> =
+                keys.into_iter().filter_map(|key| self.committable_of(key)).collect();
+            if !commits.is_empty() && planted!(RevocationUncommitted) {
+                commits.clear();
+            }
             let partitions = partitions.into_iter().filter(|tp| self.revokes(tp, id)).collect();
             return Some(Revoked { id, partitions, timed_out: !done, commits });
         }

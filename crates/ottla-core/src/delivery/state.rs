@@ -256,6 +256,11 @@ impl Delivery {
         self.wakes.extend(self.reader_waker.take());
     }
 
+    /// A planted bug: the reader waits, and nobody knows it.
+    pub(crate) fn eat_wakeup(&mut self) {
+        self.reader_waker = None;
+    }
+
     /// Whoever waits for a partition of its own, and the reader.
     pub(super) fn wake_all_readers(&mut self) {
         self.wake_reader();

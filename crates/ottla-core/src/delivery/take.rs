@@ -21,6 +21,7 @@ use super::partition::Phase;
 use super::queue::{Pending, Segment};
 use super::strip::RecordReader;
 use super::{Delivery, Key, Shared};
+use crate::planted::planted;
 use crate::{Timestamp, TopicPartition};
 
 /// Most records of a strip: what they are counted in is small, and a strip is made at once.
@@ -294,7 +295,7 @@ impl Delivery {
             p.phase = Phase::Stopped;
         }
         let single = single.filter(|_| checkout.limit > 1);
-        if p.paused.is_some() || (single.is_some() && p.marks_used) {
+        if (p.paused.is_some() && !planted!(PausedDelivered)) || (single.is_some() && p.marks_used) {
             checkout.put_ready_back();
             (checkout.position, checkout.position_epoch) = (checkout.lead, checkout.lead_epoch);
         }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, IsolationLevel};
+use crate::planted::planted;
 use crate::{Backoff, BrokerId, Error, Rng, Timestamp, TopicId, TopicPartition};
 
 pub(crate) use answer::Finding;
@@ -182,6 +183,9 @@ impl Fetcher {
     /// The request to `broker` will not be answered, or could not be sent: its session is in doubt.
     pub(crate) fn failed(&mut self, now: Timestamp, broker: BrokerId) {
         if let Some(b) = self.brokers.get_mut(&broker) {
+            if planted!(OrphanedFetch) {
+                return;
+            }
             b.in_flight = None;
             b.session.replace();
             b.wait(now, self.retry_backoff, &mut self.rng);
@@ -204,6 +208,9 @@ impl Fetcher {
             out_of_range: 0,
         });
         trouble.not_before = now + trouble.backoff.next(&mut self.rng);
+        if planted!(HotFetchErrors) {
+            trouble.not_before = now;
+        }
         trouble
     }
 

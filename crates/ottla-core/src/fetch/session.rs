@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ottla_wire::ErrorCode;
 
+use crate::planted::planted;
 use crate::{LeaderEpoch, OwnershipEpoch, TopicId, TopicPartition};
 
 /// What a session holds for one partition: only a difference is sent again.
@@ -136,11 +137,13 @@ impl Session {
     /// The request was answered.
     pub(super) fn answered(&mut self, error: ErrorCode, session_id: i32) {
         match error {
+            _ if error != ErrorCode::None && planted!(SessionErrorIgnored) => {}
             ErrorCode::None if session_id == 0 => self.forget(),
             ErrorCode::None if self.epoch == 0 => {
                 self.id = session_id;
                 self.epoch = 1;
             }
+            ErrorCode::None if session_id == self.id && planted!(SessionIgnoresEpoch) => {}
             ErrorCode::None if session_id == self.id => {
                 self.epoch = if self.epoch == i32::MAX { 1 } else { self.epoch + 1 };
             }

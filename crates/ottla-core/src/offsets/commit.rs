@@ -21,6 +21,7 @@ use ottla_wire::{ErrorCode, View};
 use super::CommitResults;
 use crate::delivery::{CommitEntry, RevocationId};
 use crate::group::GroupIdentity;
+use crate::planted::planted;
 use crate::{
     Backoff, CommandId, CommitError, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, Rng, Timestamp,
     TopicPartition,
@@ -77,6 +78,9 @@ impl CommitJob {
         let code_of = |entry: &CommitEntry| {
             // A partition that the answer leaves out is sent again: silence is no success.
             let code = told.get(&(entry.tp.topic(), entry.tp.partition()));
+            if code.is_none() && (planted!(UnknownEpochNotCommitted) || planted!(SilenceIsCommitted)) {
+                return ErrorCode::None;
+            }
             code.map_or(ErrorCode::RequestTimedOut, |c| ErrorCode::from_i16(*c))
         };
         let is_unknown = self.entries.iter().any(|entry| code_of(entry) == unknown);
@@ -237,7 +241,7 @@ impl CommitQueue {
             let (late, last) = (now >= job.deadline, job.last);
             let results = &mut job.results;
             job.entries.retain(|e| {
-                if !last && owned(&e.tp) != Some(e.epoch) {
+                if !last && owned(&e.tp) != Some(e.epoch) && !planted!(OldOwnershipCommitted) {
                     results.push((e.tp.clone(), Err(CommitError::NotOwned)));
                     return false;
                 }
@@ -281,11 +285,24 @@ impl CommitQueue {
         let jobs = self.mergeable();
         let mut topics: BTreeMap<&str, BTreeMap<i32, OffsetCommitRequestPartition>> = BTreeMap::new();
         for entry in self.jobs.iter().take(jobs).flat_map(|job| &job.entries) {
+            if entry.leader_epoch.is_none() && planted!(UnknownEpochNotCommitted) {
+                continue;
+            }
+            let mut offset = entry.offset;
+            if planted!(MixedUpCommits) {
+                let all = self.jobs.iter().take(jobs).flat_map(|job| &job.entries);
+                let same = all.filter(|e| e.tp.partition() == entry.tp.partition());
+                offset = same.map(|e| e.offset).max().unwrap_or(offset);
+            }
+            let mut leader_epoch = LeaderEpoch::to_wire(entry.leader_epoch);
+            if leader_epoch >= 0 && planted!(FutureEpochCommitted) {
+                leader_epoch += 1;
+            }
             let partition = OffsetCommitRequestPartition {
                 partition_index: entry.tp.partition(),
-                committed_offset: entry.offset,
+                committed_offset: offset,
                 // Unknown is committed as unknown: leaving the entry out would lose it.
-                committed_leader_epoch: LeaderEpoch::to_wire(entry.leader_epoch),
+                committed_leader_epoch: leader_epoch,
                 committed_metadata: Some(entry.metadata.clone().unwrap_or_default()),
                 ..OffsetCommitRequestPartition::default()
             };
@@ -309,6 +326,12 @@ impl CommitQueue {
 
     /// The request will not be answered. Whether it was carried out is not known: it is sent again.
     pub(crate) fn failed(&mut self, now: Timestamp, error: &Error) {
+        if planted!(FailedCommitSticks) {
+            return;
+        }
+        if self.jobs.len() > 1 && planted!(CommitsOvertake) {
+            self.jobs.rotate_left(1);
+        }
         let Some(sent) = self.in_flight.take() else {
             return;
         };
@@ -398,6 +421,7 @@ fn judge(code: ErrorCode, sent: i32, present: Option<i32>) -> Verdict {
     let again = Verdict::Again { coordinator_lost: false, refused: false };
     match code {
         ErrorCode::None => Verdict::Committed,
+        ErrorCode::UnknownMemberId if planted!(RefusedIsCommitted) => Verdict::Committed,
         ErrorCode::CoordinatorLoadInProgress | ErrorCode::UnknownTopicOrPartition => again,
         ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable | ErrorCode::RequestTimedOut => {
             Verdict::Again { coordinator_lost: true, refused: false }

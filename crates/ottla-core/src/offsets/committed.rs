@@ -10,6 +10,7 @@ use ottla_wire::messages::{OffsetFetchRequest, OffsetFetchResponse};
 use ottla_wire::{ErrorCode, View};
 
 use super::{Asker, CommittedOffset, Refused, refused};
+use crate::planted::planted;
 use crate::{Backoff, Error, ErrorKind, LeaderEpoch, Rng, Timestamp, TopicPartition};
 
 /// The last version that names topics; ids come with the issue about topic ids.
@@ -191,6 +192,7 @@ impl CommittedLookups {
                 error
             };
             let committed = match (code, told) {
+                (_, None) if error == ErrorCode::None && planted!(OffsetFetchOmits) => Ok(None),
                 (ErrorCode::None, Some(t)) if t.offset >= 0 => Ok(Some(CommittedOffset {
                     offset: t.offset,
                     leader_epoch: LeaderEpoch::from_wire(t.epoch),

@@ -10,6 +10,7 @@ use super::in_flight::Ticket;
 use super::{ClassicGroup, Kind, Pace, Phase, State};
 use crate::config::GroupConfig;
 use crate::group::GroupRequest;
+use crate::planted::planted;
 use crate::{Backoff, Error, ErrorKind, Timestamp};
 
 /// When the next heartbeat is due and when the session is over.
@@ -55,7 +56,7 @@ impl ClassicGroup {
     /// The coordinator has not been heard of for a whole session: by now it may have given our partitions to
     /// others. The member id is kept, because it may just as well be that nobody else was heard either.
     pub(super) fn check_session(&mut self, now: Timestamp) {
-        if !self.session_runs() || now < self.clock.session {
+        if !self.session_runs() || now < self.clock.session || planted!(SessionNeverEnds) {
             return;
         }
         self.forget_rounds();
@@ -77,7 +78,7 @@ impl ClassicGroup {
 
     pub(super) fn try_heartbeat(&mut self, now: Timestamp) {
         let (Some(lane), Some(generation_id)) = (self.heartbeat_lane(), self.generation) else { return };
-        if now < self.clock.due {
+        if now < self.clock.due || planted!(HeartbeatsStop) {
             return;
         }
         self.clock.due = now + self.config.heartbeat_interval;
@@ -127,6 +128,7 @@ impl ClassicGroup {
             }
             // The group has moved on while our request is parked on the other connection; its answer decides.
             Reaction::Reset { keep_member_id: true } if kind == Kind::Probe => self.alive(now, ticket.sent),
+            Reaction::Reset { .. } if planted!(Zombie) => self.alive(now, ticket.sent),
             Reaction::Reset { keep_member_id } => {
                 self.reset(now, keep_member_id, "the coordinator does not know this member any more");
             }

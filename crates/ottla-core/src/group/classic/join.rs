@@ -9,6 +9,7 @@ use super::reply::JoinReply;
 use super::{ClassicGroup, FREE_ROUNDS, Kind, PROTOCOL_TYPE, Pace, State};
 use crate::assignor::{Assignor, RebalanceProtocol};
 use crate::group::{GroupRequest, GroupVersions};
+use crate::planted::planted;
 use crate::{Error, ErrorKind, Timestamp};
 
 /// First JoinGroup version with a reason (KIP-800).
@@ -27,9 +28,13 @@ impl ClassicGroup {
         let wanted = match self.state {
             State::Unjoined => true,
             State::Stable => self.rejoin.is_some(),
+            State::Revoking if planted!(JoinsWhileRevoking) => self.rejoin.is_some(),
             _ => false,
         };
-        wanted && self.revocation.is_none() && self.coordinator.is_some() && !self.subscription.is_empty()
+        wanted
+            && (self.revocation.is_none() || planted!(JoinsWhileRevoking))
+            && self.coordinator.is_some()
+            && !self.subscription.is_empty()
     }
 
     pub(super) fn try_join(&mut self, now: Timestamp) {

@@ -5,6 +5,7 @@ use ottla_wire::messages::{LeaveGroupRequest, leave_group_request::MemberIdentit
 use super::{ClassicGroup, Kind, State};
 use crate::Timestamp;
 use crate::group::{GroupAction, GroupRequest};
+use crate::planted::planted;
 
 /// Brokers take no longer reason (KIP-800).
 const MAX_REASON: usize = 255;
@@ -67,7 +68,7 @@ impl ClassicGroup {
     pub(super) fn send_leave(&mut self, now: Timestamp, reason: &str) {
         let Some(versions) = self.coordinator else { return };
         // Without an id of ours, an instance id would put out whoever holds it now.
-        if self.member_id.is_empty() {
+        if self.member_id.is_empty() || planted!(LeaveNotSent) {
             return;
         }
         let on_close = self.config.leave_on_close && self.subscription.is_empty();

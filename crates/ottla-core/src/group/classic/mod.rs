@@ -71,6 +71,7 @@ pub use self::state::GroupState;
 use self::state::{Pace, Phase, State};
 use super::{Assignment, GroupAction, GroupIdentity, GroupRequestKind as Kind, GroupVersions};
 use crate::config::GroupConfig;
+use crate::planted::planted;
 use crate::{Backoff, Error, ErrorKind, Rng, Timestamp, TopicPartition};
 
 /// Kafka's name of the consumers' kind of group.
@@ -325,7 +326,12 @@ impl ClassicGroup {
             // with its connection, said so. Nobody else has what we claimed in it, and the next one decides.
             Reaction::Reset { keep_member_id: true }
                 if matches!(self.state, State::Joining | State::Unjoined) => {}
+            Reaction::Reset { .. } if planted!(Zombie) => {}
             Reaction::Reset { keep_member_id } => self.reset(now, keep_member_id, "a commit was refused"),
+            Reaction::Rejoin if planted!(CommitLosesAssignment) => {
+                let lost = self.assignment.lose_all();
+                self.lost(lost);
+            }
             Reaction::Rejoin => self.want_rejoin(now, Pace::Now, "a commit met a rebalance"),
             Reaction::Fatal if code == ErrorCode::FencedInstanceId => {
                 self.fail(errors::fatal(Kind::Heartbeat, code, &self.config));

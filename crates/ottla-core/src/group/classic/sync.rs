@@ -9,6 +9,7 @@ use super::errors::{self, Reaction, reaction};
 use super::reply::SyncReply;
 use super::{ClassicGroup, Kind, PROTOCOL_TYPE, Pace, Phase, State, blob};
 use crate::group::{GroupAction, GroupRequest};
+use crate::planted::planted;
 use crate::{Timestamp, TopicPartition};
 
 /// More partitions than one member can own: an assignment with more is none. Each costs far more memory than the four
@@ -96,7 +97,16 @@ impl ClassicGroup {
     /// What goes is revoked first and then the member joins again (KIP-429); what is new is owned at once, for
     /// the assignor gives nobody a partition that somebody else still claims.
     fn apply(&mut self, now: Timestamp, target: &BTreeSet<TopicPartition>) {
-        let change = self.assignment.retarget(target);
+        let mut change = self.assignment.retarget(target);
+        if planted!(AssignsTwice) {
+            change.assign = target.iter().cloned().collect();
+        }
+        if planted!(RejoinsForEver) {
+            self.want_rejoin(now, Pace::Now, "it never ends");
+        }
+        if !change.revoke.is_empty() && planted!(RevocationForgotten) {
+            change.revoke.clear();
+        }
         if !change.revoke.is_empty() {
             self.want_rejoin(now, Pace::Now, "partitions were given up for other members");
             self.open_revocation(now, &change.revoke);
