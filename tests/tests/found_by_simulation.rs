@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use ottla_core::client::{Command, Offset, Outcome};
-use ottla_core::config::GroupConfig;
-use ottla_core::delivery::{BatchDecoder, DeliveryConfig, Filter, Shared, Taken};
+use ottla_broker::{Api, BatchBuilder, ErrorCode, Fault, TestRecord};
+use ottla_core::client::{Command, CommitItem, Offset, Outcome};
+use ottla_core::config::{CommitMode, GroupConfig, IsolationLevel};
+use ottla_core::delivery::{
+    BatchDecoder, CommitRequest, DeliveryConfig, Fetched, Filter, Pushed, Shared, Start, StartCause, Taken,
+};
 use ottla_core::{Timestamp, TopicPartition};
 use ottla_tests::sim::{Seen, World};
 
@@ -77,4 +80,130 @@ fn a_revocation_of_what_was_lost_meanwhile_is_not_told() {
     delivery.lock().lose(now, &tps);
     let told = delivery.take(now, &mut BatchDecoder::new(), Filter::EVENTS, None);
     assert!(matches!(told, Taken::Pending), "{told:?}");
+}
+
+/// A commit behind an aborted transaction carried the epoch of the record before that transaction: whoever begins
+/// there would ask where that epoch ended, and take the answer for a truncated log.
+#[test]
+fn a_commit_behind_an_aborted_transaction_carries_that_ones_leader_epoch() {
+    let mut world = World::new(1, 2);
+    world.cluster.create_topic("t", 1).expect("a topic");
+    let tp = TopicPartition::new("t", 0);
+    let mut config = world.config();
+    config.group = Some(GroupConfig::new("g"));
+    config.commit = CommitMode::Manual;
+    config.isolation_level = IsolationLevel::ReadCommitted;
+    let id = world.join(config);
+    world.command(id, Command::Assign(vec![(tp.clone(), Offset::Earliest)]));
+    world.run_until(Duration::from_secs(10), |w| w.member(id).owned().len() == 1);
+    // From here on it reads only when it is told to.
+    world.run_for(Duration::from_secs(1));
+    world.member(id).auto_read = false;
+    let now = world.broker_now();
+    world.cluster.produce(now, "t", 0, ["a"]).expect("produced");
+    let (leader, epoch) = world.cluster.leader("t", 0).expect("a partition");
+    let other = 3 - leader.expect("a leader");
+    world.cluster.move_leader(now, "t", 0, other).expect("moved");
+    let aborted = BatchBuilder::new(vec![TestRecord::new("b")]).transactional(7, 0, -1).finish();
+    world.cluster.produce_batch(now, "t", 0, &aborted).expect("produced");
+    world.cluster.produce_batch(now, "t", 0, &BatchBuilder::abort_marker(7, 0)).expect("aborted");
+    world.run_for(Duration::from_secs(5));
+    assert!(world.read(id));
+    let token = world.member(id).hand.as_ref().expect("a batch").token();
+    assert_eq!(token.next_offset(), 3, "the aborted transaction belongs to the batch before it");
+    // With more behind it, the commit is not that of the position.
+    let now = world.broker_now();
+    world.cluster.produce(now, "t", 0, ["c"]).expect("produced");
+    world.run_for(Duration::from_millis(1));
+    world.run_until(Duration::from_secs(10), |w| w.read(id));
+    world.command(id, Command::Commit(vec![CommitItem::Token(token)]));
+    world.run_for(Duration::from_secs(1));
+    let commits = world.cluster.commits();
+    let last = &commits.last().expect("a commit").committed;
+    assert_eq!((last.offset, last.leader_epoch), (3, epoch + 1));
+}
+
+/// The reset of a partition that the user had given up meanwhile was told after the next subscription.
+#[test]
+fn nothing_is_told_of_the_reset_of_what_was_given_up() {
+    let mut world = World::new(1, 1);
+    world.cluster.create_topic("t", 1).expect("a topic");
+    let mut config = world.config();
+    config.group = Some(GroupConfig::new("g"));
+    let id = world.join(config);
+    world.member(id).auto_read = false;
+    world.command(id, Command::Subscribe(vec!["t".to_owned()]));
+    world.run_until(Duration::from_secs(10), |w| w.read(id));
+    assert!(matches!(world.member(id).seen.last(), Some((_, Seen::Assigned(_)))));
+    world.run_for(Duration::from_secs(1));
+    world.command(id, Command::Unsubscribe);
+    world.run_until(Duration::from_secs(10), |w| w.member(id).owned().is_empty());
+    assert!(!world.read(id), "{:?}", world.member(id).seen);
+}
+
+/// Each partition that was refused waited for a time of its own, and then had a request of its own.
+#[test]
+fn what_was_refused_together_is_asked_for_together_again() {
+    let mut world = World::new(1, 1);
+    world.cluster.create_topic("t", 24).expect("a topic");
+    let config = world.config();
+    let id = world.join(config);
+    let all = (0..24).map(|p| (TopicPartition::new("t", p), Offset::At(0))).collect();
+    world.command(id, Command::Assign(all));
+    world.run_for(Duration::from_secs(1));
+    world.cluster.add_fault(Fault::on(Api::Fetch).always().error(ErrorCode::FENCED_LEADER_EPOCH));
+    let before = world.cluster.next_request_index();
+    world.run_for(Duration::from_secs(4));
+    let fetches = world.cluster.requests().filter(|r| r.index >= before && r.api == Api::Fetch).count();
+    // Backoff from 100 ms to 1 s, and partitions that were not refused the first time.
+    assert!((4..=16).contains(&fetches), "{fetches} requests for 24 partitions in 4 s");
+}
+
+/// A commit of a position behind offsets without a record, whose outcome nobody learned, was followed by one in front
+/// of them when more had been handed out meanwhile.
+#[test]
+fn a_commit_that_is_made_again_does_not_go_back_over_offsets_without_a_record() {
+    let mut config = DeliveryConfig::default();
+    config.commit = CommitMode::Manual;
+    let delivery = Shared::new(config);
+    let (now, tp) = (Timestamp::from_millis(1), TopicPartition::new("t", 0));
+    let epoch = delivery.lock().assign(now, std::slice::from_ref(&tp))[0].1;
+    let start = Start { offset: 0, leader_epoch: None, cause: StartCause::Explicit };
+    assert!(delivery.lock().start(now, &tp, epoch, start));
+    let push = |offset: i64, records: &[u8], end: i64| {
+        let fetched = Fetched {
+            tp: tp.clone(),
+            epoch,
+            fetch_offset: offset,
+            records: records.to_vec().into(),
+            high_watermark: end,
+            last_stable_offset: end,
+            log_start_offset: 0,
+            aborted: Vec::new(),
+            charge: None,
+        };
+        assert_eq!(delivery.lock().push(now, fetched), Pushed::Accepted { next_fetch_offset: end });
+    };
+    let read = || delivery.take(now, &mut BatchDecoder::new(), Filter::BATCHES, None);
+    push(0, &BatchBuilder::new(vec![TestRecord::new("a")]).finish(), 1);
+    let Taken::Batch(first) = read() else { panic!("no batch") };
+    // A batch that compaction has emptied.
+    push(1, &BatchBuilder::new(Vec::<TestRecord>::new()).base_offset(1).last_offset_delta(4).finish(), 6);
+    assert!(matches!(read(), Taken::Pending));
+    let entry = delivery
+        .lock()
+        .check_commit(now, CommitRequest::Token(&first.token()))
+        .expect("owned")
+        .expect("not committed yet");
+    assert_eq!(entry.offset, 6);
+    push(6, &BatchBuilder::new(vec![TestRecord::new("b")]).base_offset(6).finish(), 7);
+    let Taken::Batch(_second) = read() else { panic!("no batch") };
+    // Its answer was lost.
+    delivery.lock().note_not_committed(&tp, epoch, None);
+    let again = delivery
+        .lock()
+        .check_commit(now, CommitRequest::Token(&first.token()))
+        .expect("owned")
+        .expect("not committed yet");
+    assert_eq!(again.offset, 6);
 }

@@ -418,8 +418,13 @@ impl World {
             let (node, member) = (l.node, l.member);
             if let Some(api) = Api::from_key(key) {
                 let length = frame.len();
-                self.trace.line(self.now, format!("n{node}"), || {
-                    format!("answers {api} #{id} of {member}: {length} bytes")
+                let Self { trace, cluster, now, .. } = self;
+                trace.line(*now, format_args!("n{node}"), || {
+                    let asked =
+                        |r: &&ottla_broker::Observed| r.connection == link.0 && r.correlation_id == id;
+                    let error = cluster.requests().rev().find(asked).and_then(|r| r.error);
+                    let error = error.map_or(String::new(), |error| format!(", {error}"));
+                    format!("answers {api} #{id} of {member}: {length} bytes{error}")
                 });
                 if !self.lies.is_empty()
                     && let Some(mut answer) = Answer::new(node, api, version, frame.clone())

@@ -25,6 +25,8 @@ pub(crate) struct Refresh {
     not_before: Timestamp,
     /// When the last answer came, and how close a next one is one too many.
     answered_at: Option<Timestamp>,
+    /// When the last request ended, well or not.
+    ended_at: Option<Timestamp>,
     close: Duration,
 }
 
@@ -38,6 +40,7 @@ impl Refresh {
             again: false,
             not_before: Timestamp::ZERO,
             answered_at: None,
+            ended_at: None,
             close: max.saturating_mul(2),
         }
     }
@@ -63,7 +66,7 @@ impl Refresh {
     /// An answer came. `complete`: everything that is wanted was in it. Gives whether it helped, as far as is known:
     /// it is complete, and not one of several in a row after which somebody asked for more.
     pub(crate) fn answered(&mut self, now: Timestamp, complete: bool, rng: &mut Rng) -> bool {
-        self.in_flight = false;
+        self.ended(now);
         let close = self.answered_at.is_some_and(|at| now.since(at) < self.close);
         self.answered_at = Some(now);
         let helped;
@@ -91,9 +94,18 @@ impl Refresh {
         helped
     }
 
+    /// A request came to an end. What did not help long ago says nothing of what is the matter now.
+    fn ended(&mut self, now: Timestamp) {
+        self.in_flight = false;
+        if self.ended_at.is_some_and(|at| now.since(at) >= self.close) {
+            self.backoff.reset();
+        }
+        self.ended_at = Some(now);
+    }
+
     /// The request failed.
     pub(crate) fn failed(&mut self, now: Timestamp, rng: &mut Rng) {
-        self.in_flight = false;
+        self.ended(now);
         self.again = false;
         self.due = now;
         self.not_before = now + self.backoff.next(rng);

@@ -456,3 +456,20 @@ fn the_transition_table_of_refreshing_is_what_the_code_does() {
     });
     assert_documented(include_str!("refresh.rs"), &table);
 }
+
+/// What a restart of a broker had cost in pauses was paid again by the first request of the next one, minutes later.
+#[test]
+fn pauses_of_long_ago_do_not_count() {
+    let (mut rng, age) = (Rng::new(1), Duration::from_secs(300));
+    let mut refresh = Refresh::new(age, (Duration::from_millis(100), Duration::from_secs(1)));
+    let mut now = Timestamp::from_millis(1000);
+    for _ in 0..5 {
+        refresh.sent();
+        refresh.failed(now, &mut rng);
+    }
+    assert!(refresh.next().expect("due") >= now + Duration::from_millis(800), "they have grown");
+    now = now + Duration::from_secs(60);
+    refresh.sent();
+    refresh.failed(now, &mut rng);
+    assert!(refresh.next().expect("due") <= now + Duration::from_millis(120));
+}

@@ -29,6 +29,8 @@ pub(super) struct BatchInner {
     pub(super) start: i64,
     /// The position after: behind the last record and behind the offsets next to it that hold none.
     pub(super) end: i64,
+    /// The leader epoch of what lies before `end`.
+    pub(super) end_epoch: Option<LeaderEpoch>,
     /// Offset of the last record.
     pub(super) last: i64,
     /// The number of records.
@@ -88,24 +90,20 @@ impl BatchInner {
         }
     }
 
+    /// Of the last record.
     pub(super) fn leader_epoch(&self) -> Option<LeaderEpoch> {
         self.parts.as_slice().last().and_then(Part::leader_epoch)
     }
 
     /// The token of the record at `offset`, `gap` offsets without a record lying before it.
     pub(super) fn record_token(&self, offset: i64, gap: u32, epoch: Option<LeaderEpoch>) -> CommitToken {
-        let next = if offset == self.last { self.end } else { offset.saturating_add(1) };
+        let (next, leader_epoch) =
+            if offset == self.last { (self.end, self.end_epoch) } else { (offset.saturating_add(1), epoch) };
         let from = match gap {
             u32::MAX => self.end_before(offset),
             gap => offset.saturating_sub(i64::from(gap)),
         };
-        CommitToken {
-            ownership: Arc::clone(&self.ownership),
-            from,
-            next,
-            leader_epoch: epoch,
-            metadata: None,
-        }
+        CommitToken { ownership: Arc::clone(&self.ownership), from, next, leader_epoch, metadata: None }
     }
 }
 
@@ -173,9 +171,10 @@ impl Batch {
         self.0.end
     }
 
-    /// The leader epoch of the last record, if the broker told one (KIP-320).
+    /// The leader epoch of what lies right before [`next_offset`](Self::next_offset), if the broker told one
+    /// (KIP-320): what a commit of that offset carries.
     pub fn leader_epoch(&self) -> Option<LeaderEpoch> {
-        self.0.leader_epoch()
+        self.0.end_epoch
     }
 
     /// The records in order.
@@ -204,7 +203,7 @@ impl Batch {
             ownership: Arc::clone(&self.0.ownership),
             from: self.0.start,
             next: self.0.end,
-            leader_epoch: self.0.leader_epoch(),
+            leader_epoch: self.0.end_epoch,
             metadata: None,
         }
     }
@@ -233,12 +232,13 @@ impl Batch {
             Some(part) if parts.is_empty() => Parts::One(part),
             last => Parts::Many(parts.into_iter().chain(last).collect()),
         };
-        let BatchInner { start, end, last, count, .. } = *self.0;
+        let BatchInner { start, end, end_epoch, last, count, .. } = *self.0;
         Self(Arc::new(BatchInner {
             ownership: Arc::clone(&self.0.ownership),
             parts,
             start,
             end,
+            end_epoch,
             last,
             count,
             strip: None,

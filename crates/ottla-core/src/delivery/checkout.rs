@@ -155,7 +155,7 @@ impl Checkout {
         self.position = self.position.max(next);
         self.position_epoch = LeaderEpoch::from_wire(epoch);
         match self.ready.last_mut() {
-            Some(last) => last.end = self.position,
+            Some(last) => (last.end, last.end_epoch) = (self.position, self.position_epoch),
             None => (self.lead, self.lead_epoch) = (self.position, self.position_epoch),
         }
     }
@@ -262,6 +262,7 @@ impl Checkout {
                 count: room,
                 last: last.offset(),
                 end: last.offset().saturating_add(1),
+                end_epoch: LeaderEpoch::from_wire(rest.batch.header().partition_leader_epoch),
                 queued: Queued::new(rest.queued.charge().clone(), size),
             };
             rest.count = rest.count.saturating_sub(room);
@@ -275,8 +276,7 @@ impl Checkout {
     }
 
     fn take_whole(&mut self, rest: Rest) {
-        self.position = self.position.max(rest.end);
-        self.position_epoch = LeaderEpoch::from_wire(rest.batch.header().partition_leader_epoch);
+        (self.position, self.position_epoch) = (self.position.max(rest.end), rest.end_epoch);
         self.taken = self.taken.saturating_add(rest.count);
         self.taken_bytes = self.taken_bytes.saturating_add(rest.queued.bytes());
         self.ready.push(rest);
@@ -307,7 +307,7 @@ impl Checkout {
         while let Some(rest) = self.ready.pop_if(|rest| epoch(rest) != first) {
             self.segments.push_front(Segment::Decoded(rest));
             if let Some(last) = self.ready.last() {
-                (self.position, self.position_epoch) = (last.end, first);
+                (self.position, self.position_epoch) = (last.end, last.end_epoch);
             }
         }
     }
@@ -353,5 +353,6 @@ fn rest_of(batch: wire::Batch, position: i64, queued: Queued) -> Option<Rest> {
     } else {
         batch.iter_from(cursor).last().map_or(header.last_offset, |record| record.offset())
     };
-    Some(Rest { batch, cursor, count, last, end: header.next_offset(), queued })
+    let end_epoch = LeaderEpoch::from_wire(header.partition_leader_epoch);
+    Some(Rest { batch, cursor, count, last, end: header.next_offset(), end_epoch, queued })
 }

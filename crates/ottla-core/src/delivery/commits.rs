@@ -74,7 +74,7 @@ impl Delivery {
             return None;
         }
         p.sweep(auto);
-        let (mut offset, leader_epoch) = p.resolve(p.done.to(), p.done.epoch());
+        let (mut offset, leader_epoch) = p.settle_done(p.done.to(), p.done.epoch());
         if planted!(CommitPosition) {
             offset = p.position();
         }
@@ -146,8 +146,19 @@ impl Delivery {
             return Err(CommitError::NotOwned);
         }
         p.accept(token.next, token.leader_epoch, token.metadata.as_deref());
-        let (mut offset, mut leader_epoch) = p.resolve(token.next, token.leader_epoch);
-        let mut metadata = token.metadata.as_deref().map(str::to_owned);
+        let (own, own_epoch) = p.settle_done(token.next, token.leader_epoch);
+        // What else is done was given out to be committed before, perhaps, and it is not known what became of that:
+        // going back would be wrong if it was taken. Behind a rewind it is what the user wants.
+        let (mut offset, mut leader_epoch) = if p.done.to() > own.max(p.commit_above) {
+            p.settle_done(p.done.to(), p.done.epoch())
+        } else {
+            (own, own_epoch)
+        };
+        let mut metadata = if offset == own {
+            token.metadata.as_deref().map(str::to_owned)
+        } else {
+            p.metadata.as_ref().filter(|(at, _)| *at == offset).map(|(_, text)| text.clone())
+        };
         if p.committed.is_some_and(|committed| offset <= committed) {
             return Ok(None);
         }

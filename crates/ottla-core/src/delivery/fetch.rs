@@ -274,9 +274,8 @@ impl Delivery {
         } else {
             p.queue.truncate(raw);
             p.queued_bytes = p.queue.iter().map(Segment::bytes).sum();
-            if let Some(Segment::Decoded(Rest { end, batch, .. })) = p.queue.back() {
-                p.fetch_offset = *end;
-                p.fetch_epoch = LeaderEpoch::from_wire(batch.header().partition_leader_epoch);
+            if let Some(Segment::Decoded(Rest { end, end_epoch, .. })) = p.queue.back() {
+                (p.fetch_offset, p.fetch_epoch) = (*end, *end_epoch);
             } else if let Some(strip) = &p.strip {
                 (p.fetch_offset, p.fetch_epoch) = (strip.end, strip.end_epoch);
             }

@@ -23,7 +23,9 @@ pub(super) struct Handed {
 struct HandedBatch {
     start: i64,
     end: i64,
+    /// The leader epoch of its last record, and that of what lies before the end of the whole.
     epoch: Option<LeaderEpoch>,
+    whole: (i64, Option<LeaderEpoch>),
     at: Timestamp,
     /// The reader came back for more after it.
     returned: bool,
@@ -57,6 +59,12 @@ struct Single {
 impl HandedBatch {
     fn is_alive(&self) -> bool {
         self.inner.strong_count() > 0
+    }
+
+    /// The leader epoch of what lies before `offset`. A strip's records are all of one.
+    fn epoch_before(&self, offset: i64) -> Option<LeaderEpoch> {
+        let (end, epoch) = self.whole;
+        if offset >= end { epoch } else { self.epoch }
     }
 
     /// Whether all of it is handed out.
@@ -112,7 +120,7 @@ impl HandedBatch {
                 while let Some(single) = self.single(&inner, singly, end) {
                     if held(single.index) || (auto && single.in_hand) {
                         if auto {
-                            done.insert(done_from, self.start, self.epoch);
+                            done.insert(done_from, self.start, self.epoch_before(self.start));
                         }
                         if !done.contains(self.start, single.end) {
                             done_from = self.start;
@@ -123,7 +131,7 @@ impl HandedBatch {
                     (self.start, singly) = (single.end, single.next);
                 }
                 if auto {
-                    done.insert(done_from, self.start, self.epoch);
+                    done.insert(done_from, self.start, self.epoch_before(self.start));
                 }
                 self.singly = Some(singly);
             }
@@ -131,7 +139,7 @@ impl HandedBatch {
             None => {
                 let to = if self.returned || !auto { end } else { singly.last.unwrap_or(from).max(from) };
                 if auto {
-                    done.insert(from, to, self.epoch);
+                    done.insert(from, to, self.epoch_before(to));
                 }
                 self.start = to;
             }
@@ -164,6 +172,7 @@ impl Handed {
             start: inner.start,
             end: inner.end,
             epoch: inner.leader_epoch(),
+            whole: (inner.end, inner.end_epoch),
             at: now,
             returned: false,
             inner: Arc::downgrade(inner),
@@ -219,7 +228,7 @@ impl Handed {
             }
             let returned = batch.returned || planted!(CommitsUnreturned);
             if returned {
-                done.insert(batch.start, batch.end, batch.epoch);
+                done.insert(batch.start, batch.end, batch.epoch_before(batch.end));
             }
             !returned
         });

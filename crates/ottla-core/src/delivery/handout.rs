@@ -60,8 +60,9 @@ impl Delivery {
         let auto = self.config.is_auto();
         let p = self.partitions.get_mut(&key)?;
         let ownership = Arc::clone(&p.ownership);
-        let (start, end) = (p.delivered_end(), p.position());
-        let inner = Arc::new(BatchInner { ownership, parts, start, end, last, count, strip: None });
+        let (start, end, end_epoch) = (p.delivered_end(), p.position(), p.position_epoch);
+        let inner =
+            Arc::new(BatchInner { ownership, parts, start, end, end_epoch, last, count, strip: None });
         p.delivered();
         if p.handed.push(now, &inner) {
             p.sweep(auto);

@@ -222,6 +222,7 @@ impl Delivery {
     pub fn unassign(&mut self, now: Timestamp, partitions: &[TopicPartition]) {
         let gone = self.end_all(now, partitions, PartitionEnd::Revoked);
         self.forget_untold(&gone);
+        self.forget_news(&gone);
         self.settle(Some(now));
     }
 

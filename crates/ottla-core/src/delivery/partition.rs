@@ -334,6 +334,21 @@ impl Partition {
         }
     }
 
+    /// The same for what is done and is to be committed now. The offsets without a record are done from here on:
+    /// when more was handed out, a commit that has to be made again must not go back in front of them.
+    pub(super) fn settle_done(
+        &mut self,
+        offset: i64,
+        epoch: Option<LeaderEpoch>,
+    ) -> (i64, Option<LeaderEpoch>) {
+        let (to, epoch) = self.resolve(offset, epoch);
+        if to > offset {
+            self.done.advance(to, epoch);
+            self.forget_unmarked();
+        }
+        (to, epoch)
+    }
+
     /// Looks which handles are gone, and counts what is done by that.
     pub(super) fn sweep(&mut self, auto: bool) {
         self.handed.sweep(auto, &mut self.done);

@@ -6,7 +6,7 @@ use ottla_wire::records::{self as wire, AbortedTransactions, BatchError, Batches
 use super::events::Event;
 use super::ledger::Queued;
 use super::revocation::RevocationId;
-use crate::Error;
+use crate::{Error, LeaderEpoch};
 
 /// An event that waits to be read.
 #[derive(Debug)]
@@ -60,8 +60,10 @@ pub(super) struct Rest {
     pub(super) count: usize,
     /// The offset of its last record.
     pub(super) last: i64,
-    /// The position behind it.
+    /// The position behind it, and the leader epoch of what lies before that: the last record's, or that of
+    /// control, aborted or emptied batches next to it.
     pub(super) end: i64,
+    pub(super) end_epoch: Option<LeaderEpoch>,
     pub(super) queued: Queued,
 }
 

@@ -301,6 +301,17 @@ impl Delivery {
         }
     }
 
+    /// Takes out what was to be told of where these partitions are: who gave them up does not want to know.
+    pub(super) fn forget_news(&mut self, gone: &[TopicPartition]) {
+        let gone: BTreeSet<&TopicPartition> = gone.iter().collect();
+        self.events.retain(|event| match event {
+            Pending::Told(
+                Event::OffsetReset { topic_partition, .. } | Event::PartitionEof { topic_partition, .. },
+            ) => !gone.contains(topic_partition),
+            _ => true,
+        });
+    }
+
     /// Takes partitions that are gone out of the events that say that they came, and with them what those events
     /// would have introduced. Gives them.
     pub(super) fn forget_untold(&mut self, gone: &[TopicPartition]) -> BTreeSet<TopicPartition> {

@@ -143,6 +143,7 @@ pub struct RecordReader {
 pub(super) struct Tail {
     pub(super) last: i64,
     pub(super) end: i64,
+    pub(super) end_epoch: Option<LeaderEpoch>,
     pub(super) queued: Queued,
 }
 
@@ -287,11 +288,12 @@ impl Delivery {
                 if count == 0 {
                     break;
                 }
-                let Tail { last, end, mut queued } = tail;
+                let Tail { last, end, end_epoch, mut queued } = tail;
                 queued.shrink(cursor.position().saturating_sub(part.cursor.position()));
                 p.queued_bytes += queued.bytes();
                 let batch = part.batch.clone();
-                p.queue.push_front(Segment::Decoded(Rest { batch, cursor, count, last, end, queued }));
+                let rest = Rest { batch, cursor, count, last, end, end_epoch, queued };
+                p.queue.push_front(Segment::Decoded(rest));
             }
             self.make_ready(key);
         }
@@ -315,7 +317,8 @@ impl Delivery {
         let mut before = 0;
         let mut part = |rest: Rest| {
             let pin = Some(rest.queued.pin());
-            tails.push(Tail { last: rest.last, end: rest.end, queued: rest.queued });
+            let Rest { last, end, end_epoch, queued, .. } = rest;
+            tails.push(Tail { last, end, end_epoch, queued });
             let part = Part { pin, batch: rest.batch, cursor: rest.cursor, count: rest.count, before };
             before += part.count as u32;
             part
@@ -330,6 +333,7 @@ impl Delivery {
             parts,
             start,
             end: checkout.position,
+            end_epoch: checkout.position_epoch,
             last,
             count,
             strip: Some(Strip::new(start, count)),

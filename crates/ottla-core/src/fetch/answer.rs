@@ -43,6 +43,7 @@ impl Fetcher {
         delivery: &mut Delivery,
     ) -> Result<Vec<Finding>, Error> {
         let mut findings = Vec::new();
+        self.jitter = self.rng.split();
         let Some(state) = self.brokers.get_mut(&broker) else {
             return Ok(findings);
         };

@@ -102,6 +102,9 @@ pub(crate) struct Fetcher {
     max_partition_bytes: i32,
     retry_backoff: (Duration, Duration),
     rng: Rng,
+    /// The same for all partitions of an answer: what was refused together is asked for together again, or each of
+    /// them would have a request of its own.
+    jitter: Rng,
 }
 
 impl Fetcher {
@@ -119,6 +122,7 @@ impl Fetcher {
             max_bytes: usize::try_from(config.fetch_max_bytes).unwrap_or(0),
             max_partition_bytes: config.max_partition_fetch_bytes,
             retry_backoff: config.retry_backoff,
+            jitter: rng.clone(),
             rng,
         }
     }
@@ -207,7 +211,7 @@ impl Fetcher {
             refusals: 0,
             out_of_range: 0,
         });
-        trouble.not_before = now + trouble.backoff.next(&mut self.rng);
+        trouble.not_before = now + trouble.backoff.next(&mut self.jitter.clone());
         if planted!(HotFetchErrors) {
             trouble.not_before = now;
         }

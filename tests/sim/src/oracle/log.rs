@@ -39,6 +39,8 @@ pub struct GhostLog {
     pub start: i64,
     /// Behind the last offset.
     pub end: i64,
+    /// Under which leader epoch it was written, control records and all: up to here, since the one before.
+    epochs: Vec<(i64, i32)>,
     /// When the end was where: for positions at the end.
     ends: Vec<(Timestamp, i64)>,
     /// Where the log has begun.
@@ -52,9 +54,13 @@ pub struct GhostLog {
 }
 
 impl GhostLog {
-    /// Something was appended: these entries, and the log ends at `end` now.
-    pub fn append(&mut self, now: Timestamp, entries: impl IntoIterator<Item = Entry>, end: i64) {
+    /// Something was appended under this leader epoch: these entries, and the log ends at `end` now.
+    pub fn append(&mut self, now: Timestamp, epoch: i32, entries: impl IntoIterator<Item = Entry>, end: i64) {
         self.entries.extend(entries);
+        match self.epochs.last_mut() {
+            Some((to, last)) if *last == epoch => *to = end,
+            _ => self.epochs.push((end, epoch)),
+        }
         self.end = self.end.max(end);
         self.ends.push((now, self.end));
     }
@@ -97,10 +103,15 @@ impl GhostLog {
             .map(|e| e.offset)
     }
 
-    /// The leader epoch of the last record below `offset`.
+    /// The leader epoch under which what lies right before `offset` was written, be it a record or not.
     pub fn epoch_before(&self, offset: i64) -> Option<i32> {
-        let index = self.index_of(offset);
-        index.checked_sub(1).map(|i| self.entries[i].epoch)
+        let index = self.epochs.partition_point(|(to, _)| *to < offset);
+        self.epochs.get(index).filter(|_| offset > 0).map(|(_, epoch)| *epoch)
+    }
+
+    /// The leader epoch of the newest that was written.
+    pub fn last_epoch(&self) -> Option<i32> {
+        self.epochs.last().map(|(_, epoch)| *epoch)
     }
 
     /// Records in this range were passed over legally.

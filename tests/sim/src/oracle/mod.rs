@@ -10,6 +10,7 @@
 mod commits;
 mod log;
 mod member;
+mod rates;
 mod spans;
 mod users;
 
@@ -23,6 +24,7 @@ use super::{MemberId, World};
 pub use log::{Entry, GhostLog, Kind};
 use member::GhostMember;
 pub use member::Traits;
+use rates::Rates;
 pub use spans::content;
 pub use users::Sought;
 
@@ -44,9 +46,6 @@ impl std::fmt::Display for Violation {
     }
 }
 
-/// Requests of one member, node and API within one second.
-type Rates = BTreeMap<(usize, i32, i16), u32>;
-
 /// The oracle.
 #[derive(Debug, Default)]
 pub struct Oracle {
@@ -62,11 +61,7 @@ pub struct Oracle {
     group: Option<(ottla_broker::GroupState, i32, usize)>,
     /// Rebalances that were finished.
     pub rebalances: u64,
-    seen_requests: u64,
-    second: u64,
     rates: Rates,
-    bytes: BTreeMap<usize, u64>,
-    asked: BTreeMap<usize, u64>,
     violation: Option<Violation>,
     /// Records handed out.
     pub given: u64,
@@ -74,7 +69,6 @@ pub struct Oracle {
     pub commits: u64,
     /// Positions that the policy chose.
     pub resets: u64,
-    hot: bool,
     /// A member is known to the group whose id is not known here.
     look_again: bool,
     /// A member that takes the place of another: the group looks the same with it.
@@ -190,51 +184,6 @@ impl Oracle {
             }
             self.owners = owners;
         }
-    }
-
-    /// No hot loop.
-    fn observe_requests(&mut self, now: Timestamp, cluster: &Cluster) {
-        let next = cluster.next_request_index();
-        if next == self.seen_requests {
-            return;
-        }
-        let second = now.as_nanos() / 1_000_000_000;
-        if second != self.second {
-            self.second = second;
-            self.rates.clear();
-            self.bytes.clear();
-        }
-        let seen = self.seen_requests;
-        let mut hot = None;
-        for request in cluster.requests().rev().take_while(|r| r.index >= seen) {
-            let Some(id) = request.client_id.as_deref().and_then(|c| c.strip_prefix('m')?.parse().ok())
-            else {
-                continue;
-            };
-            let count = self.rates.entry((id, request.node, request.api.key())).or_default();
-            *count += 1;
-            // Commits may have waited for long before they are sent one after the other.
-            let asked =
-                if request.api == ottla_broker::Api::OffsetCommit { &self.asked } else { &self.bytes };
-            let progress = asked.get(&id).copied().unwrap_or(0);
-            // A fetch that brings records is no loop, and a request of a user's is one each.
-            if u64::from(*count) > 60 + 4 * progress {
-                hot = Some((id, request.api, request.node, *count));
-            }
-        }
-        self.seen_requests = next;
-        if let Some((id, api, node, count)) = hot
-            && !self.hot
-        {
-            self.hot = true;
-            self.fail("L3", format!("m{id} sent {count} {api} requests to n{node} within a second"));
-        }
-    }
-
-    /// The user made a request by itself.
-    pub fn asked(&mut self, id: MemberId) {
-        *self.bytes.entry(id.0).or_default() += 1;
-        *self.asked.entry(id.0).or_default() += 1;
     }
 
     /// How much a client holds, and how many sockets.

@@ -3,7 +3,7 @@
 use ottla_core::delivery::ResetCause;
 use ottla_core::{OwnershipEpoch, Timestamp, TopicPartition};
 
-use super::member::{Expect, Owned, Past};
+use super::member::{Expect, GhostMember, Owned, Past};
 use super::{MemberId, Oracle};
 
 impl Oracle {
@@ -28,6 +28,9 @@ impl Oracle {
                 self.fail("S6", format!("{id} is told that {tp} is assigned, which it owns already"));
             }
         }
+        // A pause comes back with a partition that was taken and is given again at once, no later.
+        let GhostMember { paused, owned, .. } = &mut self.members[id.0];
+        paused.retain(|tp| owned.get(tp).is_some_and(|owned| !owned.revoking));
     }
 
     /// A row ends without a record: offsets without a record in front of the first one may have been committed.
@@ -65,6 +68,8 @@ impl Oracle {
             let member = &mut self.members[id.0];
             member.end_span(tp);
             member.owned.remove(tp);
+            // Only what was revoked, and comes back at once, is still paused.
+            member.paused.remove(tp);
         }
     }
 

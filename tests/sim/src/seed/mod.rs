@@ -256,7 +256,7 @@ impl Simulation {
             user.calm(&mut self.world, &mut self.oracle);
         }
         // Somebody must be there to read.
-        if self.users.iter().all(|u| u.over) {
+        if self.users.iter().all(User::is_leaving) {
             self.arrive();
         }
     }

@@ -120,6 +120,11 @@ impl User {
         self.next.is_none() && !self.over
     }
 
+    /// It is gone, or about to be.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.over || self.closing
+    }
+
     /// It does nothing for so long.
     pub(crate) fn freeze(&mut self, until: Timestamp) {
         self.next = Some(self.next.map_or(until, |n| n.max(until)));

@@ -408,6 +408,8 @@ impl World {
 
     fn commit_token(&mut self) {
         let Some((p, epoch, offset, token)) = self.any_record() else { return };
+        // What is done beyond it may go along.
+        self.count_done();
         let result = self.rig.check(&token);
         let Some(span) = self.spans[p].as_mut().filter(|s| s.epoch == epoch) else {
             assert!(matches!(result, Err(CommitError::NotOwned)), "S10: {result:?}");

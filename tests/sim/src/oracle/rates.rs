@@ -1,0 +1,99 @@
+//! L3: nobody sends the same request again and again.
+
+use std::collections::BTreeMap;
+
+use ottla_broker::sim::Cluster;
+use ottla_broker::{Api, Observed};
+use ottla_core::Timestamp;
+
+use super::{MemberId, Oracle};
+
+/// Requests of one member to one node for one API that a second may have without a reason. A client polls in vain
+/// 50 times a second at the most: every 20 ms while a partition is left out of its fetches.
+const MOST: u64 = 60;
+
+/// What was sent, in this second or ever.
+#[derive(Debug, Default)]
+pub(super) struct Rates {
+    seen: u64,
+    second: u64,
+    /// Requests that got nobody any further, within the second: by member, node, API.
+    counts: BTreeMap<(usize, i32, i16), u64>,
+    /// Commands of a user: within the second, and ever.
+    commands: BTreeMap<usize, (u64, u64)>,
+    /// Where a partition was fetched last: by member and partition number, then topic.
+    fetched: BTreeMap<(usize, i32), Vec<(String, i64)>>,
+    hot: bool,
+}
+
+impl Rates {
+    /// Whether it asks for what lies behind the last it was given: the answer before brought something. That is how
+    /// a log is read in small pieces, however fast, whether its user reads along or is behind; to be given the
+    /// same again and again is not.
+    fn goes_on(&mut self, id: usize, request: &Observed) -> bool {
+        let mut goes_on = false;
+        for asked in &request.partitions {
+            let (Some(partition), Some(offset)) = (asked.partition, asked.offset) else { continue };
+            let topics = self.fetched.entry((id, partition)).or_default();
+            match topics.iter_mut().find(|(topic, _)| *topic == asked.topic) {
+                Some((_, last)) => {
+                    goes_on |= *last < offset;
+                    *last = offset;
+                }
+                None => topics.push((asked.topic.clone(), offset)),
+            }
+        }
+        goes_on
+    }
+}
+
+impl Oracle {
+    pub(super) fn observe_requests(&mut self, now: Timestamp, cluster: &Cluster) {
+        let next = cluster.next_request_index();
+        let rates = &mut self.rates;
+        if next == rates.seen {
+            return;
+        }
+        let second = now.as_nanos() / 1_000_000_000;
+        if second != rates.second {
+            rates.second = second;
+            rates.counts.clear();
+            rates.commands.values_mut().for_each(|(lately, _)| *lately = 0);
+        }
+        let seen = std::mem::replace(&mut rates.seen, next);
+        let mut hot = None;
+        for request in cluster.requests().rev().take_while(|r| r.index >= seen) {
+            let Some(id) = request.client_id.as_deref().and_then(|c| c.strip_prefix('m')?.parse().ok())
+            else {
+                continue;
+            };
+            if request.api == Api::Fetch && rates.goes_on(id, request) {
+                continue;
+            }
+            let count = rates.counts.entry((id, request.node, request.api.key())).or_default();
+            *count += 1;
+            let (lately, ever) = rates.commands.get(&id).copied().unwrap_or_default();
+            // Commits may have waited for long before they are sent one after the other.
+            let commands = if request.api == Api::OffsetCommit { ever } else { lately };
+            if *count > MOST + 4 * commands {
+                hot = Some((id, request.api, request.node, *count));
+            }
+        }
+        if let Some((id, api, node, count)) = hot
+            && !rates.hot
+        {
+            rates.hot = true;
+            self.fail(
+                "L3",
+                format!("m{id} sent {count} {api} requests for nothing to n{node} within a second"),
+            );
+        }
+    }
+
+    /// The user made a request by itself.
+    pub fn asked(&mut self, id: MemberId) {
+        let (lately, ever) = self.rates.commands.entry(id.0).or_default();
+        *lately += 1;
+        *ever += 1;
+    }
+}
