@@ -207,3 +207,21 @@ fn a_commit_that_is_made_again_does_not_go_back_over_offsets_without_a_record() 
         .expect("not committed yet");
     assert_eq!(again.offset, 6);
 }
+
+/// The same for committed offsets: the coordinator loads, and every partition asked on its own.
+#[test]
+fn committed_offsets_that_were_refused_together_are_asked_for_together_again() {
+    let mut world = World::new(1, 1);
+    world.cluster.create_topic("t", 24).expect("a topic");
+    let mut config = world.config();
+    config.group = Some(GroupConfig::new("g"));
+    let loads = Fault::on(Api::OffsetFetch).always().error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
+    world.cluster.add_fault(loads);
+    let id = world.join(config);
+    world.command(id, Command::Subscribe(vec!["t".to_owned()]));
+    world.run_until(Duration::from_secs(10), |w| w.member(id).owned().len() == 24);
+    let before = world.cluster.next_request_index();
+    world.run_for(Duration::from_secs(4));
+    let asked = world.cluster.requests().filter(|r| r.index >= before && r.api == Api::OffsetFetch).count();
+    assert!((4..=10).contains(&asked), "{asked} requests for 24 partitions in 4 s");
+}

@@ -56,11 +56,13 @@ pub(crate) struct CommittedLookups {
     pending: BTreeMap<Key, Lookup>,
     retry_backoff: (Duration, Duration),
     rng: Rng,
+    /// The same for all that one answer leaves open: it is asked for together again.
+    jitter: Rng,
 }
 
 impl CommittedLookups {
     pub(crate) fn new(group_id: String, retry_backoff: (Duration, Duration), rng: Rng) -> Self {
-        Self { group_id, pending: BTreeMap::new(), retry_backoff, rng }
+        Self { group_id, pending: BTreeMap::new(), retry_backoff, jitter: rng.clone(), rng }
     }
 
     pub(crate) fn begin(&mut self, now: Timestamp, asker: Asker, tp: TopicPartition) {
@@ -124,6 +126,7 @@ impl CommittedLookups {
     }
 
     pub(crate) fn failed(&mut self, now: Timestamp, tag: CommittedTag) {
+        self.jitter = self.rng.split();
         for key in tag.0 {
             self.again(now, &key);
         }
@@ -135,7 +138,7 @@ impl CommittedLookups {
             return 0;
         };
         lookup.in_flight = false;
-        lookup.not_before = now + lookup.backoff.next(&mut self.rng);
+        lookup.not_before = now + lookup.backoff.next(&mut self.jitter.clone());
         lookup.backoff.failures()
     }
 
@@ -147,6 +150,7 @@ impl CommittedLookups {
         body: &[u8],
         tag: CommittedTag,
     ) -> Result<CommittedFindings, Error> {
+        self.jitter = self.rng.split();
         let answer = match OffsetFetchResponse::decode(version, body) {
             Ok(answer) => answer,
             Err(e) => {

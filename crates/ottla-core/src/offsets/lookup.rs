@@ -99,6 +99,8 @@ pub(crate) struct Lookups {
     isolation_level: IsolationLevel,
     retry_backoff: (Duration, Duration),
     rng: Rng,
+    /// The same for all that one answer leaves open: it is asked for together again.
+    jitter: Rng,
 }
 
 impl Lookups {
@@ -107,7 +109,7 @@ impl Lookups {
         retry_backoff: (Duration, Duration),
         rng: Rng,
     ) -> Self {
-        Self { pending: BTreeMap::new(), isolation_level, retry_backoff, rng }
+        Self { pending: BTreeMap::new(), isolation_level, retry_backoff, jitter: rng.clone(), rng }
     }
 
     /// Begins a lookup; one that the same asker has for the partition is replaced.
@@ -202,6 +204,7 @@ impl Lookups {
 
     /// The request will not be answered: everything in it is asked again later.
     pub(crate) fn failed(&mut self, now: Timestamp, tag: LookupTag) {
+        self.jitter = self.rng.split();
         for (key, _) in tag.0 {
             self.again(now, &key);
         }
@@ -213,7 +216,7 @@ impl Lookups {
             return 0;
         };
         lookup.in_flight = false;
-        lookup.not_before = now + lookup.backoff.next(&mut self.rng);
+        lookup.not_before = now + lookup.backoff.next(&mut self.jitter.clone());
         lookup.backoff.failures()
     }
 
@@ -225,6 +228,7 @@ impl Lookups {
         body: &[u8],
         tag: LookupTag,
     ) -> Result<LookupFindings, Error> {
+        self.jitter = self.rng.split();
         let answer = match ListOffsetsResponse::decode(version, body) {
             Ok(answer) => answer,
             Err(e) => {

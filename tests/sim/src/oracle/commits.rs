@@ -5,7 +5,7 @@ use ottla_broker::sim::Cluster;
 use ottla_core::{Timestamp, TopicPartition};
 
 use super::member::Expect;
-use super::{GROUP, MemberId, Oracle};
+use super::{GROUP, GhostLog, MemberId, Oracle};
 
 impl Oracle {
     pub(super) fn observe_commits(&mut self, now: Timestamp, cluster: &Cluster) {
@@ -22,7 +22,10 @@ impl Oracle {
             self.commits += 1;
             let tp = TopicPartition::new(commit.topic.as_str(), commit.partition);
             match self.ids.get(&commit.member_id).copied() {
-                Some(id) => self.check_commit(MemberId(id), &tp, commit),
+                Some(id) => {
+                    let epoch = cluster.leader(tp.topic(), tp.partition()).ok().map(|(_, epoch)| epoch);
+                    self.check_commit(MemberId(id), &tp, commit, epoch);
+                }
                 None => self.fail("S10", format!("{:?} commits {tp}", commit.member_id)),
             }
             let offset = commit.committed.offset;
@@ -30,7 +33,13 @@ impl Oracle {
         }
     }
 
-    fn check_commit(&mut self, id: MemberId, tp: &TopicPartition, commit: &Commit) {
+    fn check_commit(
+        &mut self,
+        id: MemberId,
+        tp: &TopicPartition,
+        commit: &Commit,
+        leader_epoch: Option<i32>,
+    ) {
         let offset = commit.committed.offset;
         let member = &self.members[id.0];
         // The present row, or one that has ended while the commit was on its way.
@@ -71,7 +80,11 @@ impl Oracle {
         }
         let epoch = commit.committed.leader_epoch;
         let known = self.logs.get(tp).and_then(|l| l.epoch_before(offset));
-        if epoch >= 0 && known.is_some_and(|known| epoch < known) {
+        // A position that the broker chose comes with the epoch of what lies at it, or of the present leader.
+        let newest = self.logs.get(tp).and_then(GhostLog::last_epoch).max(leader_epoch);
+        let fits =
+            |known: i32| if is_start { epoch >= known && Some(epoch) <= newest } else { epoch == known };
+        if epoch >= 0 && !known.is_none_or(fits) {
             let text =
                 format!("{id} commits {tp} at {offset} with leader epoch {epoch}, the record's is {known:?}");
             self.fail("S9", text);

@@ -39,7 +39,7 @@ pub struct GhostLog {
     pub start: i64,
     /// Behind the last offset.
     pub end: i64,
-    /// Under which leader epoch it was written, control records and all: up to here, since the one before.
+    /// Under which leader epoch it was written, control records and all: from where on.
     epochs: Vec<(i64, i32)>,
     /// When the end was where: for positions at the end.
     ends: Vec<(Timestamp, i64)>,
@@ -54,12 +54,17 @@ pub struct GhostLog {
 }
 
 impl GhostLog {
-    /// Something was appended under this leader epoch: these entries, and the log ends at `end` now.
-    pub fn append(&mut self, now: Timestamp, epoch: i32, entries: impl IntoIterator<Item = Entry>, end: i64) {
+    /// Something was appended at `first` under this leader epoch: these entries, and the log ends at `end` now.
+    pub fn append(
+        &mut self,
+        now: Timestamp,
+        (first, epoch): (i64, i32),
+        entries: impl IntoIterator<Item = Entry>,
+        end: i64,
+    ) {
         self.entries.extend(entries);
-        match self.epochs.last_mut() {
-            Some((to, last)) if *last == epoch => *to = end,
-            _ => self.epochs.push((end, epoch)),
+        if self.epochs.last().is_none_or(|(_, last)| *last != epoch) {
+            self.epochs.push((first, epoch));
         }
         self.end = self.end.max(end);
         self.ends.push((now, self.end));
@@ -105,8 +110,8 @@ impl GhostLog {
 
     /// The leader epoch under which what lies right before `offset` was written, be it a record or not.
     pub fn epoch_before(&self, offset: i64) -> Option<i32> {
-        let index = self.epochs.partition_point(|(to, _)| *to < offset);
-        self.epochs.get(index).filter(|_| offset > 0).map(|(_, epoch)| *epoch)
+        let index = self.epochs.partition_point(|(from, _)| *from < offset);
+        index.checked_sub(1).map(|i| self.epochs[i].1)
     }
 
     /// The leader epoch of the newest that was written.

@@ -110,7 +110,7 @@ impl Producer {
             offset += 1;
         }
         self.records += entries.len() as u64;
-        oracle.log(tp).append(now, epoch, entries, offset);
+        oracle.log(tp).append(now, (first, epoch), entries, offset);
         world.drain();
     }
 
