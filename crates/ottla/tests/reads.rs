@@ -8,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use common::{broker, consumer, number, produce, settle, tp};
+use common::{broker, consumer, member, number, produce, settle, tp};
 use futures_core::Stream;
 use ottla::{Consumer, ErrorKind, Event, Offset, Record};
 use ottla_broker::{Corruption, Fault};
@@ -263,6 +263,26 @@ async fn an_owned_record_outlives_everything() {
     drop(broker);
     assert_eq!(records.iter().map(|r| number(r.value())).collect::<Vec<_>>(), [0, 1, 2]);
     assert!(!records[0].is_owned());
+}
+
+#[tokio::test(start_paused = true)]
+async fn shared_bytes_outlive_their_record_and_do_not_hold_back_what_is_done() {
+    let broker = broker(1).await;
+    produce(&broker, 1, 0..3);
+    let mut consumer = member(&broker, 1).connect().await.unwrap();
+    let record = consumer.next_record().await.unwrap().unwrap();
+    let (key, value) = (record.key_bytes(), record.value_bytes());
+    assert_eq!((key.as_deref(), value.as_deref()), (record.key(), record.value()));
+    let held = consumer.next_record().await.unwrap().unwrap();
+    drop(record);
+    consumer.next_record().await.unwrap().unwrap();
+    // The bytes of the first are still held, but only the second record itself holds anything back.
+    let held_back = consumer.held_back().unwrap();
+    assert_eq!(held_back.iter().map(|h| h.offset).collect::<Vec<_>>(), [1]);
+    drop(held);
+    consumer.close().await.unwrap();
+    drop(broker);
+    assert_eq!(number(value.as_deref()), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,12 +44,6 @@ impl MemberSpec {
         self
     }
 
-    /// Commit only when told.
-    pub fn commit_on_command(mut self) -> Self {
-        self.commit = "command";
-        self
-    }
-
     /// A setting by its name in that client, such as `partition.assignment.strategy`.
     pub fn property(mut self, name: &str, value: &str) -> Self {
         self.properties.insert(name.to_owned(), value.to_owned());

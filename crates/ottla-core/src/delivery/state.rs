@@ -185,15 +185,17 @@ impl Delivery {
 
     /// Handles that hold back commits although the reader came back: partition, the offset that cannot be
     /// passed, and how long ago it was handed out.
-    pub fn held_back(&self, now: Timestamp) -> Vec<(TopicPartition, i64, Duration)> {
+    pub fn held_back(&mut self, now: Timestamp) -> Vec<(TopicPartition, i64, Duration)> {
         if !self.config.is_auto() {
             return Vec::new();
         }
-        let held = |p: &Partition| {
+        let held = |p: &mut Partition| {
+            // What was dropped since the last look holds nothing back, and hides what does.
+            p.sweep(true);
             let (offset, at) = p.handed.held_back(&p.done)?;
             Some((p.ownership.topic_partition.clone(), offset, now.since(at)))
         };
-        self.partitions.values().filter_map(|p| held(p)).collect()
+        self.partitions.values_mut().filter_map(|p| held(p)).collect()
     }
 
     /// Whether the partition is paused.

@@ -1,6 +1,6 @@
 //! The rules of the API and of the driver, and the test that holds each. `every_rule_names_tests_that_exist` reads
-//! this table. Tests without a path are in this crate's `tests`; `core` are those of `ottla-core`, `suite` those of the
-//! unpublished `tests`.
+//! this table. Tests without a path are in this crate's `tests`; `core` are those of `ottla-core`, `unit` those in this
+//! crate's sources, `suite` those of the unpublished `tests`.
 //!
 //! | rule | tests |
 //! |---|---|
@@ -13,6 +13,7 @@
 //! | A batch is joined or split, at most `max_batch_records` | a_batch_holds_at_most_max_batch_records; core: batches_are_joined_up_to_max_batch_records_and_split_above, batches_of_several_responses_are_joined |
 //! | A record knows topic, partition, offset, leader epoch, timestamp and its type | core: a_record_is_what_was_written |
 //! | An owned record shares the batch and outlives everything | an_owned_record_outlives_everything |
+//! | `key_bytes()` and `value_bytes()` share the buffer and are not seen | shared_bytes_outlive_their_record_and_do_not_hold_back_what_is_done |
 //! | `detach()` copies and frees the buffer | detached_data_frees_its_buffer_and_is_not_seen |
 //! | The default of `auto_offset_reset` is earliest | partitions_assigned_by_hand_may_begin_at_the_committed_offset |
 //! | By duration: at the first record that is young enough, else at the end | a_reset_by_duration_begins_at_the_first_record_that_is_young_enough |
@@ -47,6 +48,7 @@
 //! | A cancelled commit is still sent | a_cancelled_commit_is_still_sent |
 //! | **Rebalance, liveness, end** | |
 //! | Revocation is an event met on the next read; heartbeats continue | a_revocation_is_met_on_the_next_read_and_ends_with_finish |
+//! | The deadline is the shorter of `revoke_timeout` and the rebalance timeout less a margin | core: the_deadline_of_a_revocation_leaves_room_for_the_last_commit_and_the_join |
 //! | Past the deadline the partitions are lost and said so | a_revocation_that_is_not_finished_in_time_loses_the_partitions; core: past_the_deadline_the_partitions_are_lost_and_said_so |
 //! | The default holds the revocation until everything handed out is done, or the deadline | by_default_a_revocation_waits_for_what_is_held_and_ends_when_it_is_dropped |
 //! | `next_batch` in Manual gives up exactly what was committed or marked | core: manual_gives_up_exactly_what_was_committed_or_marked |
@@ -56,6 +58,7 @@
 //! | `max_poll_interval`: the clock runs while something is there or handed out … | a_reader_that_stays_away_for_too_long_loses_its_partitions_and_may_come_back |
 //! | … and stands while nothing is; `None` disables it | the_poll_clock_stands_while_nothing_is_there; core: none_disables_the_clock |
 //! | Pause survives rebalances of kept partitions | a_pause_survives_rebalances_of_kept_partitions |
+//! | An eager assignor in the list makes the member eager | core: one_eager_assignor_makes_the_member_eager_as_in_java, a_list_with_an_eager_assignor_claims_nothing |
 //! | Every assignor shares the partitions out | every_assignor_shares_the_partitions_out |
 //! | `shutdown()` drops what was not handed out; the next read is `None` and marks the batch before as done | shutdown_marks_the_batch_before_as_done, shutdown_ends_reading_at_once |
 //! | `close` commits what is done, leaves, is bounded, returns what failed | close_commits_what_is_done_and_not_what_is_in_hand, close_is_bounded_when_the_coordinator_does_not_answer, close_is_bounded_when_all_brokers_are_gone, close_is_bounded_when_no_broker_was_ever_reached |
@@ -65,10 +68,12 @@
 //! | An error of one partition is returned once, stops that partition only, and carries `resume_at()` | an_error_of_one_partition_is_told_once_and_the_others_go_on |
 //! | An unauthorized topic is told once, the others go on | a_topic_that_may_not_be_described_is_told_once_and_the_others_go_on, a_topic_that_may_not_be_read_stops_its_partitions_once_each_and_the_others_go_on |
 //! | Fatal errors repeat | a_fatal_error_repeats_and_close_returns, without_an_assignor_in_common_the_error_prints_both_lists |
+//! | `code()`, `broker()`, `topic_partition()` and `is_retriable()` say what the text says | a_topic_that_may_not_be_read_stops_its_partitions_once_each_and_the_others_go_on |
 //! | A batch over a limit is `Limit`, not `Corrupt`, and names the setting | core: a_batch_over_the_limit_is_limit_and_names_the_setting |
 //! | The text names the address; the cause is in `source()` | connect_fails_in_its_time_and_names_the_address |
 //! | **Configuration** | |
 //! | Values are checked together; what is wrong is told all at once | a_wrong_configuration_starts_nothing_and_tells_all_that_is_wrong |
+//! | `from_properties` takes the file of another client with its names, words and defaults | unit: every_property_of_both_clients_is_in_its_table_once, what_is_not_set_is_what_it_is_in_that_client, unknown_names_are_refused_with_the_nearest_one, defaults_that_differ_between_the_worlds_are_told_once_each |
 //! | When members have no assignor in common the error prints both lists | without_an_assignor_in_common_the_error_prints_both_lists, where_the_group_cannot_be_described_the_error_says_how_to_find_out |
 //! | **Driver** | |
 //! | It never runs user code: a handler that blocks stops no heartbeat | a_handler_that_blocks_a_current_thread_runtime_for_two_sessions_keeps_its_partitions, a_handler_that_blocks_a_multi_thread_runtime_for_two_sessions_keeps_its_partitions |
@@ -123,6 +128,7 @@ fn every_rule_names_tests_that_exist() {
         names
     };
     let (here, core, suite) = (below("tests"), below("../ottla-core/src"), below("../../tests/tests"));
+    let unit = below("src");
     let mut rules = 0;
     for row in include_str!("main.rs").lines().filter_map(|line| line.strip_prefix("//! | ")) {
         let Some((rule, tests)) = row.trim_end_matches(" |").rsplit_once(" | ") else { continue };
@@ -134,6 +140,7 @@ fn every_rule_names_tests_that_exist() {
             let (known, list) = match part.split_once(": ") {
                 Some(("core", list)) => (&core, list),
                 Some(("suite", list)) => (&suite, list),
+                Some(("unit", list)) => (&unit, list),
                 Some((other, _)) => panic!("{other} of {rule:?} is no place"),
                 None => (&here, part),
             };
@@ -142,5 +149,5 @@ fn every_rule_names_tests_that_exist() {
             }
         }
     }
-    assert!(rules > 60, "only {rules} rules were read");
+    assert!(rules > 65, "only {rules} rules were read");
 }

@@ -166,6 +166,11 @@ async fn a_topic_that_may_not_be_read_stops_its_partitions_once_each_and_the_oth
     told.sort();
     assert_eq!(told, ["secret-0", "secret-1"], "{errors:?}");
     assert!(errors.iter().all(|e| e.kind() == ErrorKind::Authorization && !e.is_fatal()));
+    // What a program needs to decide is in fields, not in the text.
+    for error in &errors {
+        assert_eq!(error.code().map(|c| c.code()), Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED.0));
+        assert!(error.broker().is_some() && !error.is_retriable(), "{error:?}");
+    }
     // Once it is allowed, a seek lets a partition go on.
     fault.cancel();
     broker.produce("secret", 1, ["a"]).unwrap();
