@@ -81,8 +81,25 @@ pub struct GroupConfig {
     pub revoke_timeout: Duration,
     /// In order of preference.
     pub assignors: Vec<Assignor>,
+    /// Which protocol the member speaks.
+    pub protocol: GroupProtocol,
+    /// The assignor that the coordinator is asked to use (KIP-848). `None`: its default.
+    pub remote_assignor: Option<String>,
     /// Whether a static member leaves the group on close too.
     pub leave_on_close: bool,
+}
+
+/// Which protocol the members of a group speak (Kafka: `group.protocol`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GroupProtocol {
+    /// JoinGroup: the members' leader assigns. Every broker has it.
+    Classic,
+    /// KIP-848: the coordinator assigns, members that keep what they have never stop. Kafka 4.0 and later.
+    Consumer,
+    /// [`Consumer`](Self::Consumer) where the brokers offer it and the group is not used by classic members that
+    /// have to stay alone, else [`Classic`](Self::Classic). Decided at the first join.
+    Auto,
 }
 
 /// Where to begin when no offset is known.
@@ -167,6 +184,8 @@ impl GroupConfig {
             max_poll_interval: Some(Duration::from_secs(300)),
             revoke_timeout: Duration::from_secs(60),
             assignors: vec![Assignor::CooperativeSticky],
+            protocol: GroupProtocol::Classic,
+            remote_assignor: None,
             leave_on_close: false,
         }
     }

@@ -193,6 +193,7 @@ impl World {
             Kind::Sync => self.versions.sync,
             Kind::Heartbeat | Kind::Probe => self.versions.heartbeat,
             Kind::Leave => self.versions.leave,
+            Kind::ConsumerHeartbeat => unreachable!("of the other protocol"),
         };
         let mut body = BytesMut::new();
         // Mostly well.
@@ -212,6 +213,7 @@ impl World {
                 GroupRequest::Leave(_) => {
                     leave_group_response::LeaveGroupResponse::default().encode(version, &mut body)
                 }
+                GroupRequest::ConsumerHeartbeat(_) => unreachable!("of the other protocol"),
             };
             encoded.expect("an answer");
         }
@@ -320,6 +322,7 @@ impl World {
                         );
                     }
                     GroupRequest::Sync(_) | GroupRequest::Leave(_) => {}
+                    GroupRequest::ConsumerHeartbeat(r) => panic!("{r:?} is of the other protocol"),
                 }
                 let asked = self.asked.entry(kind).or_default();
                 // A membership that the user or the reader ended may leave a parked request behind.
@@ -332,6 +335,7 @@ impl World {
                 self.sent += 1;
             }
             GroupAction::Compute(job) => self.jobs.push(job),
+            GroupAction::WantTopicNames => panic!("of the other protocol"),
             GroupAction::WantMetadata(topics) => {
                 assert!(topics.iter().all(|t| !t.is_empty() && t.len() < 250))
             }

@@ -12,7 +12,7 @@ use super::{Client, Mode, Tag, TimerReason};
 use crate::connection::{Role, Target};
 use crate::delivery::FetchPosition;
 use crate::fetch::{Candidate, MIN_GRANT};
-use crate::group::ClassicGroup;
+use crate::group::Group;
 use crate::planted::planted;
 use crate::{BrokerId, Timestamp, TopicPartition};
 
@@ -36,7 +36,7 @@ impl Client {
                 moved = true;
             }
             moved |= self.drive(now);
-            moved |= self.group.as_ref().is_some_and(ClassicGroup::has_actions) || self.network.has_events();
+            moved |= self.group.as_ref().is_some_and(Group::has_actions) || self.network.has_events();
             if !moved {
                 break;
             }

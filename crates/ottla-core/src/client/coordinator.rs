@@ -10,7 +10,7 @@ use ottla_wire::{ApiKey, ErrorCode, Request, View};
 use super::anybody::Question;
 use super::{Client, Tag};
 use crate::connection::{Role, Target};
-use crate::group::GroupVersions;
+use crate::group::{GroupVersions, Offers};
 use crate::planted::planted;
 use crate::{Backoff, BrokerId, Error, ErrorKind, Timestamp};
 
@@ -160,7 +160,7 @@ impl Client {
         };
         let pick = |api: ApiKey, min, max| versions.pick(api, min, max);
         use ottla_wire::messages::{HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest};
-        let negotiated = (|| {
+        let classic = (|| {
             Ok::<_, Error>(GroupVersions {
                 join: pick(ApiKey::JoinGroup, JoinGroupRequest::MIN_VERSION, JoinGroupRequest::MAX_VERSION)?,
                 sync: pick(ApiKey::SyncGroup, SyncGroupRequest::MIN_VERSION, SyncGroupRequest::MAX_VERSION)?,
@@ -176,15 +176,19 @@ impl Client {
                 )?,
             })
         })();
-        match negotiated {
-            Ok(versions) => {
+        let offers = Offers {
+            classic,
+            consumer: versions.max(ApiKey::ConsumerGroupHeartbeat),
+            group_version: versions.group_version(),
+        };
+        match group.coordinator_known(now, offers) {
+            Ok(()) => {
                 self.coordinator.told = true;
                 self.coordinator.wanted = false;
                 self.coordinator.backoff.reset();
                 if let Some(named_by) = self.coordinator.named_by {
                     self.helpless.note(Question::Coordinator, named_by, true);
                 }
-                group.coordinator_known(now, versions);
             }
             Err(error) => self.fail(now, error),
         }

@@ -10,8 +10,8 @@ use super::close::Closing;
 use super::{Action, Client, Mode, Tag};
 use crate::connection::{Role, Target};
 use crate::delivery::CommitScope;
-use crate::group::classic::{Described, GroupState, no_assignor_in_common};
-use crate::group::{GroupAction, GroupRequest, GroupRequestKind};
+use crate::group::classic::{Described, no_assignor_in_common};
+use crate::group::{Group, GroupAction, GroupRequest, GroupRequestKind};
 use crate::offsets::{Asker, CommitJob, CommitOrigin, JobResult};
 use crate::planted::planted;
 use crate::{Error, ErrorKind, Timestamp, TopicPartition};
@@ -36,6 +36,12 @@ impl Client {
                 self.leader_topics = topics;
                 self.refresh_if_unknown(now);
                 self.tell_topology(now);
+            }
+            GroupAction::WantTopicNames => {
+                self.tell_names(now);
+                if self.waits_for_names() {
+                    self.refresh.request(now);
+                }
             }
             // The user gave the subscription up: there is nobody to wait for.
             GroupAction::Revoke { partitions, .. } if self.subscription.is_empty() => {
@@ -130,6 +136,20 @@ impl Client {
         }
     }
 
+    fn waits_for_names(&self) -> bool {
+        self.group.as_ref().is_some_and(Group::waits_for_names)
+    }
+
+    /// The member is told which topics the ids stand for that it was assigned. True if it waits for more.
+    pub(super) fn tell_names(&mut self, now: Timestamp) -> bool {
+        if self.waits_for_names()
+            && let Some(group) = &mut self.group
+        {
+            group.topic_names(now, &self.cluster.names());
+        }
+        self.waits_for_names()
+    }
+
     /// No assignor in common: what the others use is worth a question to the coordinator, but only one.
     fn describe_group(&mut self, now: Timestamp, error: Error) {
         let (Some((target, _)), Some(config)) =
@@ -176,6 +196,7 @@ impl Client {
             GroupRequest::Heartbeat(r) => network.send(now, on_group, &r, i16::MAX, tag, timeout),
             GroupRequest::Probe(r) => network.send(now, on_control, &r, i16::MAX, tag, timeout),
             GroupRequest::Leave(r) => network.send(now, on_control, &r, i16::MAX, tag, timeout),
+            GroupRequest::ConsumerHeartbeat(r) => network.send(now, on_group, &r, i16::MAX, tag, timeout),
         };
     }
 
@@ -201,7 +222,7 @@ impl Client {
             if expired {
                 moved = true;
                 group.poll_expired(now);
-            } else if polled && group.state() == GroupState::Expired {
+            } else if polled && group.is_expired() {
                 moved = true;
                 group.polled(now);
             }

@@ -33,7 +33,7 @@ use crate::config::Config;
 use crate::connection::Network;
 use crate::delivery;
 use crate::fetch::Fetcher;
-use crate::group::{ClassicGroup, GroupRequestKind, JobId};
+use crate::group::{Group, GroupRequestKind, JobId};
 use crate::offsets::{CommitQueue, CommittedLookups, CommittedTag, LookupTag, Lookups};
 use crate::{CommandId, ConnectionId, Error, Rng, Timestamp, TopicPartition};
 use anybody::Helpless;
@@ -77,7 +77,7 @@ pub struct Client {
     refresh: Refresh,
     coordinator: Coordinator,
     helpless: Helpless,
-    group: Option<ClassicGroup>,
+    group: Option<Group>,
     mode: Mode,
     /// Topics that the group's leader needs beyond its own.
     leader_topics: Vec<String>,
@@ -126,10 +126,8 @@ impl Client {
     ) -> Self {
         let mut rng = Rng::new(seed);
         let backoff = config.retry_backoff;
-        let group = config
-            .group
-            .clone()
-            .map(|g| ClassicGroup::new(g, config.client_rack.clone(), backoff, rng.split()));
+        let group =
+            config.group.clone().map(|g| Group::new(g, config.client_rack.clone(), backoff, rng.split()));
         let committed =
             config.group.as_ref().map(|g| CommittedLookups::new(g.group_id.clone(), backoff, rng.split()));
         let mut client = Self {
@@ -256,7 +254,7 @@ impl Client {
             Closing::Leaving(_) => "Leaving",
             Closing::Done => "Done",
         };
-        let group = self.group.as_ref().map_or("None", |g| g.state().name());
+        let group = self.group.as_ref().map_or("None", |g| g.state_name());
         [
             ("group", group),
             ("coordinator", self.coordinator.state_name()),

@@ -177,7 +177,8 @@ impl Client {
             return;
         };
         if let Some(committed) = &mut self.committed {
-            let (request, tag) = committed.prepare(now, version);
+            let member = self.group.as_ref().filter(|g| g.is_consumer()).and_then(|g| g.identity());
+            let (request, tag) = committed.prepare(now, version, member);
             let timeout = self.config.request_timeout;
             let tag = Tag::OffsetFetch(tag);
             self.network.send(now, (target, Role::Control), &request, COMMITTED_MAX_VERSION, tag, timeout);

@@ -171,7 +171,7 @@ impl Client {
                         self.helpless.note(Question::Metadata, answer.target, false);
                         self.refresh.failed(now, &mut self.rng);
                     })?;
-                let complete = !self.cluster.is_incomplete();
+                let complete = !self.tell_names(now) && !self.cluster.is_incomplete();
                 let helped = self.refresh.answered(now, complete, &mut self.rng);
                 self.helpless.note(Question::Metadata, answer.target, helped);
                 if changes.brokers {
@@ -211,6 +211,9 @@ impl Client {
                 let findings = committed.answered(now, version, answer.body(), tag)?;
                 if findings.coordinator_lost {
                     self.coordinator_lost(now);
+                }
+                if let (Some((code, epoch)), Some(group)) = (findings.refused, &mut self.group) {
+                    group.commit_refused(now, code, epoch);
                 }
                 if let Some(error) = findings.fatal {
                     self.fail(now, error);

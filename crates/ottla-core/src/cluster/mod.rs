@@ -17,7 +17,7 @@ use topic::MAX_PARTITIONS;
 pub(crate) use topic::{Leader, Topic};
 
 use crate::assignor::{ClusterTopics, PartitionInfo, TopicInfo};
-use crate::{BrokerId, Error, ErrorKind, LeaderEpoch, TopicPartition};
+use crate::{BrokerId, Error, ErrorKind, LeaderEpoch, TopicId, TopicPartition};
 
 /// More brokers than any cluster has: an answer with more is no answer.
 const MAX_BROKERS: usize = 10_000;
@@ -89,6 +89,12 @@ impl Cluster {
     pub(crate) fn leader(&self, tp: &TopicPartition) -> Option<Leader> {
         let leader = self.topics.get(tp.topic())?.partition(tp.partition())?.leader?;
         self.brokers.contains_key(&leader.broker).then_some(leader)
+    }
+
+    /// The names of the topics that are known, by id.
+    pub(crate) fn names(&self) -> BTreeMap<TopicId, Arc<str>> {
+        let exist = self.topics.iter().filter(|(_, topic)| topic.exists());
+        exist.filter_map(|(name, topic)| Some((topic.id?, Arc::clone(name)))).collect()
     }
 
     /// The topics as an assignor sees them: those of `names` that exist.

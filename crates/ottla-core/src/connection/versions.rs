@@ -9,7 +9,10 @@ use crate::{Error, ErrorKind};
 
 /// The version ranges of one broker, for one connection: a rolling upgrade mixes them within a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Versions(BTreeMap<i16, (i16, i16)>);
+pub(crate) struct Versions {
+    ranges: BTreeMap<i16, (i16, i16)>,
+    group_version: i16,
+}
 
 /// What the answer to ApiVersions says.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,7 +26,7 @@ pub(super) enum Negotiated {
 impl Versions {
     /// The highest version within `min..=max` that the broker has too.
     pub(crate) fn pick(&self, api: ApiKey, min: i16, max: i16) -> Result<i16, Error> {
-        let Some(&(theirs_min, theirs_max)) = self.0.get(&(api as i16)) else {
+        let Some(&(theirs_min, theirs_max)) = self.ranges.get(&(api as i16)) else {
             let text = format!("the broker does not offer {}", api.name());
             return Err(Error::new(ErrorKind::Unsupported, text));
         };
@@ -39,10 +42,14 @@ impl Versions {
         Err(Error::new(ErrorKind::Unsupported, text))
     }
 
+    /// The level of the cluster's feature `group.version`: 1 where consumer groups (KIP-848) are on.
+    pub(crate) fn group_version(&self) -> i16 {
+        self.group_version
+    }
+
     /// The highest version of `api` that the broker has, if any.
-    #[cfg(test)]
     pub(crate) fn max(&self, api: ApiKey) -> Option<i16> {
-        self.0.get(&(api as i16)).map(|&(_, max)| max)
+        self.ranges.get(&(api as i16)).map(|&(_, max)| max)
     }
 }
 
@@ -79,9 +86,12 @@ pub(super) fn read_answer(version: i16, body: &[u8]) -> Result<Negotiated, Error
             return Err(misbehaved(&format!("offers two ranges of versions of request {}", api.api_key)));
         }
     }
+    let features = answer.finalized_features.iter();
+    let group_version =
+        features.filter(|f| f.name == "group.version").map(|f| f.max_version_level).next().unwrap_or(0);
     match error {
         ErrorCode::None if ranges.is_empty() => Err(misbehaved("offers no request at all")),
-        ErrorCode::None => Ok(Negotiated::Accepted(Versions(ranges))),
+        ErrorCode::None => Ok(Negotiated::Accepted(Versions { ranges, group_version })),
         ErrorCode::UnsupportedVersion if version > 0 => {
             let theirs = ranges.get(&(ApiKey::ApiVersions as i16)).map_or(0, |&(_, max)| max);
             // A broker that names the version it just refused would be asked for ever.

@@ -1,18 +1,24 @@
 //! Group membership: who owns which partition, and how the coordinator is kept informed.
 //!
-//! [`classic`] is the JoinGroup protocol. It decides nothing about records: it asks for partitions to be
-//! revoked, assigned or given up as lost through [`GroupAction`], and the client carries that out on
-//! [`delivery`](crate::delivery).
+//! [`classic`] is the JoinGroup protocol, [`consumer`] is KIP-848; a [`Group`] is a member that speaks one of them.
+//! They decide nothing about records: they ask for partitions to be revoked, assigned or given up as lost through
+//! [`GroupAction`], and the client carries that out on [`delivery`](crate::delivery).
 //!
-//! [`assignment`] alone decides who owns a partition; `classic` tells it what the group decided.
+//! [`assignment`] alone decides who owns a partition; the protocols tell it what the group decided.
 
 pub mod assignment;
 pub mod classic;
+pub mod consumer;
+mod member;
 
-use ottla_wire::messages::{HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest};
+use ottla_wire::messages::{
+    ConsumerGroupHeartbeatRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest,
+};
 
 pub use assignment::Assignment;
 pub use classic::ClassicGroup;
+pub use consumer::ConsumerGroup;
+pub use member::{Group, Offers};
 
 use crate::assignor::{Assignor, ClusterTopics, GroupAssignment, GroupMember};
 use crate::{Error, Timestamp, TopicPartition};
@@ -46,7 +52,7 @@ impl AssignJob {
 pub struct GroupIdentity {
     /// `group.id`.
     pub group_id: String,
-    /// The classic generation, -1 without one.
+    /// The classic generation, or the member epoch of a consumer group (KIP-848); -1 without one.
     pub generation_id: i32,
     /// Empty without one.
     pub member_id: String,
@@ -82,6 +88,8 @@ pub enum GroupRequest {
     Probe(HeartbeatRequest),
     /// LeaveGroup, on the **control** connection.
     Leave(LeaveGroupRequest),
+    /// ConsumerGroupHeartbeat, on the group connection, also when it leaves: it must not overtake one that joins.
+    ConsumerHeartbeat(ConsumerGroupHeartbeatRequest),
 }
 
 /// Which [`GroupRequest`] an outcome belongs to.
@@ -97,6 +105,8 @@ pub enum GroupRequestKind {
     Probe,
     /// [`GroupRequest::Leave`].
     Leave,
+    /// [`GroupRequest::ConsumerHeartbeat`].
+    ConsumerHeartbeat,
 }
 
 impl GroupRequest {
@@ -108,6 +118,7 @@ impl GroupRequest {
             Self::Heartbeat(_) => GroupRequestKind::Heartbeat,
             Self::Probe(_) => GroupRequestKind::Probe,
             Self::Leave(_) => GroupRequestKind::Leave,
+            Self::ConsumerHeartbeat(_) => GroupRequestKind::ConsumerHeartbeat,
         }
     }
 }
@@ -120,6 +131,7 @@ impl GroupRequestKind {
             Self::Sync => "SyncGroup",
             Self::Heartbeat | Self::Probe => "Heartbeat",
             Self::Leave => "LeaveGroup",
+            Self::ConsumerHeartbeat => "ConsumerGroupHeartbeat",
         }
     }
 }
@@ -139,6 +151,9 @@ pub enum GroupAction {
     /// The leader needs these topics' metadata, now and as long as it leads; `metadata_changed` is called with
     /// them. Replaces the former list; empty when the member does not lead any more.
     WantMetadata(Vec<String>),
+    /// Topics are assigned whose names are not known: `topic_names` is called with what metadata says, again and
+    /// again while `waits_for_names`.
+    WantTopicNames,
     /// Take these partitions back from the reader; `revocation_finished` is called when they are done and
     /// committed, or when the deadline has passed. No JoinGroup is sent meanwhile.
     Revoke {

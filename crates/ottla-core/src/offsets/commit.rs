@@ -8,6 +8,7 @@
 //! | NOT_COORDINATOR, …_NOT_AVAILABLE, REQUEST_TIMED_OUT | again at the new coordinator                             |
 //! | REBALANCE_IN_PROGRESS                           | again when the rebalance is over; the group is told          |
 //! | ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID           | again with a newer generation if there is one, else fenced   |
+//! | STALE_MEMBER_EPOCH                              | again when the next heartbeat has told the newer epoch       |
 //! | FENCED_INSTANCE_ID                              | fenced                                                       |
 //! | everything else                                 | again if the code is retriable, else failed                  |
 
@@ -426,13 +427,19 @@ fn judge(code: ErrorCode, sent: i32, present: Option<i32>) -> Verdict {
         ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable | ErrorCode::RequestTimedOut => {
             Verdict::Again { coordinator_lost: true, refused: false }
         }
-        ErrorCode::RebalanceInProgress => Verdict::Again { coordinator_lost: false, refused: true },
-        ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId if present.is_some_and(|p| p != sent) => {
+        ErrorCode::RebalanceInProgress | ErrorCode::StaleMemberEpoch => {
+            Verdict::Again { coordinator_lost: false, refused: true }
+        }
+        ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId | ErrorCode::GroupIdNotFound
+            if present.is_some_and(|p| p != sent) =>
+        {
             again
         }
-        ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId | ErrorCode::FencedInstanceId => {
-            Verdict::Fenced
-        }
+        ErrorCode::IllegalGeneration
+        | ErrorCode::UnknownMemberId
+        | ErrorCode::GroupIdNotFound
+        | ErrorCode::FencedMemberEpoch
+        | ErrorCode::FencedInstanceId => Verdict::Fenced,
         ErrorCode::GroupAuthorizationFailed => Verdict::Failed(
             Error::new(ErrorKind::Authorization, "committing is not allowed: grant READ on the group")
                 .with_code(code),

@@ -10,11 +10,15 @@ use ottla_wire::messages::{OffsetFetchRequest, OffsetFetchResponse};
 use ottla_wire::{ErrorCode, View};
 
 use super::{Asker, CommittedOffset, Refused, refused};
+use crate::group::GroupIdentity;
 use crate::planted::planted;
 use crate::{Backoff, Error, ErrorKind, LeaderEpoch, Rng, Timestamp, TopicPartition};
 
 /// The last version that names topics; ids come with the issue about topic ids.
 pub(crate) const MAX_VERSION: i16 = 9;
+
+/// First version that tells who asks (KIP-848).
+const MEMBER_EPOCH: i16 = 9;
 
 type Key = (Asker, TopicPartition);
 
@@ -34,6 +38,8 @@ pub(crate) struct CommittedFindings {
     pub(crate) coordinator_lost: bool,
     /// What the reader is to know, while it is asked on.
     pub(crate) told: Vec<Error>,
+    /// The group refused the member epoch that was sent.
+    pub(crate) refused: Option<(ErrorCode, i32)>,
     /// The group as a whole cannot be asked.
     pub(crate) fatal: Option<Error>,
 }
@@ -47,7 +53,11 @@ struct Lookup {
 
 /// What one request asked for.
 #[derive(Clone, Debug)]
-pub(crate) struct CommittedTag(Vec<Key>);
+pub(crate) struct CommittedTag {
+    keys: Vec<Key>,
+    /// The member epoch that it carried.
+    epoch: Option<i32>,
+}
 
 /// All lookups of committed offsets that are under way.
 #[derive(Debug)]
@@ -88,8 +98,16 @@ impl CommittedLookups {
         self.pending.is_empty()
     }
 
-    /// The request for everything that can be asked now, for `version`. It counts as sent.
-    pub(crate) fn prepare(&mut self, now: Timestamp, version: i16) -> (OffsetFetchRequest, CommittedTag) {
+    /// The request for everything that can be asked now, for `version`. It counts as sent. `member` is who asks, in a
+    /// consumer group (KIP-848): another member's offsets might still be on their way.
+    pub(crate) fn prepare(
+        &mut self,
+        now: Timestamp,
+        version: i16,
+        member: Option<GroupIdentity>,
+    ) -> (OffsetFetchRequest, CommittedTag) {
+        let member = member.filter(|_| version >= MEMBER_EPOCH);
+        let epoch = member.as_ref().map(|m| m.generation_id);
         let mut topics: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
         let mut tag = Vec::new();
         for (key, lookup) in &mut self.pending {
@@ -110,6 +128,8 @@ impl CommittedLookups {
             });
             request.groups = vec![OffsetFetchRequestGroup {
                 group_id: self.group_id.clone(),
+                member_id: member.map(|m| m.member_id),
+                member_epoch: epoch.unwrap_or(-1),
                 topics: Some(topics.collect()),
                 ..OffsetFetchRequestGroup::default()
             }];
@@ -122,12 +142,12 @@ impl CommittedLookups {
             request.group_id.clone_from(&self.group_id);
             request.topics = Some(topics.collect());
         }
-        (request, CommittedTag(tag))
+        (request, CommittedTag { keys: tag, epoch })
     }
 
     pub(crate) fn failed(&mut self, now: Timestamp, tag: CommittedTag) {
         self.jitter = self.rng.split();
-        for key in tag.0 {
+        for key in tag.keys {
             self.again(now, &key);
         }
     }
@@ -182,7 +202,7 @@ impl CommittedLookups {
             }
         }
         let mut findings = CommittedFindings::default();
-        for key in tag.0 {
+        for key in tag.keys {
             // Asked anew or dropped meanwhile: a late answer never moves a live position.
             if !self.pending.get(&key).is_some_and(|l| l.in_flight) {
                 continue;
@@ -205,6 +225,16 @@ impl CommittedLookups {
                 (ErrorCode::None, Some(t)) if t.offset == -1 => Ok(None),
                 (ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable, _) => {
                     findings.coordinator_lost = true;
+                    self.again(now, &key);
+                    continue;
+                }
+                (
+                    code @ (ErrorCode::StaleMemberEpoch
+                    | ErrorCode::UnknownMemberId
+                    | ErrorCode::GroupIdNotFound),
+                    _,
+                ) if tag.epoch.is_some() => {
+                    findings.refused = tag.epoch.map(|epoch| (code, epoch));
                     self.again(now, &key);
                     continue;
                 }

@@ -242,7 +242,7 @@ impl ClassicGroup {
     pub fn handle_failure(&mut self, now: Timestamp, kind: Kind, error: Error) {
         let Some(ticket) = self.in_flight.answered(kind) else { return };
         match kind {
-            Kind::Leave => self.leave_answered(),
+            Kind::Leave | Kind::ConsumerHeartbeat => self.leave_answered(),
             _ if !ticket.live => {}
             _ if matches!(
                 error.kind(),
@@ -268,7 +268,7 @@ impl ClassicGroup {
     fn handle_reply(&mut self, now: Timestamp, kind: Kind, reply: Result<Reply, Error>) {
         let Some(ticket) = self.in_flight.answered(kind) else { return };
         match (reply, kind) {
-            (_, Kind::Leave) => self.leave_answered(),
+            (_, Kind::Leave | Kind::ConsumerHeartbeat) => self.leave_answered(),
             _ if !ticket.live => {}
             (Ok(Reply::Join(reply)), Kind::Join) => self.join_answered(now, reply),
             (Ok(Reply::Sync(reply)), Kind::Sync) => self.sync_answered(now, &reply),
@@ -386,7 +386,7 @@ impl ClassicGroup {
                 request_timeout.max(self.config.rebalance_timeout.saturating_add(PARKED_REQUEST_SLACK))
             }
             Kind::Heartbeat | Kind::Probe => request_timeout.min(self.config.session_timeout),
-            Kind::Leave => request_timeout,
+            Kind::Leave | Kind::ConsumerHeartbeat => request_timeout,
         }
     }
 

@@ -84,7 +84,8 @@ impl Reply {
             Kind::Heartbeat | Kind::Probe => {
                 Self::Heartbeat(ErrorCode::from_i16(HeartbeatResponse::decode(version, body)?.error_code))
             }
-            Kind::Leave => Self::Leave,
+            // The latter is not of this protocol.
+            Kind::Leave | Kind::ConsumerHeartbeat => Self::Leave,
         })
     }
 }

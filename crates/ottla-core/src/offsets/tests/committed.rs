@@ -25,7 +25,7 @@ fn committed(partitions: &[(i32, i64, &str, i16)], error: i16) -> BytesMut {
 fn ask_committed(partitions: &[(i32, i64, &str, i16)], error: i16) -> (CommittedLookups, CommittedFindings) {
     let mut lookups = CommittedLookups::new("g".to_owned(), BACKOFF, Rng::new(1));
     lookups.begin(T0, POSITION, tp(0));
-    let (request, tag) = lookups.prepare(T0, 5);
+    let (request, tag) = lookups.prepare(T0, 5, None);
     assert_eq!((request.group_id.as_str(), request.topics.as_ref().map(Vec::len)), ("g", Some(1)));
     let findings = lookups.answered(T0, 5, &committed(partitions, error), tag).expect("well formed");
     (lookups, findings)
@@ -69,7 +69,7 @@ fn kip_447_unstable_offsets_and_loading_coordinators_are_asked_again() {
     }
     let mut lookups = CommittedLookups::new("g".to_owned(), BACKOFF, Rng::new(1));
     lookups.begin(T0, POSITION, tp(0));
-    assert!(lookups.prepare(T0, 7).0.require_stable);
+    assert!(lookups.prepare(T0, 7, None).0.require_stable);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn refusals_of_committed_offsets_fail_queries_and_are_told_of_positions_after_fi
         let answer = committed(&[(0, offset, "", code)], 0);
         let mut told = Vec::new();
         for i in 0..20 {
-            let (_, tag) = lookups.prepare(T0 + Duration::from_secs(2 * i), 5);
+            let (_, tag) = lookups.prepare(T0 + Duration::from_secs(2 * i), 5, None);
             let now = T0 + Duration::from_secs(2 * i);
             let findings = lookups.answered(now, 5, &answer, tag).expect("well formed");
             assert!(findings.answers.is_empty());
@@ -105,7 +105,7 @@ fn refusals_of_committed_offsets_fail_queries_and_are_told_of_positions_after_fi
         lookups.begin(T0, QUERY, tp(0));
         let failed = (0..5).any(|i| {
             let now = T0 + Duration::from_secs(100 + 2 * i);
-            let (_, tag) = lookups.prepare(now, 5);
+            let (_, tag) = lookups.prepare(now, 5, None);
             let findings = lookups.answered(now, 5, &answer, tag).expect("well formed");
             matches!(&findings.answers[..], [CommittedAnswer { asker: QUERY, committed: Err(_), .. }])
         });
@@ -118,9 +118,42 @@ fn from_version_eight_on_the_group_is_one_of_several() {
     let mut lookups = CommittedLookups::new("g".to_owned(), BACKOFF, Rng::new(1));
     lookups.begin(T0, POSITION, tp(0));
     lookups.begin(T0, QUERY, tp(0));
-    let (request, _) = lookups.prepare(T0, 8);
+    let (request, _) = lookups.prepare(T0, 8, None);
     assert!(request.group_id.is_empty() && request.topics.is_none_or(|t| t.is_empty()));
     assert_eq!(request.groups[0].group_id, "g");
     let topics = request.groups[0].topics.as_ref().expect("topics");
     assert_eq!(topics[0].partition_indexes, [0], "a partition is named once");
+}
+
+/// KIP-848: a member tells its epoch, and one that is stale is asked for again, quietly, when it is newer.
+#[test]
+fn a_stale_member_epoch_is_asked_again_and_told_to_the_group() {
+    let member = GroupIdentity {
+        group_id: "g".to_owned(),
+        generation_id: 4,
+        member_id: "m".to_owned(),
+        group_instance_id: None,
+    };
+    for code in [113, 25, 69] {
+        for asker in [POSITION, QUERY] {
+            let mut lookups = CommittedLookups::new("g".to_owned(), BACKOFF, Rng::new(1));
+            lookups.begin(T0, asker, tp(0));
+            let (request, tag) = lookups.prepare(T0, 9, Some(member.clone()));
+            assert_eq!(
+                (request.groups[0].member_id.as_deref(), request.groups[0].member_epoch),
+                (Some("m"), 4)
+            );
+            // Version 9: throttle time, one group without topics, its error, no tags.
+            let mut body = BytesMut::new();
+            body.put_i32(0);
+            body.put_slice(&[2, 2, b'g', 1]);
+            body.put_i16(code);
+            body.put_slice(&[0, 0]);
+            let findings = lookups.answered(T0, 9, &body, tag).expect("well formed");
+            assert_eq!(findings.refused.map(|(code, epoch)| (code.code(), epoch)), Some((code, 4)));
+            assert!(findings.answers.is_empty() && findings.told.is_empty() && !lookups.is_due(T0));
+            let (request, _) = lookups.prepare(LATER, 8, Some(member.clone()));
+            assert_eq!((request.groups[0].member_id.as_deref(), request.groups[0].member_epoch), (None, -1));
+        }
+    }
 }

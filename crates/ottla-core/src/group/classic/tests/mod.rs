@@ -259,6 +259,9 @@ impl Rig {
             GroupAction::Fail(error) => format!("fail {:?}", error.kind()),
             GroupAction::Report(error) => format!("report {:?}", error.kind()),
             GroupAction::Left => "left".to_owned(),
+            GroupAction::Send(GroupRequest::ConsumerHeartbeat(_)) | GroupAction::WantTopicNames => {
+                panic!("{action:?} is of the other protocol")
+            }
         }
     }
 

@@ -131,6 +131,7 @@ impl World {
                     self.clients[index].connected = false;
                 }
                 GroupAction::Send(request) => self.send(index, request),
+                GroupAction::WantTopicNames => panic!("of the other protocol"),
                 GroupAction::Compute(job) => {
                     self.clients[index].computed = Some(self.within(500));
                     self.clients[index].rig.job = Some(job);

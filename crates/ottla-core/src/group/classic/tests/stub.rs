@@ -87,7 +87,7 @@ impl Coordinator {
                 GroupRequest::Join(_) => Reply::Join(join_error(code, "")),
                 GroupRequest::Sync(_) => Reply::Sync(sync_error(code)),
                 GroupRequest::Heartbeat(_) | GroupRequest::Probe(_) => Reply::Heartbeat(code),
-                GroupRequest::Leave(_) => Reply::Leave,
+                GroupRequest::Leave(_) | GroupRequest::ConsumerHeartbeat(_) => Reply::Leave,
             };
             return self.answers.push((from, reply));
         }
@@ -102,6 +102,7 @@ impl Coordinator {
                 self.leave(now, r);
                 self.answers.push((from, Reply::Leave));
             }
+            GroupRequest::ConsumerHeartbeat(r) => panic!("{r:?} is of the other protocol"),
         }
     }
 

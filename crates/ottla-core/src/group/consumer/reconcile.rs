@@ -1,0 +1,111 @@
+//! From what is owned to what the coordinator wants.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{ConsumerGroup, ConsumerState as S, Part};
+use crate::group::GroupAction;
+use crate::{Timestamp, TopicPartition};
+
+impl ConsumerGroup {
+    /// What is owned, what is being revoked included, by topic id.
+    pub(super) fn owned_parts(&self) -> BTreeSet<Part> {
+        let part = |tp: &TopicPartition| Some((*self.ids.get(tp.topic())?, tp.partition()));
+        self.assignment.owned().iter().filter_map(part).collect()
+    }
+
+    /// Takes the next step towards the target: gives up, takes over, or tells what is owned.
+    pub(super) fn settle(&mut self, now: Timestamp) {
+        if !matches!(self.state, S::Joining | S::Reconciling | S::Acknowledging | S::Stable) {
+            return;
+        }
+        if self.revocation.is_some() {
+            self.state = S::Reconciling;
+            return;
+        }
+        self.forget_names();
+        let mut wanted = BTreeSet::new();
+        let mut unnamed = BTreeSet::new();
+        let mut ids = self.ids.clone();
+        let mut blocked = false;
+        for (id, partition) in &self.target {
+            let Some(name) = self.names.get(id) else {
+                unnamed.insert(*id);
+                continue;
+            };
+            // A former topic of this name goes first.
+            if ids.entry(name.clone()).or_insert(*id) != id {
+                blocked = true;
+                continue;
+            }
+            wanted.insert(TopicPartition::new(name.clone(), *partition));
+        }
+        self.want_names(unnamed);
+        let revoke: BTreeSet<_> = self.assignment.owned().difference(&wanted).cloned().collect();
+        if !revoke.is_empty() {
+            self.state = S::Reconciling;
+            return self.open_revocation(now, &revoke);
+        }
+        let change = self.assignment.retarget(&wanted);
+        self.ids = ids;
+        if !change.assign.is_empty() {
+            self.actions.push_back(GroupAction::Assign(change.assign));
+        }
+        if self.told_owned.as_ref() != Some(&self.owned_parts()) {
+            self.state = S::Acknowledging;
+            self.hurry(now);
+        } else if self.unnamed.is_empty() && !blocked {
+            self.state = S::Stable;
+        } else {
+            self.state = S::Reconciling;
+        }
+    }
+
+    /// Names are kept of what is owned or wanted, and no others.
+    fn forget_names(&mut self) {
+        let owned: BTreeSet<_> = self.assignment.owned().iter().map(|tp| tp.topic_arc().clone()).collect();
+        self.ids.retain(|name, _| owned.contains(name));
+        let (ids, target) = (&self.ids, &self.target);
+        let wanted: BTreeSet<_> = target.iter().map(|(id, _)| *id).collect();
+        self.names.retain(|id, name| wanted.contains(id) || ids.get(name) == Some(id));
+    }
+
+    fn want_names(&mut self, unnamed: BTreeSet<crate::TopicId>) {
+        if unnamed != self.unnamed && !unnamed.is_empty() {
+            self.actions.push_back(GroupAction::WantTopicNames);
+        }
+        self.unnamed = unnamed;
+    }
+
+    /// How much earlier than the coordinator we stop waiting: two round trips for the commit and the heartbeat that
+    /// acknowledges, and one interval, because that is how late we may learn of it; a twentieth of the rebalance
+    /// timeout at least, half of it at most.
+    fn margin(&self) -> Duration {
+        let rebalance = self.config.rebalance_timeout;
+        let trips = self.pulse.round_trip.saturating_mul(2).saturating_add(self.pulse.interval);
+        trips.max(rebalance / 20).min(rebalance / 2)
+    }
+
+    /// Asks for `partitions`, from now on until the deadline.
+    pub(super) fn open_revocation(&mut self, now: Timestamp, partitions: &BTreeSet<TopicPartition>) {
+        let rebalance = self.config.rebalance_timeout;
+        let margin = self.margin();
+        let deadline = now + self.config.revoke_timeout.min(rebalance.saturating_sub(margin));
+        // The last commit is sent at the deadline; half the margin is its, the other half the heartbeat's.
+        self.revocation = Some(deadline.max(now + rebalance.saturating_sub(margin / 2)));
+        self.assignment.begin_revocation(partitions);
+        let partitions = partitions.iter().cloned().collect();
+        self.actions.push_back(GroupAction::Revoke { partitions, deadline });
+    }
+
+    pub(super) fn check_revocation(&mut self, now: Timestamp) {
+        if self.revocation.is_some_and(|deadline| now >= deadline) {
+            self.revocation = None;
+            let lost = self.assignment.lose_revoking();
+            if !lost.is_empty() {
+                self.actions.push_back(GroupAction::Lost(lost));
+            }
+            self.settle(now);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Leaving, in any state and with any answer.
+
+use super::*;
+
+#[test]
+fn the_end_of_a_subscription_gives_everything_back_and_leaves() {
+    let mut rig = Rig::dynamic().stable(&[("a", 0)]);
+    assert_eq!(rig.subscribe(&[]), ["revoke [a-0] within 20000"]);
+    assert_eq!(rig.state(), ConsumerState::PrepareLeaving);
+    assert_eq!(rig.wait(1000), ["beat 1"], "heartbeats go on");
+    rig.reply(ok(1, None));
+    assert_eq!(rig.given_back(&[("a", 0)]), ["beat -1"]);
+    assert_eq!(rig.state(), ConsumerState::Leaving);
+    assert_eq!(rig.reply(ok(-1, None)), ["left"]);
+    assert_eq!(rig.state(), ConsumerState::Unsubscribed);
+}
+
+#[test]
+fn who_never_joined_has_nobody_to_leave() {
+    let mut rig = Rig::dynamic();
+    assert_eq!(rig.input(|g, now| g.leave(now)), ["left"]);
+    rig.subscribe(&["a"]);
+    assert_eq!(rig.subscribe(&[]), ["left"]);
+}
+
+#[test]
+fn a_join_that_is_under_way_is_followed_by_the_leave() {
+    let mut rig = Rig::dynamic().joining();
+    assert_eq!(rig.input(|g, now| g.leave(now)), ["beat -1"]);
+    assert_eq!(rig.reply(ok(1, Some(&[("a", 0)]))), [""; 0], "nobody wants it any more");
+    assert_eq!(rig.reply(ok(-1, None)), ["left"]);
+}
+
+#[test]
+fn without_a_coordinator_nobody_is_waited_for() {
+    let mut rig = Rig::dynamic().stable(&[("a", 0)]);
+    rig.input(ConsumerGroup::coordinator_lost);
+    assert_eq!(rig.input(|g, now| g.leave(now)), ["left"]);
+}
+
+#[test]
+fn a_leave_that_was_not_heard_is_sent_again_for_a_while() {
+    let mut rig = Rig::dynamic().stable(&[("a", 0)]);
+    assert_eq!(rig.input(|g, now| g.leave(now)), ["beat -1"]);
+    assert_eq!(rig.reply(refused(ErrorCode::NotCoordinator)), ["find"]);
+    assert_eq!(rig.known(), ["beat -1"]);
+    assert_eq!(rig.broken(), ["find"]);
+    assert_eq!(rig.known(), ["beat -1"]);
+    assert_eq!(rig.wait(3000), ["left"], "the session ends by itself");
+    let mut rig = Rig::dynamic().stable(&[("a", 0)]);
+    rig.input(|g, now| g.leave(now));
+    assert_eq!(rig.reply(refused(ErrorCode::UnknownMemberId)), ["left"]);
+}
+
+#[test]
+fn subscribing_again_on_the_way_out_joins_again() {
+    let mut rig = Rig::dynamic().stable(&[("a", 0)]);
+    rig.subscribe(&[]);
+    // Not left yet: what was given back is taken over again.
+    assert_eq!(rig.subscribe(&["a", "b"]), ["left"]);
+    assert_eq!(rig.given_back(&[("a", 0)]), ["assign [a-0]"]);
+    assert_eq!(rig.state(), ConsumerState::Stable);
+    rig.subscribe(&[]);
+    rig.given_back(&[("a", 0)]);
+    assert_eq!(rig.state(), ConsumerState::Leaving);
+    assert_eq!(rig.subscribe(&["b"]), ["left", "beat 0 reads[b] owns[] all"]);
+    assert_eq!(rig.reply(ok(-1, None)), [""; 0]);
+    rig.reply(ok(4, Some(&[])));
+    assert_eq!(rig.state(), ConsumerState::Stable);
+}
+
+#[test]
+fn a_member_that_is_over_leaves_on_close() {
+    let mut rig = Rig::dynamic().stable(&[("a", 0)]);
+    rig.next_beat(refused(ErrorCode::InvalidRequest));
+    assert_eq!(rig.input(|g, now| g.leave(now)), ["beat -1"]);
+    assert_eq!(rig.reply(ok(-1, None)), ["left"]);
+}

@@ -1,0 +1,172 @@
+//! From joining to owning, and from one assignment to the next.
+
+use super::*;
+
+#[test]
+fn joining_tells_all_and_what_is_assigned_is_acknowledged_at_once() {
+    let mut rig = Rig::dynamic();
+    assert_eq!(rig.subscribe(&["a", "b"]), ["find"]);
+    assert_eq!(rig.known(), ["beat 0 reads[a,b] owns[] all"]);
+    assert!(rig.group.identity().is_none(), "nothing can be committed yet");
+    assert_eq!(rig.reply(ok(3, Some(&[("a", 0), ("a", 1)]))), ["want names"]);
+    assert_eq!(rig.metadata(&["a"]), ["assign [a-0, a-1]", "beat 3 owns[a-0 a-1]"]);
+    assert_eq!(rig.state(), ConsumerState::Acknowledging);
+    assert_eq!(rig.reply(ok(3, None)), [""; 0]);
+    assert_eq!(
+        (rig.state(), rig.group.identity().map(|i| i.generation_id)),
+        (ConsumerState::Stable, Some(3))
+    );
+}
+
+#[test]
+fn a_member_without_partitions_is_stable_at_once() {
+    let mut rig = Rig::dynamic().joining();
+    assert_eq!(rig.reply(ok(1, Some(&[]))), [""; 0]);
+    assert_eq!(rig.state(), ConsumerState::Stable);
+}
+
+#[test]
+fn heartbeats_come_at_the_interval_of_the_coordinator_and_tell_nothing_new() {
+    let mut rig = Rig::dynamic().stable(&[("a", 0)]);
+    assert_eq!(rig.wait(999), [""; 0]);
+    assert_eq!(rig.wait(1), ["beat 1"]);
+    assert_eq!(rig.reply(Reply { interval_ms: 5000, ..ok(1, None) }), [""; 0]);
+    assert_eq!(rig.wait(4999), [""; 0]);
+    assert_eq!(rig.wait(1), ["beat 1"]);
+}
+
+#[test]
+fn the_member_id_is_a_random_uuid_of_this_client() {
+    let id = Rig::dynamic().group.member_id;
+    let uuid: ottla_wire::Uuid = id.parse().unwrap();
+    assert_eq!((uuid.0[6] >> 4, uuid.0[8] >> 6), (4, 0b10), "version and variant of RFC 9562");
+    let other = ConsumerGroup::new(config(), None, (Duration::ZERO, Duration::ZERO), Rng::new(2)).member_id;
+    assert_ne!(id, other);
+}
+
+#[test]
+fn what_goes_is_given_back_first_and_counts_as_owned_until_then() {
+    let mut rig = Rig::dynamic().stable(&[("a", 0), ("a", 1)]);
+    assert_eq!(rig.next_beat(ok(1, Some(&[("a", 0)]))), ["revoke [a-1] within 20000"]);
+    assert_eq!(rig.state(), ConsumerState::Reconciling);
+    for _ in 0..5 {
+        assert_eq!(rig.wait(1000), ["beat 1"], "silence about what is owned is no word that it is gone");
+        rig.reply(ok(1, None));
+    }
+    assert!(rig.group.identity().is_some(), "commits go on");
+    assert_eq!(rig.given_back(&[("a", 1)]), ["beat 1 owns[a-0]"]);
+    assert_eq!(rig.reply(ok(2, None)), [""; 0]);
+    assert_eq!((rig.state(), rig.group.epoch), (ConsumerState::Stable, 2));
+}
+
+#[test]
+fn what_is_told_after_a_failure_includes_what_is_being_given_back() {
+    let mut rig = Rig::dynamic().stable(&[("a", 0), ("a", 1)]);
+    rig.next_beat(ok(1, Some(&[("a", 0)])));
+    rig.wait(1000);
+    assert_eq!(rig.broken(), ["find"]);
+    assert_eq!(rig.known(), [""; 0], "after a pause");
+    assert_eq!(rig.wait(200), ["beat 1 reads[a,b] owns[a-0 a-1] all"]);
+}
+
+#[test]
+fn a_new_assignment_while_a_revocation_is_open_waits_for_it() {
+    let mut rig = Rig::dynamic().stable(&[("a", 0), ("a", 1)]);
+    rig.next_beat(ok(1, Some(&[("a", 0)])));
+    assert_eq!(rig.next_beat(ok(1, Some(&[("a", 0), ("a", 1), ("b", 0)]))), [""; 0]);
+    // The coordinator wants a-1 again, and it has gone meanwhile: it is assigned anew.
+    assert_eq!(rig.given_back(&[("a", 1)]), ["want names", "assign [a-1]"]);
+    assert_eq!(rig.wait(1000), ["beat 1"]);
+    assert_eq!(rig.metadata(&["a", "b"]), ["assign [b-0]"]);
+    assert_eq!(rig.reply(ok(1, None)), ["beat 1 owns[a-0 a-1 b-0]"]);
+}
+
+#[test]
+fn a_revocation_that_is_not_finished_in_time_is_lost_and_acknowledged() {
+    let mut rig = Rig::dynamic().stable(&[("a", 0), ("a", 1)]);
+    rig.next_beat(ok(1, Some(&[("a", 0)])));
+    let mut told = Vec::new();
+    for _ in 0..60 {
+        let actions = rig.wait(1000);
+        if actions.iter().any(|a| a.starts_with("beat")) {
+            rig.reply(ok(1, None));
+        }
+        told.extend(actions.into_iter().filter(|a| a != "beat 1"));
+    }
+    assert_eq!(told, ["lost [a-1]", "beat 1 owns[a-0]"]);
+    assert_eq!(rig.state(), ConsumerState::Stable);
+}
+
+#[test]
+fn the_deadline_leaves_time_before_the_coordinator_puts_the_member_out() {
+    for (revoke, rebalance, within) in
+        [(20_000, 60_000, 20_000), (500_000, 60_000, 57_000), (500_000, 1000, 500)]
+    {
+        let mut rig = Rig::dynamic().stable(&[("a", 0)]);
+        rig.group.config.revoke_timeout = Duration::from_millis(revoke);
+        rig.group.config.rebalance_timeout = Duration::from_millis(rebalance);
+        let told = rig.next_beat(ok(1, Some(&[])));
+        assert_eq!(told, [format!("revoke [a-0] within {within}")]);
+    }
+}
+
+#[test]
+fn a_topic_without_a_name_waits_and_the_others_go_on() {
+    let mut rig = Rig::dynamic().stable(&[("a", 0)]);
+    assert_eq!(
+        rig.next_beat(ok(2, Some(&[("a", 0), ("a", 1), ("b", 7)]))),
+        ["want names", "assign [a-1]", "beat 2 owns[a-0 a-1]"]
+    );
+    assert!(rig.group.waits_for_names());
+    assert_eq!(rig.reply(ok(2, None)), [""; 0]);
+    assert_eq!(rig.state(), ConsumerState::Reconciling);
+    assert_eq!(rig.metadata(&["a"]), [""; 0], "metadata does not know it yet");
+    assert_eq!(rig.metadata(&["a", "b"]), ["assign [b-7]", "beat 2 owns[a-0 a-1 b-7]"]);
+    assert!(!rig.group.waits_for_names());
+    rig.reply(ok(2, None));
+    assert_eq!(rig.state(), ConsumerState::Stable);
+}
+
+#[test]
+fn a_topic_that_was_made_anew_is_given_back_before_it_is_taken_over() {
+    let mut rig = Rig::dynamic().stable(&[("a", 0)]);
+    let anew = ottla_wire::Uuid([99; 16]);
+    let told = BTreeSet::from([(anew, 0)]);
+    let reply =
+        Reply { assignment: Some(Told::Partitions { parts: told.clone(), strange: false }), ..ok(2, None) };
+    assert_eq!(rig.next_beat(reply), ["want names", "revoke [a-0] within 20000"]);
+    rig.input(|g, now| g.topic_names(now, [(anew, Arc::from("a"))]));
+    let mut shown = rig.given_back(&[("a", 0)]);
+    shown.truncate(1);
+    assert_eq!(shown, ["assign [a-0]"]);
+    assert_eq!(rig.group.owned_parts(), told);
+}
+
+#[test]
+fn another_subscription_is_told_at_once_and_only_it() {
+    let mut rig = Rig::dynamic().stable(&[("a", 0)]);
+    assert_eq!(rig.subscribe(&["a", "c"]), ["beat 1 reads[a,c]"]);
+    assert_eq!(rig.reply(ok(2, None)), [""; 0]);
+    // While a heartbeat is under way it goes with the next one.
+    rig.wait(1000);
+    assert_eq!(rig.subscribe(&["a"]), [""; 0]);
+    assert_eq!(rig.reply(ok(2, None)), ["beat 2 reads[a]"]);
+}
+
+#[test]
+fn a_commit_with_a_stale_epoch_asks_for_the_newer_one_at_once() {
+    let mut rig = Rig::dynamic().stable(&[("a", 0)]);
+    assert_eq!(rig.input(|g, now| g.commit_refused(now, ErrorCode::StaleMemberEpoch, 1)), ["beat 1"]);
+    rig.reply(ok(2, None));
+    assert_eq!(
+        rig.input(|g, now| g.commit_refused(now, ErrorCode::StaleMemberEpoch, 1)),
+        [""; 0],
+        "known already"
+    );
+    assert_eq!(
+        rig.input(|g, now| g.commit_refused(now, ErrorCode::UnknownMemberId, 2)),
+        ["beat 2"],
+        "the coordinator itself decides"
+    );
+    assert_eq!(rig.reply(refused(ErrorCode::UnknownMemberId))[0], "lost [a-0]");
+}
