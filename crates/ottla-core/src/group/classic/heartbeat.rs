@@ -31,8 +31,11 @@ impl Clock {
 
     /// JoinGroup or SyncGroup was answered: the coordinator starts its clock anew when it answers a parked
     /// request, which was about half a round trip ago.
+    ///
+    /// A heartbeat that was answered when the process ran again after a halt took longer than a session, and no
+    /// other would ever correct that if every new session began with its end.
     pub(super) fn joined(&mut self, now: Timestamp, config: &GroupConfig) {
-        self.session = now - self.round_trip + config.session_timeout;
+        self.session = now - self.round_trip.min(config.session_timeout / 2) + config.session_timeout;
         self.due = now + config.heartbeat_interval;
         self.backoff.reset();
     }
