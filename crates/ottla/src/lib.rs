@@ -94,7 +94,7 @@ pub use ottla_core::admin::{
 };
 pub use ottla_core::assignor::Assignor;
 pub use ottla_core::client::{CommittedOffset, Offset};
-pub use ottla_core::config::{CommitMode as Commit, IsolationLevel, OffsetReset};
+pub use ottla_core::config::{CommitMode as Commit, GroupProtocol, IsolationLevel, OffsetReset};
 pub use ottla_core::delivery::{
     Batch, BatchIter, BatchRecords, CommitToken, Event, Record, RecordRef, ResetCause, Revocation,
 };

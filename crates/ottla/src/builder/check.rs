@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ottla_core::config::{CommitMode, Config, GroupConfig, OffsetReset};
+use ottla_core::config::{CommitMode, Config, GroupConfig, GroupProtocol, OffsetReset};
 
 use super::{Builder, ConfigError, ConfigProblem, address};
 
@@ -10,6 +10,12 @@ use super::{Builder, ConfigError, ConfigProblem, address};
 const FETCH_OVERHEAD: usize = 512;
 /// Kafka's string length is an `i16`.
 const LONGEST_STRING: usize = i16::MAX as usize;
+/// What only the classic protocol has, and what decides it under the consumer protocol.
+const CLASSIC_ONLY: [(&str, &str); 3] = [
+    ("session_timeout", "the brokers decide it: group.consumer.session.timeout.ms"),
+    ("heartbeat_interval", "the brokers decide it: group.consumer.heartbeat.interval.ms"),
+    ("assignors", "the brokers assign; group_remote_assignor chooses among their assignors"),
+];
 /// Most topics' names may be this long.
 const LONGEST_TOPIC: usize = 249;
 
@@ -93,10 +99,38 @@ impl Builder {
                 ),
             });
         }
+        self.check_protocol(&mut group, problems);
         if group.assignors.is_empty() {
             problems.invalid("assignors", "the list is empty".to_owned());
         }
         Some(group)
+    }
+
+    /// Settings that the protocol does not have are errors, as in Java; with `auto` they decide for the classic one.
+    fn check_protocol(&self, group: &mut GroupConfig, problems: &mut Problems) {
+        let given = CLASSIC_ONLY.into_iter().filter(|(setting, _)| self.group_settings.contains(setting));
+        match group.protocol {
+            GroupProtocol::Consumer => {
+                for (setting, why) in given {
+                    let why = format!("the consumer protocol has no such setting: {why}; leave it out");
+                    problems.0.push(ConfigProblem::Conflict { setting, with: "group_protocol", why });
+                }
+            }
+            GroupProtocol::Auto if given.count() > 0 => group.protocol = GroupProtocol::Classic,
+            GroupProtocol::Classic if group.remote_assignor.is_some() => {
+                let why = "it is a setting of the consumer protocol: leave it out, or set group_protocol to consumer or auto"
+                    .to_owned();
+                let (setting, with) = ("group_remote_assignor", "group_protocol");
+                problems.0.push(ConfigProblem::Conflict { setting, with, why });
+            }
+            _ => {}
+        }
+        if let Some(assignor) = &group.remote_assignor {
+            if assignor.is_empty() {
+                problems.invalid("group_remote_assignor", "the name is empty".to_owned());
+            }
+            problems.string("group_remote_assignor", assignor);
+        }
     }
 
     /// What is set, else the time that the reader has, else five minutes.
@@ -294,5 +328,32 @@ mod tests {
         assert_eq!(config.bootstrap.len(), 3);
         let group = config.group.unwrap();
         assert_eq!((group.group_id.as_str(), group.session_timeout), ("late", Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn each_protocol_has_settings_of_its_own() {
+        let group = || Consumer::builder("a:1").group("g");
+        let consumer = group().group_protocol(GroupProtocol::Consumer);
+        assert!(consumer.clone().group_remote_assignor("range").validate().is_ok());
+        let error = consumer
+            .session_timeout(Duration::from_secs(10))
+            .heartbeat_interval(Duration::from_secs(1))
+            .assignors([crate::Assignor::Range])
+            .validate()
+            .unwrap_err();
+        assert_eq!(error.problems().len(), 3, "{error}");
+        assert!(error.to_string().contains("assignors does not fit group_protocol"), "{error}");
+        let error = group().group_remote_assignor("range").validate().unwrap_err().to_string();
+        assert!(error.contains("group_remote_assignor does not fit group_protocol"), "{error}");
+        let needs = Consumer::builder("a:1").group_protocol(GroupProtocol::Auto).validate().unwrap_err();
+        assert_eq!(needs.to_string(), "group_protocol needs group");
+    }
+
+    #[test]
+    fn auto_with_a_classic_setting_is_classic() {
+        let auto = Consumer::builder("a:1").group("g").group_protocol(GroupProtocol::Auto);
+        let protocol = |b: Builder| b.checked().unwrap().group.unwrap().protocol;
+        assert_eq!(protocol(auto.clone().group_remote_assignor("range")), GroupProtocol::Auto);
+        assert_eq!(protocol(auto.session_timeout(Duration::from_secs(10))), GroupProtocol::Classic);
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use ottla_core::config::{CommitMode, IsolationLevel, OffsetReset};
+use ottla_core::config::{CommitMode, GroupProtocol, IsolationLevel, OffsetReset};
 
 use super::Builder;
 
@@ -55,15 +55,22 @@ impl Builder {
         ];
         if self.group_id.is_some() {
             let g = &self.group;
+            let none = || "(none)".to_owned();
+            let classic = |text: String| match g.protocol {
+                GroupProtocol::Consumer => "(the brokers decide)".to_owned(),
+                _ => text,
+            };
             lines.extend([
                 ("subscribe", self.subscription.join(",")),
-                ("group_instance_id", g.group_instance_id.clone().unwrap_or_else(|| "(none)".to_owned())),
-                ("session_timeout", time(g.session_timeout)),
-                ("heartbeat_interval", time(g.heartbeat_interval)),
+                ("group_protocol", protocol(g.protocol).to_owned()),
+                ("group_remote_assignor", g.remote_assignor.clone().unwrap_or_else(none)),
+                ("group_instance_id", g.group_instance_id.clone().unwrap_or_else(none)),
+                ("session_timeout", classic(time(g.session_timeout))),
+                ("heartbeat_interval", classic(time(g.heartbeat_interval))),
                 ("max_poll_interval", g.max_poll_interval.map_or_else(|| "(none)".to_owned(), time)),
                 ("rebalance_timeout", time(self.effective_rebalance_timeout())),
                 ("revoke_timeout", time(g.revoke_timeout)),
-                ("assignors", g.assignors.iter().map(|a| a.name()).collect::<Vec<_>>().join(",")),
+                ("assignors", classic(g.assignors.iter().map(|a| a.name()).collect::<Vec<_>>().join(","))),
                 ("leave_on_close", g.leave_on_close.to_string()),
             ]);
         }
@@ -99,6 +106,14 @@ fn commit(commit: CommitMode) -> String {
         CommitMode::Auto { interval } => format!("auto every {interval:?}"),
         CommitMode::Manual => "manual".to_owned(),
         other => format!("{other:?}"),
+    }
+}
+
+fn protocol(protocol: GroupProtocol) -> &'static str {
+    match protocol {
+        GroupProtocol::Consumer => "consumer",
+        GroupProtocol::Auto => "auto",
+        _ => "classic",
     }
 }
 

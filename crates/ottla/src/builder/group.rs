@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ottla_core::assignor::Assignor;
+use ottla_core::config::GroupProtocol;
 
 use super::Builder;
 
@@ -14,6 +15,50 @@ impl Builder {
     #[doc(alias = "group.id")]
     pub fn group(mut self, group_id: impl Into<String>) -> Self {
         self.group_id = Some(group_id.into());
+        self
+    }
+
+    /// Which protocol the members of the group speak.
+    ///
+    /// Default: [`GroupProtocol::Classic`], as in Java and librdkafka: every broker has it. With
+    /// [`GroupProtocol::Consumer`] (KIP-848, Kafka 4.0 and later) the coordinator assigns: a rebalance stops nobody who
+    /// keeps what it has, and one member that is slow delays only what it holds. Session timeout, heartbeat interval
+    /// and assignors are then the brokers' (`group.consumer.*`), and setting them here is an error;
+    /// [`group_remote_assignor`](Self::group_remote_assignor) chooses among the brokers' assignors.
+    ///
+    /// [`GroupProtocol::Auto`] takes the consumer protocol where the brokers offer it (the feature `group.version` is
+    /// 1) and none of those settings is given, and the classic one elsewhere; which and why is logged once, at the
+    /// first join. A group whose members speak different protocols needs brokers that migrate it online
+    /// (`group.consumer.migration.policy`, on by default); committed offsets survive any change.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use ottla::{Consumer, GroupProtocol};
+    ///
+    /// let builder = Consumer::builder("localhost:9092").group("billing").group_protocol(GroupProtocol::Consumer);
+    /// builder.validate()?;
+    /// // The brokers decide how long a session is.
+    /// let error = builder.session_timeout(std::time::Duration::from_secs(10)).validate().unwrap_err();
+    /// assert!(error.to_string().contains("group.consumer.session.timeout.ms"));
+    /// # Ok::<(), ottla::ConfigError>(())
+    /// ```
+    #[doc(alias = "group.protocol")]
+    pub fn group_protocol(mut self, protocol: GroupProtocol) -> Self {
+        self.group_settings.push("group_protocol");
+        self.group.protocol = protocol;
+        self
+    }
+
+    /// The assignor that the brokers use for the group, under the [consumer protocol](Self::group_protocol).
+    ///
+    /// Default: none, which is the brokers' first one: `uniform`, unless they are configured otherwise
+    /// (`group.consumer.assignors`). `range` gives the same partitions of several topics to the same member. Of what
+    /// the members ask for the most frequent counts; a name that the brokers do not have is a fatal error.
+    #[doc(alias = "group.remote.assignor")]
+    pub fn group_remote_assignor(mut self, assignor: impl Into<String>) -> Self {
+        self.group_settings.push("group_remote_assignor");
+        self.group.remote_assignor = Some(assignor.into());
         self
     }
 
@@ -29,7 +74,8 @@ impl Builder {
     /// Makes this a static member (KIP-345): restarted within the session timeout it takes up its partitions
     /// again, without a rebalance.
     ///
-    /// Default: none. Each member needs an id of its own; a second one with the same id fences the first.
+    /// Default: none. Each member needs an id of its own; a second one with the same id fences the first
+    /// (under the consumer protocol it is refused).
     /// It costs detection: a static member that is gone for good holds its partitions for a whole session.
     #[doc(alias = "group.instance.id")]
     pub fn group_instance_id(mut self, id: impl Into<String>) -> Self {
@@ -38,7 +84,8 @@ impl Builder {
         self
     }
 
-    /// Without a heartbeat for this long the coordinator takes the member for dead.
+    /// Without a heartbeat for this long the coordinator takes the member for dead. Classic
+    /// [protocol](Self::group_protocol) only.
     ///
     /// Default: 45 seconds. Must lie within what brokers allow (6 seconds to 30 minutes, unless changed there).
     /// Shorter finds a dead process sooner, and a pause of a live one (a stopped virtual machine) costs a
@@ -50,7 +97,8 @@ impl Builder {
         self
     }
 
-    /// How often a heartbeat is sent, and with it how soon a rebalance is noticed.
+    /// How often a heartbeat is sent, and with it how soon a rebalance is noticed. Classic
+    /// [protocol](Self::group_protocol) only.
     ///
     /// Default: 3 seconds. At most a third of the session timeout, so that two may be lost. Costs one small
     /// request each.
@@ -94,7 +142,7 @@ impl Builder {
         self
     }
 
-    /// How the group shares partitions, in order of preference.
+    /// How the group shares partitions, in order of preference. Classic [protocol](Self::group_protocol) only.
     ///
     /// Default: cooperative-sticky alone: during a rebalance the partitions that stay go on being read. All
     /// members need one in common. A list that holds an eager one makes the member eager, as in Java.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_core::client::{Client, Command, Outcome};
+use ottla_core::config::GroupProtocol;
 use ottla_core::delivery::{DeliveryConfig, Shared};
 use ottla_core::{Error, ErrorKind};
 use tokio::sync::{mpsc, oneshot};
@@ -91,6 +92,12 @@ impl Builder {
             .map_err(|error| Error::new(ErrorKind::Config, error.to_string()).with_source(error))?;
         for warning in &self.warnings {
             tracing::warn!("{warning}");
+        }
+        if self.group.protocol == GroupProtocol::Auto
+            && let Some(group) = config.group.as_ref().filter(|g| g.protocol == GroupProtocol::Classic)
+        {
+            let why = "a setting is given that only it has";
+            tracing::info!(group = %group.group_id, why, "the classic group protocol is used");
         }
         let (place, clock) = if self.on_current_runtime {
             (Place::current()?, Clock::runtime())

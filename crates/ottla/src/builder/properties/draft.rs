@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ottla_core::assignor::Assignor;
-use ottla_core::config::{CommitMode, IsolationLevel, OffsetReset};
+use ottla_core::config::{CommitMode, GroupProtocol, IsolationLevel, OffsetReset};
 
 use super::values::{boolean, iso_duration, millis, natural, size};
 use super::{ConfigWarning, Dialect};
@@ -28,6 +28,8 @@ pub(super) struct Draft {
     heartbeat_interval: Option<Duration>,
     max_poll_interval: Option<Duration>,
     group_instance_id: Option<String>,
+    group_protocol: Option<GroupProtocol>,
+    remote_assignor: Option<String>,
     /// librdkafka's `message.max.bytes`, below which `fetch.max.bytes` never is.
     message_max_bytes: i32,
     max_frame_bytes: Option<usize>,
@@ -69,6 +71,8 @@ impl Draft {
             heartbeat_interval: None,
             max_poll_interval: None,
             group_instance_id: None,
+            group_protocol: None,
+            remote_assignor: None,
             message_max_bytes: 0,
             max_frame_bytes: None,
         }
@@ -98,7 +102,17 @@ impl Draft {
         if builder.group_id.is_none() {
             return builder;
         }
-        builder = builder.assignors(self.assignors);
+        // A default is not somebody's wish: the consumer protocol has no assignors of the members.
+        builder.group.assignors = self.assignors;
+        if given("partition.assignment.strategy") {
+            builder.group_settings.push("assignors");
+        }
+        if let Some(protocol) = self.group_protocol {
+            builder = builder.group_protocol(protocol);
+        }
+        if let Some(assignor) = self.remote_assignor {
+            builder = builder.group_remote_assignor(assignor);
+        }
         if let Some(timeout) = self.session_timeout {
             builder = builder.session_timeout(timeout);
         }
@@ -139,8 +153,10 @@ impl Draft {
     }
 
     fn warn_without_group(&mut self, given: &impl Fn(&str) -> bool) {
-        const MEMBERS: [&str; 5] = [
+        const MEMBERS: [&str; 7] = [
             "group.instance.id",
+            "group.protocol",
+            "group.remote.assignor",
             "session.timeout.ms",
             "heartbeat.interval.ms",
             "max.poll.interval.ms",
@@ -184,11 +200,17 @@ impl Draft {
     }
 
     pub(super) fn group_protocol(&mut self, text: &str) -> Set {
-        match text.to_ascii_lowercase().as_str() {
-            "classic" => Ok(()),
-            "consumer" => Err("the consumer protocol (KIP-848) is not supported yet; use classic".to_owned()),
-            _ => Err(format!("{text:?} is no group protocol; use classic")),
-        }
+        self.group_protocol = Some(match text.to_ascii_lowercase().as_str() {
+            "classic" => GroupProtocol::Classic,
+            "consumer" => GroupProtocol::Consumer,
+            _ => return Err(format!("{text:?} is no group protocol; use classic or consumer")),
+        });
+        Ok(())
+    }
+
+    pub(super) fn remote_assignor(&mut self, text: &str) -> Set {
+        self.remote_assignor = (!text.is_empty()).then(|| text.to_owned());
+        Ok(())
     }
 
     pub(super) fn group_protocol_type(&mut self, text: &str) -> Set {

@@ -15,7 +15,7 @@ pub(super) const TABLE: &[Property] = &[
     set("group.id", Draft::group_id),
     set("group.instance.id", Draft::group_instance_id),
     set("group.protocol", Draft::group_protocol),
-    nothing("group.remote.assignor", "it is a setting of the consumer protocol (KIP-848)"),
+    set("group.remote.assignor", Draft::remote_assignor),
     set("partition.assignment.strategy", Draft::assignors),
     set("session.timeout.ms", Draft::session_timeout),
     set("heartbeat.interval.ms", Draft::heartbeat_interval),

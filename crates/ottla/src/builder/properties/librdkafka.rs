@@ -19,7 +19,7 @@ pub(super) const TABLE: &[Property] = &[
     set("group.instance.id", Draft::group_instance_id),
     set("group.protocol", Draft::group_protocol),
     set("group.protocol.type", Draft::group_protocol_type),
-    nothing("group.remote.assignor", "it is a setting of the consumer protocol (KIP-848)"),
+    set("group.remote.assignor", Draft::remote_assignor),
     set("partition.assignment.strategy", Draft::assignors),
     set("session.timeout.ms", Draft::session_timeout),
     set("heartbeat.interval.ms", Draft::heartbeat_interval),

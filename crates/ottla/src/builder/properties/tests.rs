@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
-use crate::{Assignor, Commit, Consumer, IsolationLevel, OffsetReset};
+use crate::{Assignor, Commit, Consumer, GroupProtocol, IsolationLevel, OffsetReset};
 
 fn java(file: &[(&str, &str)]) -> Builder {
     Builder::from_properties(Dialect::Java, file.iter().copied()).unwrap()
@@ -151,7 +151,7 @@ fn every_problem_is_told_at_once_and_no_secret() {
             ("sasl.password", "hunter2"),
             ("sasl.pasword", "hunter2"),
             ("interceptors", "x"),
-            ("group.protocol", "consumer"),
+            ("group.protocol", "streams"),
             ("partition.assignment.strategy", "range,mine"),
             ("bootstrap.servers", "a:1"),
             ("metadata.broker.list", "b:1"),
@@ -164,7 +164,7 @@ fn every_problem_is_told_at_once_and_no_secret() {
         "security.protocol: SASL_SSL is not supported yet",
         "did you mean \"sasl.password\"",
         "interceptors: interceptors are not supported",
-        "group.protocol: the consumer protocol (KIP-848) is not supported yet",
+        "group.protocol: \"streams\" is no group protocol",
         "\"mine\" is none of range",
         "bootstrap.servers does not fit metadata.broker.list",
     ] {
@@ -236,4 +236,37 @@ fn the_effective_configuration_names_every_setting() {
         let Some((field, _)) = line.trim().split_once(':') else { continue };
         assert!(text.contains(&format!("{field} = ")), "{field} is not in {text}");
     }
+}
+
+#[test]
+fn the_consumer_protocol_takes_its_own_settings_and_refuses_the_others() {
+    for dialect in [java as fn(&[(&str, &str)]) -> Builder, librdkafka] {
+        let file = |more: &[(&'static str, &'static str)]| {
+            let mut all =
+                vec![("bootstrap.servers", "a:1"), ("group.id", "g"), ("group.protocol", "CONSUMER")];
+            all.extend_from_slice(more);
+            dialect(&all)
+        };
+        let group = file(&[("group.remote.assignor", "range")]).checked().unwrap().group.unwrap();
+        assert_eq!(
+            (group.protocol, group.remote_assignor.as_deref()),
+            (GroupProtocol::Consumer, Some("range"))
+        );
+        for (property, value) in [
+            ("session.timeout.ms", "6000"),
+            ("heartbeat.interval.ms", "1000"),
+            ("partition.assignment.strategy", "range"),
+        ] {
+            let error = file(&[(property, value)]).validate().unwrap_err().to_string();
+            assert!(error.contains("does not fit group_protocol"), "{property}: {error}");
+        }
+        let text = file(&[]).describe_effective();
+        assert!(
+            text.contains("group_protocol = consumer\n")
+                && text.contains("session_timeout = (the brokers decide)\n"),
+            "{text}"
+        );
+    }
+    let b = java(&[("group.remote.assignor", "range")]);
+    assert!(has_no_effect(&b, "group.remote.assignor"), "there is no group");
 }
