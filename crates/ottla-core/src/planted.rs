@@ -131,7 +131,6 @@ mod on {
         RevokedDelivered "-" "hands out what was buffered when it was revoked"
         EvictedNotRefetched "-" "does not fetch again what made room while it was paused"
         SkipsAtHand "-" "leaves out a record between two small reads"
-        EofTooEarly "-" "tells the end of a partition while records of it wait"
         ResetToEnd "-" "resets to the end where the beginning is configured"
         SessionNeverEnds "-" "does not end its session when it hears nothing"
         HeartbeatsStop "-" "sends no heartbeats"

@@ -93,6 +93,11 @@ impl Answer {
     /// # Panics
     /// When the answer is no `M`.
     pub fn edit<M: Message + Encodable + Decodable>(&mut self, change: impl FnOnce(&mut M)) {
+        assert!(self.try_edit(change), "the broker's own answer");
+    }
+
+    /// The same, unless the answer is nonsense already. Tells whether it was none.
+    pub fn try_edit<M: Message + Encodable + Decodable>(&mut self, change: impl FnOnce(&mut M)) -> bool {
         // ListOffsets 11 has the layout of version 10.
         let mut version = self.version.min(M::VERSIONS.max);
         if self.api == Api::ApiVersions && self.body().starts_with(&[0, 35]) {
@@ -100,11 +105,12 @@ impl Answer {
             version = 0;
         }
         let mut body = Bytes::copy_from_slice(self.body());
-        let mut message = M::decode(&mut body, version).expect("the broker's own answer");
+        let Ok(mut message) = M::decode(&mut body, version) else { return false };
         change(&mut message);
         let mut body = BytesMut::new();
         message.encode(&mut body, version).expect("an answer that can be written");
         self.set_body(&body);
+        true
     }
 }
 

@@ -465,6 +465,11 @@ impl World {
         self.lies[lie].told()
     }
 
+    /// A lie is not told any more.
+    pub(super) fn stop_lying(&mut self, lie: usize) {
+        self.lies[lie].stop();
+    }
+
     /// All brokers are honest from now on.
     pub fn heal(&mut self) {
         self.lies.iter_mut().for_each(Lie::stop);

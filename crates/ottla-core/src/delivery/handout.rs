@@ -109,12 +109,11 @@ impl Delivery {
         }
         let read_committed = self.config.read_committed();
         let Some(p) = self.partitions.get_mut(&key) else { return };
-        let at_end = p.end_offset(read_committed).is_some_and(|end| p.position() >= end)
-            || (!p.queue.is_empty() && planted!(EofTooEarly));
+        let at_end = p.end_offset(read_committed).is_some_and(|end| p.position() >= end);
         if p.phase != Phase::Active
             || p.revoking.is_some()
             || !at_end
-            || (!p.queue.is_empty() && !planted!(EofTooEarly))
+            || !p.queue.is_empty()
             || p.checkout.is_some()
             || p.strip.is_some()
             || p.eof_told == Some(p.position())

@@ -2,6 +2,7 @@
 
 use super::events::{Event, PartitionEnd, ResetCause};
 use super::partition::{Partition, Phase};
+use super::queue::Pending;
 use super::{Delivery, Key};
 use crate::planted::planted;
 use crate::{Error, LeaderEpoch, OwnershipEpoch, Timestamp, TopicPartition};
@@ -145,7 +146,8 @@ impl Delivery {
     }
 
     /// Begins to move a position: from now on nothing of the old position is returned, tokens of before are
-    /// `NotOwned`, and [`start`](Self::start) with the epoch given here says where it goes on. A partition that
+    /// `NotOwned`, a reset or an end of before is not told any more, and [`start`](Self::start) with the epoch given
+    /// here says where it goes on. A partition that
     /// an error stopped goes on by that. `None` if it is not owned, or is being revoked.
     pub fn begin_seek(&mut self, now: Timestamp, tp: &TopicPartition) -> Option<OwnershipEpoch> {
         self.saw(now);
@@ -157,6 +159,13 @@ impl Delivery {
         let epoch = ownership.epoch;
         self.partitions.get_mut(&key)?.renew(ownership);
         self.uncommitted.remove(&key);
+        // Of where it was, nothing is told any more.
+        self.events.retain(|event| match event {
+            Pending::Told(
+                Event::OffsetReset { topic_partition, .. } | Event::PartitionEof { topic_partition, .. },
+            ) => topic_partition != tp,
+            _ => true,
+        });
         self.fetch_generation += 1;
         self.settle_partition(key, Some(now));
         self.settle(Some(now));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kafka_protocol::messages::{ListOffsetsResponse, OffsetCommitResponse, OffsetFetchResponse};
 use ottla_broker::{Api, Corruption, ErrorCode, Fault as Scripted};
 use ottla_core::{Rng, Timestamp};
 
@@ -10,6 +11,7 @@ use crate::MemberId;
 use crate::network::{Condition, Way, Weather};
 use crate::oracle::GROUP;
 use crate::seed::Simulation;
+use crate::tamper::Lie;
 
 /// A fault that goes on.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ enum Undo {
     Watermarks,
     /// Timers are exact again.
     Exact,
+    /// Answers are complete again.
+    Honest(Vec<usize>),
 }
 
 impl Active {
@@ -62,6 +66,10 @@ impl Simulation {
         let until = (now + planned.lasts).min(HEALED_AT);
         let fault = planned.fault;
         self.world.trace.line(now, "fault", || planned.to_string());
+        // Whoever stands still, or is to be silent, is so for up to 20 s, whatever the plan says.
+        let still =
+            matches!(fault, Fault::ConsumerPause | Fault::SlowUser | Fault::StuckUser | Fault::Throttle);
+        self.oracle.disturbed(if still { now + planned.lasts + Duration::from_secs(20) } else { now });
         let mut hit = false;
         let mut undo = Undo::Nothing;
         match fault {
@@ -239,6 +247,10 @@ impl Simulation {
                 hit = (1..=nodes as i32).any(|n| self.world.cluster.fetch_sessions(n) > 0);
                 self.world.cluster.evict_fetch_sessions();
             }
+            Fault::Hostile if rng.below(3) == 0 => {
+                let lies = omissions(1 + rng.below(3) as usize);
+                undo = Undo::Honest(lies.into_iter().map(|lie| self.world.lie(lie)).collect());
+            }
             Fault::CommitErrors
             | Fault::LostAnswers
             | Fault::LateHeartbeats
@@ -312,6 +324,14 @@ impl Simulation {
             Undo::Lead => self.lead(),
             Undo::Watermarks => self.release_watermarks(),
             Undo::Exact => self.world.coarse_timers(None),
+            Undo::Honest(lies) => {
+                for lie in lies {
+                    if self.world.told(lie) > 0 {
+                        self.coverage.hit(fault);
+                    }
+                    self.world.stop_lying(lie);
+                }
+            }
         }
         self.world.drain();
     }
@@ -372,6 +392,28 @@ impl Simulation {
             let _ = self.world.cluster.hold_high_watermark(at, tp.topic(), tp.partition(), None);
         }
     }
+}
+
+/// Answers that leave a partition out.
+fn omissions(times: usize) -> Vec<Lie> {
+    let offset_fetch = Lie::about(Api::OffsetFetch, |answer| {
+        answer.try_edit(|r: &mut OffsetFetchResponse| {
+            r.topics.iter_mut().for_each(|t| drop(t.partitions.pop()));
+            let topics = r.groups.iter_mut().flat_map(|g| &mut g.topics);
+            topics.for_each(|t| drop(t.partitions.pop()));
+        });
+    });
+    let offset_commit = Lie::about(Api::OffsetCommit, |answer| {
+        answer.try_edit(|r: &mut OffsetCommitResponse| {
+            r.topics.iter_mut().for_each(|t| drop(t.partitions.pop()));
+        });
+    });
+    let list_offsets = Lie::about(Api::ListOffsets, |answer| {
+        answer.try_edit(|r: &mut ListOffsetsResponse| {
+            r.topics.iter_mut().for_each(|t| drop(t.partitions.pop()));
+        });
+    });
+    [offset_fetch, offset_commit, list_offsets].map(|lie| lie.times(times)).into()
 }
 
 /// The lines of the brokers' script for a fault.

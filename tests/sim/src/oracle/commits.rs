@@ -44,7 +44,8 @@ impl Oracle {
         let member = &self.members[id.0];
         // The present row, or one that has ended while the commit was on its way.
         let present = member.spans.get(tp).map(|s| (s.start, s.contig, s.moved));
-        let past = member.past.get(tp).into_iter().flatten().map(|p| (p.start, p.contig, p.moved));
+        let past = member.past.get(tp).into_iter().flatten();
+        let past = past.filter(|p| self.may_be_under_way(p.ended)).map(|p| (p.start, p.contig, p.moved));
         let mut rows: Vec<(i64, i64, bool)> = present.into_iter().chain(past).collect();
         // A row without a record yet: offsets without a record in front of the first one are done.
         let expect = member.expect.get(tp).copied().unwrap_or(Expect::Committed(member.born));

@@ -109,6 +109,7 @@ pub(super) struct Past {
     pub(super) start: i64,
     pub(super) contig: i64,
     pub(super) moved: bool,
+    pub(super) ended: Timestamp,
 }
 
 /// One member.
@@ -147,12 +148,13 @@ impl GhostMember {
     }
 
     /// The span of a partition is over.
-    pub(super) fn end_span(&mut self, tp: &TopicPartition) {
+    pub(super) fn end_span(&mut self, ended: Timestamp, tp: &TopicPartition) {
         if let Some(span) = self.spans.remove(tp) {
             self.past.entry(tp.clone()).or_default().push(Past {
                 start: span.start,
                 contig: span.contig,
                 moved: span.moved,
+                ended,
             });
         }
     }

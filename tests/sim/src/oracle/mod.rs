@@ -10,6 +10,7 @@
 mod commits;
 mod log;
 mod member;
+mod promises;
 mod rates;
 mod spans;
 mod users;
@@ -24,6 +25,7 @@ use super::{MemberId, World};
 pub use log::{Entry, GhostLog, Kind};
 use member::GhostMember;
 pub use member::Traits;
+use promises::Handover;
 use rates::Rates;
 pub use spans::content;
 pub use users::Sought;
@@ -73,6 +75,12 @@ pub struct Oracle {
     look_again: bool,
     /// A member that takes the place of another: the group looks the same with it.
     watched: Option<usize>,
+    now: Timestamp,
+    rebalanced_at: Timestamp,
+    /// Something goes wrong, or did, until then.
+    disturbed_until: Timestamp,
+    /// Partitions that were given back in order and not read since.
+    handovers: BTreeMap<TopicPartition, Handover>,
 }
 
 impl Oracle {
@@ -115,11 +123,11 @@ impl Oracle {
 
     /// A member is gone, killed or closed.
     pub fn gone(&mut self, id: MemberId) {
-        let member = &mut self.members[id.0];
+        let (now, member) = (self.now, &mut self.members[id.0]);
         member.alive = false;
         member.owned.clear();
         let open: Vec<TopicPartition> = member.spans.keys().cloned().collect();
-        open.iter().for_each(|tp| member.end_span(tp));
+        open.iter().for_each(|tp| member.end_span(now, tp));
     }
 
     /// A record that nobody has finished with although somebody should have.
@@ -135,6 +143,7 @@ impl Oracle {
 
     /// Looks at everything that may have changed in the brokers. Called after every step.
     pub fn observe(&mut self, world: &World) {
+        self.now = world.now();
         self.observe_commits(world.now(), &world.cluster);
         self.observe_group(world.now(), &world.cluster);
         self.observe_requests(world.now(), &world.cluster);
@@ -171,6 +180,7 @@ impl Oracle {
         }
         if group.state == ottla_broker::GroupState::Stable {
             self.rebalances += 1;
+            self.rebalanced_at = now;
             let mut owners: BTreeMap<TopicPartition, usize> = BTreeMap::new();
             for member in &group.members {
                 let Some(id) = number(&member.client_id) else { continue };

@@ -167,7 +167,7 @@ impl Oracle {
         if before.is_some() && expect.is_none() && traits.events {
             self.fail("S14", format!("{id} reads {tp} under a new ownership, and nobody has told why"));
         }
-        self.members[id.0].end_span(tp);
+        self.members[id.0].end_span(now, tp);
         // Without events nobody tells when it was assigned: after the last record of before, at the earliest.
         let expect = expect.unwrap_or(Expect::Committed(before.map_or(born, |(_, last)| last)));
         let since = expect.since();
@@ -185,6 +185,9 @@ impl Oracle {
         let at_end = traits.latest && first >= from_end;
         let start = starts.iter().copied().filter(fits).max();
         let moved = expect.is_chosen();
+        if !moved {
+            self.takes_over(now, id, tp, first);
+        }
         if start.is_none() {
             self.log(tp).excuse(0, first);
             if !at_end {

@@ -12,7 +12,7 @@ impl Oracle {
         for tp in partitions {
             let member = &mut self.members[id.0];
             let before = member.owned.insert(tp.clone(), Owned { revoking: false });
-            member.end_span(tp);
+            member.end_span(now, tp);
             // The event may have waited for its reader: the position was looked up when the group said so.
             let since = member.born;
             let since = if now.since(since).as_secs() > 20 {
@@ -38,7 +38,8 @@ impl Oracle {
         let Some(expect) = self.members[id.0].expect.remove(tp) else { return };
         let starts = self.starts(expect, tp, self.members[id.0].traits.latest);
         let moved = expect.is_chosen();
-        let past = starts.into_iter().map(|start| Past { start, contig: start, moved });
+        let ended = self.now;
+        let past = starts.into_iter().map(|start| Past { start, contig: start, moved, ended });
         self.members[id.0].past.entry(tp.clone()).or_default().extend(past);
     }
 
@@ -55,6 +56,7 @@ impl Oracle {
                 Some(owned) => {
                     owned.revoking = true;
                     self.end_expected(id, tp);
+                    self.gives_back(id, tp);
                 }
                 None => self.fail("S6", format!("{id} is told that {tp} is revoked, which it does not own")),
             }
@@ -65,8 +67,9 @@ impl Oracle {
     pub fn lost(&mut self, id: MemberId, partitions: &[TopicPartition]) {
         for tp in partitions {
             self.end_expected(id, tp);
-            let member = &mut self.members[id.0];
-            member.end_span(tp);
+            self.handovers.remove(tp);
+            let (now, member) = (self.now, &mut self.members[id.0]);
+            member.end_span(now, tp);
             member.owned.remove(tp);
             // Only what was revoked, and comes back at once, is still paused.
             member.paused.remove(tp);
@@ -78,9 +81,9 @@ impl Oracle {
         let open: Vec<TopicPartition> =
             self.members[id.0].expect.keys().filter(|tp| !kept.contains(tp)).cloned().collect();
         open.iter().for_each(|tp| self.end_expected(id, tp));
-        let member = &mut self.members[id.0];
+        let (now, member) = (self.now, &mut self.members[id.0]);
         let all: Vec<TopicPartition> = member.spans.keys().filter(|tp| !kept.contains(tp)).cloned().collect();
-        all.iter().for_each(|tp| member.end_span(tp));
+        all.iter().for_each(|tp| member.end_span(now, tp));
         member.owned.retain(|tp, _| kept.contains(tp));
         member.expect.retain(|tp, _| kept.contains(tp));
         member.paused.retain(|tp| kept.contains(tp));
@@ -101,7 +104,7 @@ impl Oracle {
         member.expect.insert(tp.clone(), Expect::Reset(offset, now));
         let latest = member.traits.latest;
         let (position, last) = member.spans.get(tp).map_or((None, since), |s| (Some(s.position), s.last));
-        member.end_span(tp);
+        member.end_span(now, tp);
         let never_committed =
             self.committed.get(tp).is_none_or(|c| c.first().is_none_or(|(at, _)| *at > since));
         let log = self.log(tp);
@@ -140,7 +143,7 @@ impl Oracle {
         let member = &mut self.members[id.0];
         // What was handed out and is not done is given up as well.
         let done = member.spans.get(tp).map(|s| s.contig);
-        member.end_span(tp);
+        member.end_span(now, tp);
         let expect = match to {
             Sought::At(offset) => Expect::At(offset, now),
             Sought::Beginning => Expect::Beginning(now),

@@ -18,13 +18,14 @@ impl Simulation {
         let (mut config, style, traits) = self.settings.member(base, &mut self.rng);
         config.client_id = format!("m{}", self.world.member_count());
         if let Some(group) = &mut config.group {
-            group.group_instance_id = instance;
+            group.group_instance_id.clone_from(&instance);
         }
         let id = self.world.join(config);
         self.world.member(id).finished = Some(Vec::new());
         self.oracle.joined(now, traits);
         let topics = self.topics.clone();
         let mut user = User::new(id, style, self.rng.split(), topics, now);
+        user.is_static = instance.is_some();
         if now >= super::HEALED_AT {
             user.hurry();
         }

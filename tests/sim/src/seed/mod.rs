@@ -21,6 +21,8 @@ use settings::Settings;
 const WRITTEN_UNTIL: Timestamp = Timestamp::from_millis(45_000);
 /// A run goes on until then at least.
 const END: Timestamp = Timestamp::from_millis(60_000);
+/// More steps without time going on are a loop.
+const MAX_IDLE: u32 = 10_000;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -165,6 +167,8 @@ impl Simulation {
     }
 
     fn run(&mut self) {
+        // Steps since time went on.
+        let mut idle = 0;
         loop {
             let now = self.world.now();
             self.turn(now);
@@ -182,6 +186,10 @@ impl Simulation {
             let limit = next.into_iter().flatten().min().unwrap_or(Timestamp::NEVER);
             let limit = limit.max(now + Duration::from_nanos(1)).min(now + Duration::from_secs(1));
             self.world.step(limit);
+            idle = if self.world.now() > now { 0 } else { idle + 1 };
+            if idle > MAX_IDLE {
+                self.oracle.fail("L3", format!("time stands still: {idle} steps at {now:?}"));
+            }
         }
     }
 
@@ -197,6 +205,9 @@ impl Simulation {
             self.arrive();
         }
         self.end_faults();
+        if !self.active.is_empty() {
+            self.oracle.disturbed(now);
+        }
         while self.plan.last().is_some_and(|p| p.at <= now) {
             if let Some(planned) = self.plan.pop() {
                 self.begin(planned);
@@ -225,7 +236,7 @@ impl Simulation {
         if user.is_waiting() && self.world.member(user.id).is_woken() {
             user.wake(now);
         }
-        let due = user.next().is_some_and(|at| at <= now);
+        let due = user.next().is_some_and(|at| at <= now) || user.is_leaving();
         if due {
             user.run(&mut self.world, &mut self.oracle);
         }
@@ -271,7 +282,8 @@ impl Simulation {
         }
         if now >= self.looked + Duration::from_millis(500) {
             self.looked = now;
-            let missing = self.oracle.missing();
+            let missing =
+                self.oracle.missing().or_else(|| self.oracle.uncommitted()).or_else(|| self.unrest(now));
             if missing.is_none() {
                 return now >= END;
             }
@@ -282,6 +294,13 @@ impl Simulation {
             }
         }
         false
+    }
+
+    /// A group in which nobody comes or goes is rebalanced no more.
+    fn unrest(&self, now: Timestamp) -> Option<String> {
+        let ago = now.since(self.oracle.last_rebalance());
+        (ago < self.settings.calm_after())
+            .then(|| format!("the group was rebalanced {} ms ago", ago.as_millis()))
     }
 
     /// Another fault of the plan, later.

@@ -59,6 +59,9 @@ impl Settings {
     pub(crate) fn cluster(&self) -> ClusterConfig {
         let config = ClusterConfig::with_nodes(self.nodes);
         let mut config = match self.release {
+            0 if self.session.as_secs().is_multiple_of(2) => {
+                config.as_version("2.1").expect("a known release")
+            }
             0 => config.as_version("2.8").expect("a known release"),
             1 => config.as_version("3.9").expect("a known release"),
             _ => config,
@@ -74,6 +77,11 @@ impl Settings {
         Oracle::bound(self.session, self.rebalance, self.metadata_age)
             + self.request_timeout
             + self.max_poll.unwrap_or_default()
+    }
+
+    /// A member that is put out again and again joins within so long each time.
+    pub(crate) fn calm_after(&self) -> Duration {
+        self.session + Duration::from_secs(1)
     }
 
     /// A member's configuration, its user, and what the oracle is to know of both.

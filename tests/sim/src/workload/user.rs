@@ -57,6 +57,8 @@ struct Held {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Asked {
     Unsubscribe,
+    /// These offsets.
+    Commit(Vec<(TopicPartition, i64)>),
     Close(Timestamp),
     Other,
 }
@@ -82,6 +84,8 @@ pub(crate) struct User {
     pub(crate) over: bool,
     /// A fatal error came: somebody has to start it anew.
     pub(crate) failed: bool,
+    /// It has a group instance id.
+    pub(crate) is_static: bool,
     next_batch: u64,
 }
 
@@ -101,6 +105,7 @@ impl User {
             closing: false,
             over: false,
             failed: false,
+            is_static: false,
             next_batch: 0,
         }
     }
@@ -173,7 +178,18 @@ impl User {
                     let kept = world.member(self.id).owned();
                     oracle.gave_up(self.id, &kept);
                 }
-                (Some(Asked::Close(deadline)), _) => {
+                (Some(Asked::Commit(offsets)), Outcome::Commit(results)) => {
+                    for (tp, offset) in offsets {
+                        let mut told = results.iter().filter(|(of, _)| *of == tp).peekable();
+                        if told.peek().is_some() && told.all(|(_, result)| result.is_ok()) {
+                            oracle.told_committed(self.id, &tp, offset);
+                        }
+                    }
+                }
+                (Some(Asked::Close(deadline)), outcome) => {
+                    if matches!(outcome, Outcome::Closed(errors) if errors.is_empty()) {
+                        oracle.left_well(now, self.id, &world.cluster, self.is_static);
+                    }
                     if now > deadline.max(world.stands_until(self.id)) + SLACK {
                         let late = now.since(deadline).as_millis();
                         oracle.fail("L2", format!("{} took {late} ms too long to close", self.id));
@@ -185,10 +201,9 @@ impl User {
             }
         }
         if self.closing && !self.over {
-            let late = self
-                .asked
-                .values()
-                .any(|a| matches!(a, Asked::Close(by) if now > *by + Duration::from_millis(1)));
+            let stands = world.stands_until(self.id);
+            let late = |a: &Asked| matches!(a, Asked::Close(by) if now > stands.max(*by) + SLACK);
+            let late = self.asked.values().any(late);
             if late {
                 oracle.fail("L2", format!("{} does not close", self.id));
             }
@@ -276,9 +291,11 @@ impl User {
 
     fn commit(&mut self, world: &mut World, oracle: &mut Oracle) {
         let mut items = Vec::new();
+        let mut offsets = Vec::new();
         for held in &self.held {
             let tp = held.batch.topic_partition().clone();
             let offset = held.range.1;
+            offsets.push((tp.clone(), offset));
             if held.batch.is_owned() {
                 oracle.commits_to(self.id, &tp, offset);
             } else {
@@ -286,7 +303,8 @@ impl User {
                 oracle.marked(self.id, &tp, held.number, held.range);
             }
             items.push(if self.style.commits == Commits::Offsets && held.batch.is_owned() {
-                let leader_epoch = held.batch.leader_epoch();
+                // Many users know of no leader epochs.
+                let leader_epoch = held.batch.leader_epoch().filter(|_| held.number % 3 > 0);
                 let metadata = (self.rng.below(4) == 0).then(|| "text".to_owned());
                 CommitItem::Offset { topic_partition: tp, offset, leader_epoch, metadata, rewind: false }
             } else {
@@ -296,12 +314,11 @@ impl User {
         if items.is_empty() {
             return;
         }
-        let command = if self.style.commits == Commits::Background {
-            Command::CommitInBackground(items)
+        if self.style.commits == Commits::Background {
+            self.command(world, oracle, Command::CommitInBackground(items), Asked::Other);
         } else {
-            Command::Commit(items)
-        };
-        self.command(world, oracle, command, Asked::Other);
+            self.command(world, oracle, Command::Commit(items), Asked::Commit(offsets));
+        }
     }
 
     fn drop_first(&mut self, oracle: &mut Oracle) {
@@ -362,6 +379,10 @@ impl User {
         let range = (from, batch.next_offset());
         self.held.push_back(Held { batch, number, range });
         let work = self.rng.below(self.style.work.max(1)) * u64::from(self.slowness);
+        // One that works on a copy lets go at once, long before it comes back.
+        if self.style.commits == Commits::Auto && self.style.keep == 0 && number.is_multiple_of(3) {
+            self.drop_all(oracle);
+        }
         Duration::from_micros(work)
     }
 
@@ -369,7 +390,14 @@ impl User {
         let (now, id) = (world.now(), self.id);
         world.trace.line(now, id, || format!("is told: {event:?}"));
         match event {
-            Event::Assigned(tps) => oracle.assigned(now, id, &tps),
+            Event::Assigned(tps) => {
+                oracle.assigned(now, id, &tps);
+                // It may know better where to begin, while the committed offset is looked up.
+                if let Some(tp) = tps.first().filter(|_| self.free && self.next_batch % 4 == 3) {
+                    let half = oracle.log(tp).end / 2;
+                    self.seek(world, oracle, tp, Sought::At(half));
+                }
+            }
             Event::Lost(tps) => oracle.lost(id, &tps),
             Event::OffsetReset { topic_partition, offset, cause } => {
                 oracle.reset(now, id, &topic_partition, offset, cause);

@@ -281,6 +281,23 @@ fn after_a_seek_nothing_of_the_old_position_is_returned() {
 }
 
 #[test]
+fn a_reset_or_an_end_of_before_a_seek_is_not_told_after_it() {
+    let mut rig = Rig::new(DeliveryConfig { partition_eof: true, ..auto() });
+    let epoch = rig.lock().assign(rig.now, &[tp(0)])[0].1;
+    rig.own(1, 0);
+    rig.lock().resetting(&tp(0), epoch, ResetCause::NoCommittedOffset);
+    rig.start(0, epoch, 4, StartCause::Reset);
+    rig.push_up_to(0, bytes::Bytes::new(), 4);
+    rig.push_up_to(1, bytes::Bytes::new(), 0);
+    rig.seek(0, 2);
+    assert!(matches!(rig.event(), Event::Assigned(_)));
+    assert!(matches!(rig.event(), Event::Assigned(_)));
+    let told = rig.event();
+    assert!(matches!(&told, Event::PartitionEof { topic_partition, .. } if *topic_partition == tp(1)));
+    assert!(matches!(rig.take_with(Filter::EVENTS, None), Taken::Pending));
+}
+
+#[test]
 fn the_end_of_a_partition_is_told_once_until_there_is_more() {
     let mut rig = Rig::new(DeliveryConfig { partition_eof: true, ..auto() });
     rig.own(0, 0);

@@ -105,6 +105,9 @@ impl ClassicGroup {
             self.want_rejoin(now, Pace::Now, "it never ends");
         }
         if !change.revoke.is_empty() && planted!(RevocationForgotten) {
+            self.assignment.begin_revocation(&change.revoke);
+            self.assignment.gone(&change.revoke);
+            self.want_rejoin(now, Pace::Now, "partitions were given up for other members");
             change.revoke.clear();
         }
         if !change.revoke.is_empty() {

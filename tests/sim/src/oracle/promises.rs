@@ -1,0 +1,104 @@
+//! What a client owes beyond each single step: a commit that it says is done is done, what is done gets committed, a
+//! partition changes hands without a record given twice, who leaves has left, and a group comes to rest.
+
+use std::time::Duration;
+
+use ottla_broker::sim::Cluster;
+use ottla_core::{Timestamp, TopicPartition};
+
+use super::{GROUP, MemberId, Oracle};
+
+/// So long after the last thing that went wrong nothing of it is left.
+const AFTERMATH: Duration = Duration::from_secs(3);
+
+/// A partition that was given back in order, and by whom.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Handover {
+    from: usize,
+    /// Below this it was done. None while its owner is about to finish.
+    done: Option<i64>,
+}
+
+impl Oracle {
+    /// Something goes wrong, until then.
+    pub fn disturbed(&mut self, until: Timestamp) {
+        self.disturbed_until = self.disturbed_until.max(until);
+    }
+
+    /// Whether nothing has gone wrong for a while before `at`, nor since.
+    pub(super) fn was_quiet(&self, at: Timestamp) -> bool {
+        self.disturbed_until + AFTERMATH <= at
+    }
+
+    /// Whether a commit may still come of a row that ended then: it was on its way.
+    pub(super) fn may_be_under_way(&self, ended: Timestamp) -> bool {
+        !self.was_quiet(ended) || self.now < ended + AFTERMATH
+    }
+
+    /// The client says that it has committed this.
+    pub fn told_committed(&mut self, id: MemberId, tp: &TopicPartition, offset: i64) {
+        let most =
+            self.committed.get(tp).and_then(|c| c.iter().map(|(_, offset)| *offset).max()).unwrap_or(-1);
+        if most < offset {
+            let text =
+                format!("{id} says that it has committed {tp} at {offset}, the coordinator has taken {most}");
+            self.fail("S15", text);
+        }
+    }
+
+    /// Something that is done and that its owner has not committed, though that is the client's business.
+    pub fn uncommitted(&self) -> Option<String> {
+        self.owners.iter().find_map(|(tp, owner)| {
+            let member = self.members.get(*owner).filter(|m| m.alive && m.traits.auto)?;
+            let span = member.spans.get(tp).filter(|s| s.contig > s.start)?;
+            let log = self.logs.get(tp).filter(|l| !l.deleted)?;
+            let committed = self.committed.get(tp).and_then(|c| c.last()).map_or(0, |(_, offset)| *offset);
+            let behind = log.visible_in(committed, span.contig, member.traits.read_committed)?;
+            Some(format!("m{owner} is done with {tp} up to {}, {behind} is not committed", span.contig))
+        })
+    }
+
+    /// When the group was rebalanced last.
+    pub fn last_rebalance(&self) -> Timestamp {
+        self.rebalanced_at
+    }
+
+    /// A partition is about to be given back in order.
+    pub(super) fn gives_back(&mut self, id: MemberId, tp: &TopicPartition) {
+        if self.members[id.0].traits.auto {
+            self.handovers.insert(tp.clone(), Handover { from: id.0, done: None });
+        }
+    }
+
+    /// A member has closed, and nothing went wrong: what it has done is committed, and it is no member any more.
+    pub fn left_well(&mut self, now: Timestamp, id: MemberId, cluster: &Cluster, is_static: bool) {
+        let member = &self.members[id.0];
+        if member.traits.auto {
+            let from = id.0;
+            let told = |tp: &TopicPartition| member.owned.get(tp).is_some_and(|owned| !owned.revoking);
+            let rows = member.spans.iter().filter(|(tp, _)| member.traits.events && told(tp));
+            let rows: Vec<_> =
+                rows.map(|(tp, s)| (tp.clone(), Handover { from, done: Some(s.contig) })).collect();
+            self.handovers.extend(rows);
+        }
+        let name = format!("m{}", id.0);
+        let group = cluster.group(GROUP).filter(|_| !is_static && self.was_quiet(now));
+        if group.is_some_and(|g| g.members.iter().any(|m| m.client_id == name)) {
+            self.fail("L2", format!("{id} has closed and is still a member"));
+        }
+    }
+
+    /// S15: a new owner begins to read where the one before, who gave the partition back in order, was done.
+    pub(super) fn takes_over(&mut self, now: Timestamp, id: MemberId, tp: &TopicPartition, first: i64) {
+        let Some(Handover { from, done }) = self.handovers.remove(tp).filter(|h| h.from != id.0) else {
+            return;
+        };
+        let before = &self.members[from];
+        let Some(done) = done.or_else(|| before.spans.get(tp).map(|s| s.contig)) else { return };
+        let again = self.logs.get(tp).and_then(|l| l.visible_in(first, done, before.traits.read_committed));
+        if let Some(again) = again.filter(|_| self.was_quiet(now - Duration::from_secs(2))) {
+            let text = format!("{id} is given {tp} {again}, which m{from} had done when it gave it back");
+            self.fail("S15", text);
+        }
+    }
+}
