@@ -26,9 +26,9 @@ impl Builder {
     /// and assignors are then the brokers' (`group.consumer.*`), and setting them here is an error;
     /// [`group_remote_assignor`](Self::group_remote_assignor) chooses among the brokers' assignors.
     ///
-    /// [`GroupProtocol::Auto`] takes the consumer protocol where the brokers offer it (the feature `group.version` is
-    /// 1) and none of those settings is given, and the classic one elsewhere; which and why is logged once, at the
-    /// first join. A group whose members speak different protocols needs brokers that migrate it online
+    /// [`GroupProtocol::Auto`] takes the consumer protocol where the brokers have it on (the feature `group.version`)
+    /// and none of those settings is given, and the classic one elsewhere; which and why is logged once, at the first
+    /// join. A group whose members speak different protocols needs brokers that migrate it online
     /// (`group.consumer.migration.policy`, on by default); committed offsets survive any change.
     ///
     /// # Examples
