@@ -180,14 +180,8 @@ impl Batch {
     /// The records in order.
     #[inline]
     pub fn iter(&self) -> BatchIter<'_> {
-        BatchIter {
-            inner: &self.0,
-            part: 0,
-            records: None,
-            left: 0,
-            total: self.0.count,
-            expected: self.0.start,
-        }
+        let at = InPart { next: 0, records: None, left: 0, behind: self.0.count };
+        BatchIter { inner: &self.0, at, expected: self.0.start }
     }
 
     /// The records in order, owned: each shares this batch's memory and keeps it from counting as done.
@@ -272,39 +266,60 @@ impl<'a> IntoIterator for &'a Batch {
 #[derive(Clone)]
 pub struct BatchIter<'a> {
     inner: &'a Arc<BatchInner>,
-    /// The part that comes after the one that `records` walks.
-    part: usize,
-    records: Option<wire::Records<'a>>,
-    /// What is left of the part that `records` walks.
-    left: usize,
-    /// What is left altogether.
-    total: usize,
+    at: InPart<'a>,
     /// The offset behind the record before.
     expected: i64,
+}
+
+/// Where an iteration is.
+#[derive(Clone)]
+struct InPart<'a> {
+    /// The part that comes after the one that `records` walks.
+    next: u32,
+    records: Option<wire::Records<'a>>,
+    /// What is left of the part, and of those behind it.
+    left: usize,
+    behind: usize,
 }
 
 impl<'a> Iterator for BatchIter<'a> {
     type Item = RecordRef<'a>;
 
-    #[inline]
+    // In line at the user's loop, what the loop does not look at is not read.
+    #[inline(always)]
     fn next(&mut self) -> Option<RecordRef<'a>> {
-        while self.left == 0 {
-            let part = self.inner.part(self.part)?;
-            self.part += 1;
-            self.left = part.count;
-            self.records = Some(part.batch.iter_from(part.cursor));
+        if self.at.left == 0 {
+            self.at = self.at.next(self.inner)?;
         }
-        let record = self.records.as_mut()?.next()?;
-        self.left -= 1;
-        self.total = self.total.saturating_sub(1);
+        self.at.left -= 1;
+        let record = self.at.records.as_mut()?.next()?;
         let offset = record.offset();
         let gap = u32::try_from(offset.saturating_sub(self.expected)).unwrap_or(u32::MAX);
         self.expected = offset.saturating_add(1);
-        Some(RecordRef { record, inner: self.inner, part: (self.part - 1) as u32, gap })
+        Some(RecordRef { record, inner: self.inner, part: self.at.next.wrapping_sub(1), gap })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.total, Some(self.total))
+        let left = self.at.left.saturating_add(self.at.behind);
+        (left, Some(left))
+    }
+}
+
+impl<'a> InPart<'a> {
+    /// At the beginning of the next part. By value, so that the state of a loop stays in registers.
+    #[cold]
+    #[inline(never)]
+    fn next(&self, inner: &'a BatchInner) -> Option<Self> {
+        let mut next = self.next;
+        loop {
+            let part = inner.part(next as usize)?;
+            next += 1;
+            if part.count > 0 {
+                let records = Some(part.batch.iter_from(part.cursor));
+                let behind = self.behind.saturating_sub(part.count);
+                return Some(Self { next, records, left: part.count, behind });
+            }
+        }
     }
 }
 
@@ -312,7 +327,7 @@ impl ExactSizeIterator for BatchIter<'_> {}
 
 impl fmt::Debug for BatchIter<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BatchIter").field("left", &self.total).finish()
+        f.debug_struct("BatchIter").field("left", &self.len()).finish()
     }
 }
 

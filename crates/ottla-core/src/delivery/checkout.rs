@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ottla_wire::records::{self as wire, BatchDecoder, Compression, DecodeOptions, RawBatch, RecordCursor};
 
 use super::batch::{Part, Parts};
-use super::ledger::{FrameCharge, Queued};
+use super::ledger::{FrameCharge, Pins, Queued};
 use super::queue::{RawSegment, Rest, Segment};
 use super::token::Ownership;
 use super::{Shared, errors};
@@ -14,8 +14,9 @@ use crate::planted::planted;
 use crate::{Error, LeaderEpoch};
 
 /// Batches are joined until they hold this many bytes: a reader waits for one batch, and what it waits for is
-/// decoded whether there is room in the ledger or not.
-const JOIN_BYTES: usize = 1 << 20;
+/// decoded whether there is room in the ledger or not. And what was just decoded is still in the processor's cache when
+/// it is read: with a megabyte most of it is not.
+const JOIN_BYTES: usize = 512 << 10;
 
 /// Collections that are used again.
 #[derive(Debug, Default)]
@@ -41,6 +42,8 @@ pub(super) struct Checkout {
     pub(super) ready: Vec<Rest>,
     taken: usize,
     taken_bytes: usize,
+    /// What decompressed batches are counted in.
+    decompressed: Option<FrameCharge>,
     /// Before the first record that may be handed out.
     pub(super) lead: i64,
     pub(super) lead_epoch: Option<LeaderEpoch>,
@@ -73,6 +76,7 @@ impl Checkout {
             ready: scratch.ready,
             taken: 0,
             taken_bytes: 0,
+            decompressed: None,
             lead: position,
             lead_epoch: position_epoch,
             position,
@@ -130,6 +134,17 @@ impl Checkout {
 
     fn is_full(&self) -> bool {
         self.taken >= self.limit || (self.taken > 0 && self.taken_bytes >= JOIN_BYTES)
+    }
+
+    /// Counts a decompressed batch, together with the others of this read.
+    fn charge(&mut self, bytes: usize) -> FrameCharge {
+        match &self.decompressed {
+            Some(charge) => {
+                charge.grow(bytes);
+                charge.clone()
+            }
+            None => self.decompressed.insert(FrameCharge::new(&self.shared.signals, bytes)).clone(),
+        }
     }
 
     fn raw(&mut self) -> Option<&mut RawSegment> {
@@ -220,20 +235,18 @@ impl Checkout {
             self.pass(header.next_offset(), header.partition_leader_epoch);
             return true;
         }
-        let queued = if header.compression == Compression::None && header.magic == 2 {
-            Some(Queued::new(raw.queued.charge().clone(), header.size))
-        } else {
-            None
-        };
         let batch = match batch.decode(decoder, options) {
             Ok(batch) => batch,
             Err(error) => return self.fail(error, header.next_offset()),
         };
-        let queued = queued.unwrap_or_else(|| {
-            let size = batch.data().len();
-            Queued::new(FrameCharge::new(&self.shared.signals, size), size)
-        });
+        let queued = if header.compression == Compression::None && header.magic == 2 {
+            self.raw().map(|raw| raw.queued.split(header.size))
+        } else {
+            let charge = self.charge(batch.allocated());
+            Some(Queued::new(charge, batch.data().len()))
+        };
         self.advance(header.size);
+        let Some(queued) = queued else { return false };
         match rest_of(batch, self.position, queued) {
             Some(rest) => self.take_rest(rest),
             None => {
@@ -286,8 +299,9 @@ impl Checkout {
     /// memory is pinned, not in the ledger.
     pub(super) fn parts(&mut self) -> Option<(Parts, i64)> {
         let last = self.ready.last()?.last;
-        let part = |rest: Rest| Part {
-            pin: Some(rest.queued.pin()),
+        let mut pins = Pins::default();
+        let mut part = |rest: Rest| Part {
+            pin: pins.pin(&rest.queued),
             batch: rest.batch,
             cursor: rest.cursor,
             count: rest.count,

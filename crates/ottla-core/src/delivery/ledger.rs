@@ -115,11 +115,18 @@ fn add(counter: &AtomicIsize, bytes: usize, sign: isize) {
 /// One allocation and who needs it: how many hold it in the ledger, and in the upper half how many pin it. One word,
 /// so that whoever gives up the last of either knows what is left of the other.
 struct Account {
-    bytes: usize,
+    bytes: AtomicUsize,
     state: AtomicU64,
     /// Bytes of it that are still queued.
     queued: AtomicUsize,
     signals: Arc<Signals>,
+}
+
+impl Account {
+    /// Does not change any more once there is no hold.
+    fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
 }
 
 const ONE_HOLD: u64 = 1;
@@ -134,21 +141,28 @@ impl FrameCharge {
     pub(super) fn new(signals: &Arc<Signals>, bytes: usize) -> Self {
         add(&signals.ledger, bytes, 1);
         Self(Arc::new(Account {
-            bytes,
+            bytes: AtomicUsize::new(bytes),
             state: AtomicU64::new(ONE_HOLD),
             queued: AtomicUsize::new(0),
             signals: Arc::clone(signals),
         }))
     }
 
-    /// The size of the allocation.
+    /// The size of the allocation, or of all that were added up.
     pub fn bytes(&self) -> usize {
-        self.0.bytes
+        self.0.bytes()
+    }
+
+    /// Counts another allocation that is given back with this one: batches that are decoded for one read.
+    pub(super) fn grow(&self, bytes: usize) {
+        // There is one hold at least, this one, so what is there is in the ledger.
+        add(&self.0.signals.ledger, bytes, 1);
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Whether less than a quarter of it is still queued: worth copying out so that the rest is freed.
     pub(super) fn is_small_rest(&self) -> bool {
-        self.0.queued.load(Ordering::Relaxed).saturating_mul(4) < self.0.bytes
+        self.0.queued.load(Ordering::Relaxed).saturating_mul(4) < self.bytes()
     }
 
     /// Whether handed-out records lie in it: then copying out what is queued frees no memory.
@@ -173,15 +187,15 @@ impl Drop for FrameCharge {
             return;
         }
         if before >= ONE_PIN {
-            add(&account.signals.pinned, account.bytes, 1);
+            add(&account.signals.pinned, account.bytes(), 1);
         }
-        account.signals.release(account.bytes);
+        account.signals.release(account.bytes());
     }
 }
 
 impl fmt::Debug for FrameCharge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FrameCharge({} bytes)", self.0.bytes)
+        write!(f, "FrameCharge({} bytes)", self.bytes())
     }
 }
 
@@ -209,8 +223,18 @@ impl Queued {
     /// Takes up to `bytes` off: they are handed out, or held by another part.
     pub(super) fn shrink(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
+        if bytes == 0 {
+            return;
+        }
         self.bytes -= bytes;
         self.charge.0.queued.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Takes up to `bytes` off, for another part to hold.
+    pub(super) fn split(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self { charge: self.charge.clone(), bytes }
     }
 
     /// What is handed out holds the allocation from now on.
@@ -229,18 +253,30 @@ impl Drop for Queued {
 /// Held by a handed-out batch for each allocation that it lies in.
 pub(super) struct Pin(Arc<Account>);
 
+/// Pins what one batch lies in: an allocation once, however many of its parts are in it.
+#[derive(Default)]
+pub(super) struct Pins(Option<*const Account>);
+
+impl Pins {
+    /// The pin of the next part; `None` if that of the part before holds it as well.
+    pub(super) fn pin(&mut self, queued: &Queued) -> Option<Pin> {
+        let account = Arc::as_ptr(&queued.charge.0);
+        (self.0.replace(account) != Some(account)).then(|| queued.pin())
+    }
+}
+
 impl Drop for Pin {
     fn drop(&mut self) {
         let before = self.0.state.fetch_sub(ONE_PIN, Ordering::SeqCst);
         if before == ONE_PIN {
-            add(&self.0.signals.pinned, self.0.bytes, -1);
+            add(&self.0.signals.pinned, self.0.bytes(), -1);
         }
     }
 }
 
 impl fmt::Debug for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Pin({} bytes)", self.0.bytes)
+        write!(f, "Pin({} bytes)", self.0.bytes())
     }
 }
 
@@ -261,6 +297,24 @@ mod tests {
         drop(b);
         assert_eq!((signals.ledger(), signals.pinned()), (0, 600));
         drop(pin);
+        assert_eq!((signals.ledger(), signals.pinned()), (0, 0));
+    }
+
+    #[test]
+    fn a_charge_that_grows_is_counted_and_given_back_whole() {
+        let signals = Arc::new(Signals::new(1000));
+        let charge = FrameCharge::new(&signals, 100);
+        let mut all = Queued::new(charge.clone(), 300);
+        charge.grow(200);
+        drop(charge);
+        let (first, mut pins) = (all.split(100), Pins::default());
+        let pinned = (pins.pin(&first), pins.pin(&all));
+        assert!(pinned.0.is_some() && pinned.1.is_none());
+        drop(first);
+        assert_eq!((signals.ledger(), signals.pinned()), (300, 0));
+        drop(all);
+        assert_eq!((signals.ledger(), signals.pinned()), (0, 300));
+        drop(pinned);
         assert_eq!((signals.ledger(), signals.pinned()), (0, 0));
     }
 

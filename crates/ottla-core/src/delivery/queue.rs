@@ -41,14 +41,15 @@ pub(super) struct RawSegment {
 
 impl RawSegment {
     pub(super) fn peek(&self) -> Option<Result<RawBatch, BatchError>> {
-        Batches::new(self.rest.clone()).next()
+        Batches::first(&self.rest)
     }
 
     /// Takes off the batch of this size, which [`peek`](Self::peek) gave.
     pub(super) fn advance(&mut self, size: usize) {
         let size = size.min(self.rest.len());
         self.rest.advance(size);
-        self.queued.shrink(size);
+        // Nothing, if it was split off.
+        self.queued.shrink(self.queued.bytes().saturating_sub(self.rest.len()));
     }
 }
 

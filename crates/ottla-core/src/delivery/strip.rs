@@ -24,7 +24,7 @@ use ottla_wire::records::RecordCursor;
 use super::batch::{BatchInner, Part, Parts};
 use super::checkout::Checkout;
 use super::events::{Filter, Taken};
-use super::ledger::Queued;
+use super::ledger::{Pins, Queued};
 use super::queue::{Rest, Segment};
 use super::record::Record;
 use super::{Delivery, Key, Shared};
@@ -315,8 +315,9 @@ impl Delivery {
         reader.clear();
         let tails = &mut reader.tails;
         let mut before = 0;
+        let mut pins = Pins::default();
         let mut part = |rest: Rest| {
-            let pin = Some(rest.queued.pin());
+            let pin = pins.pin(&rest.queued);
             let Rest { last, end, end_epoch, queued, .. } = rest;
             tails.push(Tail { last, end, end_epoch, queued });
             let part = Part { pin, batch: rest.batch, cursor: rest.cursor, count: rest.count, before };

@@ -16,12 +16,13 @@ use super::validate::{read_record, take_header};
 pub struct Batch {
     header: BatchHeader,
     data: Bytes,
+    allocated: usize,
 }
 
 impl Batch {
     /// `data` has passed [`validate::records`](super::validate::records) with this header.
-    pub(super) fn new(header: BatchHeader, data: Bytes) -> Self {
-        Self { header, data }
+    pub(super) fn new(header: BatchHeader, data: Bytes, allocated: usize) -> Self {
+        Self { header, data, allocated }
     }
 
     /// The header. Of magic 0 and 1 it is filled in as if the batch had been magic 2.
@@ -41,6 +42,12 @@ impl Batch {
     #[inline]
     pub fn data(&self) -> &Bytes {
         &self.data
+    }
+
+    /// How much memory holding it takes: of a decompressed batch a little more than its records, of an uncompressed
+    /// one its part of the buffer that it came in.
+    pub fn allocated(&self) -> usize {
+        self.allocated
     }
 
     /// The records in order.
@@ -66,7 +73,7 @@ impl Batch {
     /// The same batch with its records copied into memory of their own.
     #[must_use]
     pub fn detached(&self) -> Self {
-        Self { header: self.header, data: Bytes::copy_from_slice(&self.data) }
+        Self::new(self.header, Bytes::copy_from_slice(&self.data), self.data.len())
     }
 
     /// The records from `cursor` on copied into memory of their own, and where they begin in there. What lies before
@@ -74,7 +81,7 @@ impl Batch {
     #[must_use]
     pub fn detached_from(&self, cursor: RecordCursor) -> (Self, RecordCursor) {
         let rest = self.data.get(cursor.position()..).unwrap_or_default();
-        let batch = Self { header: self.header, data: Bytes::copy_from_slice(rest) };
+        let batch = Self::new(self.header, Bytes::copy_from_slice(rest), rest.len());
         (batch, RecordCursor { position: 0, index: cursor.index })
     }
 
@@ -137,10 +144,7 @@ impl<'a> Iterator for Records<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<RecordRef<'a>> {
-        if self.cursor.position as usize >= self.data.len() {
-            return None;
-        }
-        let (span, _) = read_record(self.data, self.cursor.position as usize).ok()?;
+        let span = read_record(self.data, self.cursor.position as usize)?;
         self.cursor = RecordCursor { position: span.end, index: self.cursor.index.wrapping_add(1) };
         Some(RecordRef { batch: self.batch, span })
     }

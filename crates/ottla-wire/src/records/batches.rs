@@ -31,6 +31,11 @@ impl Batches {
         Self { rest: records }
     }
 
+    /// What such a walk would yield first.
+    pub fn first(records: &Bytes) -> Option<Result<RawBatch, BatchError>> {
+        Some(first_size(records)?.and_then(|size| RawBatch::of(records.slice(..size))))
+    }
+
     /// The bytes not walked over: once the walk has ended without an error, the size of the truncated tail.
     pub fn trailing(&self) -> usize {
         self.rest.len()
@@ -41,30 +46,33 @@ impl Iterator for Batches {
     type Item = Result<RawBatch, BatchError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let length = be_i32(&self.rest, 8)?;
-        // The smallest entry there is: a magic 0 message without key and value.
-        let smallest = usize::try_from(length).ok().filter(|&length| length >= legacy::MIN_LENGTH_V0);
-        let Some(length) = smallest else {
-            self.rest.clear();
-            return Some(Err(Fault::Structure("the length is below that of the smallest batch").bare()));
-        };
-        let magic = *self.rest.get(MAGIC_AT)? as i8;
-        if !(0..=2).contains(&magic) {
-            self.rest.clear();
-            return Some(Err(Fault::Magic(magic).bare()));
+        match first_size(&self.rest)? {
+            Ok(size) => Some(RawBatch::of(self.rest.split_to(size))),
+            Err(error) => {
+                self.rest.clear();
+                Some(Err(error))
+            }
         }
-        if magic == 2 && length < MIN_LENGTH_V2 {
-            self.rest.clear();
-            return Some(Err(Fault::Structure("the length is below that of the batch header").bare()));
-        }
-        let size = length.checked_add(LOG_OVERHEAD)?;
-        if size > self.rest.len() {
-            return None;
-        }
-        let bytes = self.rest.split_to(size);
-        let header = if magic == 2 { BatchHeader::parse_v2(&bytes) } else { legacy::parse_header(&bytes) };
-        Some(header.map(|header| RawBatch { header, bytes }))
     }
+}
+
+/// The size of the first batch of `records`; `None` if not all of it is there.
+fn first_size(records: &[u8]) -> Option<Result<usize, BatchError>> {
+    let length = be_i32(records, 8)?;
+    // The smallest entry there is: a magic 0 message without key and value.
+    let smallest = usize::try_from(length).ok().filter(|&length| length >= legacy::MIN_LENGTH_V0);
+    let Some(length) = smallest else {
+        return Some(Err(Fault::Structure("the length is below that of the smallest batch").bare()));
+    };
+    let magic = *records.get(MAGIC_AT)? as i8;
+    if !(0..=2).contains(&magic) {
+        return Some(Err(Fault::Magic(magic).bare()));
+    }
+    if magic == 2 && length < MIN_LENGTH_V2 {
+        return Some(Err(Fault::Structure("the length is below that of the batch header").bare()));
+    }
+    let size = length.checked_add(LOG_OVERHEAD)?;
+    (size <= records.len()).then_some(Ok(size))
 }
 
 /// How to decode a batch.
@@ -94,6 +102,13 @@ pub struct RawBatch {
 }
 
 impl RawBatch {
+    /// `bytes` is an entry whose magic byte is 0, 1 or 2, from its first to its last byte.
+    fn of(bytes: Bytes) -> Result<Self, BatchError> {
+        let is_legacy = bytes.get(MAGIC_AT).is_some_and(|&magic| magic < 2);
+        let header = if is_legacy { legacy::parse_header(&bytes) } else { BatchHeader::parse_v2(&bytes) };
+        header.map(|header| Self { header, bytes })
+    }
+
     /// The whole batch, header included.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
@@ -149,8 +164,9 @@ impl RawBatch {
             return Err(Fault::Structure("too short for its header").of(&header));
         }
         bytes.advance(HEADER_SIZE);
-        let data = if header.compression == Compression::None {
-            bytes
+        let (data, allocated) = if header.compression == Compression::None {
+            let size = bytes.len();
+            (bytes, size)
         } else {
             let limit = options.max_decompressed_batch_bytes;
             decoder
@@ -159,7 +175,7 @@ impl RawBatch {
         };
         validate::records(&data, header.record_count, header.last_offset_delta())
             .map_err(|fault| fault.of(&header))?;
-        Ok(Batch::new(header, data))
+        Ok(Batch::new(header, data, allocated))
     }
 
     /// The base offset as stored, for tools that look at the bytes.

@@ -149,7 +149,7 @@ fn decode_entry(
     }
     let value = message.value.ok_or(Fault::Structure("a compressed message without a value"))?;
     let lz4_checksum = if header.magic == 0 { Lz4HeaderChecksum::Ignore } else { Lz4HeaderChecksum::Verify };
-    let data = decoder.decompress_payload(
+    let (data, _) = decoder.decompress_payload(
         header.compression,
         value,
         options.max_decompressed_batch_bytes,
@@ -237,5 +237,7 @@ fn rewrite(mut header: BatchHeader, messages: &[(i64, Message<'_>)]) -> Result<B
     header.base_timestamp = base_timestamp;
     header.record_count =
         i32::try_from(messages.len()).map_err(|_| Fault::Structure("more than 2^31 messages"))?;
-    Ok(Batch::new(header, Bytes::copy_from_slice(&data)))
+    let data = Bytes::copy_from_slice(&data);
+    let allocated = data.len();
+    Ok(Batch::new(header, data, allocated))
 }

@@ -1,56 +1,69 @@
-//! Zigzag varints of the record format, as a plain byte loop.
+//! Zigzag varints of the record format.
 //!
-//! Tricks (SWAR, unrolling) were measured and lose: almost every varint of a record has one or two bytes.
+//! Almost every varint of a record has one or two bytes: those are read in line, longer ones in a function of their own,
+//! so that what walks records stays small. Cleverer ways (SWAR, unrolling) were measured and lose.
 //! Overlong but terminated forms are read as Java reads them: surplus bits of the last byte are dropped.
 
-/// Takes a zigzag varint of at most 5 bytes off the front of `buf`.
+/// What a varint of at most `MOST` bytes at `at` says before zigzag; `at` moves behind it.
 #[inline(always)]
-pub(super) fn take_i32(buf: &mut &[u8]) -> Option<i32> {
-    let (&first, rest) = buf.split_first()?;
-    let mut value = u32::from(first);
-    *buf = rest;
-    if first >= 0x80 {
-        value &= 0x7f;
-        let mut shift = 7u32;
-        loop {
-            let (&byte, rest) = buf.split_first()?;
-            *buf = rest;
-            value |= u32::from(byte & 0x7f).wrapping_shl(shift);
-            if byte < 0x80 {
-                break;
-            }
-            shift = shift.wrapping_add(7);
-            if shift > 28 {
-                return None;
-            }
+fn read<const MOST: u32>(data: &[u8], at: &mut usize) -> Option<u64> {
+    let first = u64::from(*data.get(*at)?);
+    let next = at.wrapping_add(1);
+    if first < 0x80 {
+        *at = next;
+        return Some(first);
+    }
+    let second = u64::from(*data.get(next)?);
+    if second < 0x80 {
+        *at = next.wrapping_add(1);
+        return Some((first & 0x7f) | (second << 7));
+    }
+    read_long::<MOST>(data, at)
+}
+
+#[cold]
+#[inline(never)]
+fn read_long<const MOST: u32>(data: &[u8], at: &mut usize) -> Option<u64> {
+    let mut value = 0u64;
+    let bytes = data.get(*at..)?;
+    for (index, byte) in (0..MOST).zip(bytes) {
+        value |= u64::from(byte & 0x7f).wrapping_shl(index.wrapping_mul(7));
+        *at = at.wrapping_add(1);
+        if *byte < 0x80 {
+            return Some(value);
         }
     }
+    None
+}
+
+/// Reads a varint of at most 5 bytes.
+#[inline(always)]
+pub(super) fn read_i32(data: &[u8], at: &mut usize) -> Option<i32> {
+    let value = read::<5>(data, at)? as u32;
     Some((value >> 1) as i32 ^ (value & 1).wrapping_neg() as i32)
 }
 
-/// Takes a zigzag varint of at most 10 bytes off the front of `buf`.
+/// Reads a varint of at most 10 bytes.
 #[inline(always)]
-pub(super) fn take_i64(buf: &mut &[u8]) -> Option<i64> {
-    let (&first, rest) = buf.split_first()?;
-    let mut value = u64::from(first);
-    *buf = rest;
-    if first >= 0x80 {
-        value &= 0x7f;
-        let mut shift = 7u32;
-        loop {
-            let (&byte, rest) = buf.split_first()?;
-            *buf = rest;
-            value |= u64::from(byte & 0x7f).wrapping_shl(shift);
-            if byte < 0x80 {
-                break;
-            }
-            shift = shift.wrapping_add(7);
-            if shift > 63 {
-                return None;
-            }
-        }
-    }
+pub(super) fn read_i64(data: &[u8], at: &mut usize) -> Option<i64> {
+    let value = read::<10>(data, at)?;
     Some((value >> 1) as i64 ^ (value & 1).wrapping_neg() as i64)
+}
+
+/// Takes a varint of at most 5 bytes off the front of `buf`.
+pub(super) fn take_i32(buf: &mut &[u8]) -> Option<i32> {
+    let mut at = 0;
+    let value = read_i32(buf, &mut at)?;
+    *buf = buf.get(at..)?;
+    Some(value)
+}
+
+/// Takes a varint of at most 10 bytes off the front of `buf`.
+pub(super) fn take_i64(buf: &mut &[u8]) -> Option<i64> {
+    let mut at = 0;
+    let value = read_i64(buf, &mut at)?;
+    *buf = buf.get(at..)?;
+    Some(value)
 }
 
 /// Appends `value` as a zigzag varint.

@@ -132,8 +132,10 @@ pub(super) fn decompress(
     // What follows the last frame and is none itself is ignored, as in Java.
     while let Some(frame) = next_frame(&mut rest, header_checksum)? {
         frames = frames.saturating_add(1);
-        if out.filled() == 0 {
-            let _ = out.space(frame_bound(rest, &frame));
+        // All blocks but the last give what they can, mostly.
+        let bound = frame_bound(rest, &frame);
+        if out.filled() == 0 && bound > frame.max_block {
+            let _ = out.space(bound);
         }
         let start = out.filled();
         while let Some(block) = next_block(&mut rest, &frame)? {
@@ -154,13 +156,13 @@ fn decode_block(block: &Block<'_>, frame: &Frame, start: usize, out: &mut Output
         return out.extend(block.data);
     }
     let bound = block.bound(frame);
-    let (room, done) = if frame.linked {
-        let window = WINDOW.min(out.filled().saturating_sub(start));
-        let (window, space) = out.window_and_space(window, bound);
-        (space.len(), decompress_into_with_dict(block.data, space, window))
-    } else {
-        let space = out.space(bound);
-        (space.len(), decompress_into(block.data, space))
+    // A block gives far less than it could: mostly what the batches before took is enough.
+    let at_hand = out.at_hand().min(bound);
+    let (room, done) = match run(block, frame, start, out, at_hand) {
+        (_, Err(DecompressError::OutputTooSmall { .. })) if at_hand < bound => {
+            run(block, frame, start, out, bound)
+        }
+        done => done,
     };
     match done {
         Ok(written) if written > frame.max_block => Err(corrupt("a block gives more than its frame allows")),
@@ -169,6 +171,24 @@ fn decode_block(block: &Block<'_>, frame: &Frame, start: usize, out: &mut Output
             Err(out.over(out.filled().saturating_add(room)))
         }
         Err(_) => Err(corrupt("a block is damaged")),
+    }
+}
+
+/// Decompresses a block into space for `want` bytes; gives how much there was.
+fn run(
+    block: &Block<'_>,
+    frame: &Frame,
+    start: usize,
+    out: &mut Output,
+    want: usize,
+) -> (usize, Result<usize, DecompressError>) {
+    if frame.linked {
+        let window = WINDOW.min(out.filled().saturating_sub(start));
+        let (window, space) = out.window_and_space(window, want);
+        (space.len(), decompress_into_with_dict(block.data, space, window))
+    } else {
+        let space = out.space(want);
+        (space.len(), decompress_into(block.data, space))
     }
 }
 

@@ -1,8 +1,7 @@
 //! The four codecs behind one bounded interface.
 //!
 //! Whatever a stream claims about its size is believed only as far as its bytes could deliver it, and no more
-//! than the limit is ever written. Decoder contexts and one scratch buffer are reused; a result leaves in a
-//! buffer of its own of the right size.
+//! than the limit is ever written. Decoder contexts and buffers are reused, also those that results leave in.
 
 use core::fmt;
 
@@ -16,6 +15,7 @@ mod gzip;
 #[cfg(feature = "lz4")]
 mod lz4;
 mod output;
+mod recycler;
 #[cfg(feature = "snappy")]
 mod snappy;
 #[cfg(feature = "lz4")]
@@ -33,10 +33,11 @@ pub(super) enum Lz4HeaderChecksum {
     Ignore,
 }
 
-/// Decoder contexts and scratch buffers, to be reused from batch to batch.
+/// Decoder contexts and buffers, to be reused from batch to batch.
 ///
-/// Costs nothing until the first compressed batch; then it keeps at most about 1 MiB and the contexts of the
-/// codecs it has met. One for each thread that decodes.
+/// Costs nothing until the first compressed batch; then it keeps at most about 2 MiB and the contexts of the
+/// codecs it has met. One for each thread that decodes. The buffer of a batch comes back to its decoder when the last
+/// handle of its records is dropped.
 #[derive(Default)]
 pub struct BatchDecoder {
     output: Output,
@@ -63,17 +64,19 @@ impl BatchDecoder {
         payload: &[u8],
         limit: usize,
     ) -> Result<Bytes, BatchError> {
-        self.decompress_payload(compression, payload, limit, Lz4HeaderChecksum::Verify).map_err(Fault::bare)
+        self.decompress_payload(compression, payload, limit, Lz4HeaderChecksum::Verify)
+            .map(|(data, _)| data)
+            .map_err(Fault::bare)
     }
 
-    /// Decompresses `payload`, at most `limit` bytes of it.
+    /// Decompresses `payload`, at most `limit` bytes of it; gives the size of the allocation that they lie in, too.
     pub(super) fn decompress_payload(
         &mut self,
         compression: Compression,
         payload: &[u8],
         limit: usize,
         lz4_header_checksum: Lz4HeaderChecksum,
-    ) -> Result<Bytes, Fault> {
+    ) -> Result<(Bytes, usize), Fault> {
         // Positions inside a batch are 32-bit, as lengths are in Kafka.
         self.output.begin(limit.min(i32::MAX as usize));
         let done = self.run(compression, payload, lz4_header_checksum);

@@ -43,6 +43,8 @@ struct Frame<'a> {
     bytes: &'a [u8],
     /// The most bytes it can give.
     bound: usize,
+    /// It says how many it gives.
+    is_sized: bool,
 }
 
 /// Takes a frame off the front of `rest`, and the skippable frames before it.
@@ -82,7 +84,7 @@ fn next_frame<'a>(rest: &mut &'a [u8]) -> Result<Option<Frame<'a>>, Fault> {
     let length = rest.len().saturating_sub(tail.len());
     let (bytes, tail) = rest.split_at_checked(length).unwrap_or_default();
     *rest = tail;
-    Ok(Some(Frame { bytes, bound }))
+    Ok(Some(Frame { bytes, bound, is_sized: content_size.is_some() }))
 }
 
 /// Reads the header behind the magic number: what follows it, the content size, whether there is a checksum.
@@ -152,7 +154,21 @@ pub(super) fn decompress(context: &mut Context, payload: &[u8], out: &mut Output
         let room = left.saturating_add(MAX_BLOCK);
         let trusted = frame.bytes.len().saturating_mul(TRUSTED_RATIO).saturating_add(MAX_BLOCK);
         let expected = frame.bound.min(left).min(trusted).saturating_add(OVERLENGTH);
-        let done = out.append(expected, |buf| context.0.decompress_into_with_limit(frame.bytes, buf, room));
+        let mut run = |expected: usize, room: usize, out: &mut Output| {
+            out.append(expected, |buf| context.0.decompress_into_with_limit(frame.bytes, buf, room))
+        };
+        // zrip zeroes what a block could give, and streams do not say how much that is: so first with no more than
+        // what the batches before took.
+        let start = out.filled();
+        let at_hand = out.at_hand().saturating_sub(OVERLENGTH);
+        let mut done = Err(DecompressError::OutputTooSmall);
+        if !frame.is_sized && at_hand < expected.min(room) {
+            done = run(0, at_hand, out);
+        }
+        if done.is_err() {
+            out.rewind(start);
+            done = run(expected, room, out);
+        }
         if out.filled() > out.limit() {
             return Err(out.over(out.limit().saturating_add(1)));
         }
