@@ -225,27 +225,3 @@ fn committed_offsets_that_were_refused_together_are_asked_for_together_again() {
     let asked = world.cluster.requests().filter(|r| r.index >= before && r.api == Api::OffsetFetch).count();
     assert!((4..=10).contains(&asked), "{asked} requests for 24 partitions in 4 s");
 }
-
-/// A process stood still for longer than its session just when a heartbeat was to be answered: that round trip was
-/// taken off every session from then on, which ended them all at once, for ever.
-#[test]
-fn a_member_that_stood_still_for_a_session_gets_back_into_the_group() {
-    let mut world = World::new(1, 1);
-    world.cluster.create_topic("t", 2).expect("a topic");
-    let mut config = world.config();
-    let mut group = GroupConfig::new("g");
-    group.session_timeout = Duration::from_secs(6);
-    group.heartbeat_interval = Duration::from_secs(1);
-    config.group = Some(group);
-    let id = world.join(config);
-    world.command(id, Command::Subscribe(vec!["t".to_owned()]));
-    world.run_until(Duration::from_secs(10), |w| w.member(id).owned().len() == 2);
-    let from = world.cluster.next_request_index();
-    world.cluster.add_fault(Fault::on(Api::Heartbeat).times(1).delay(Duration::from_millis(100)));
-    let heartbeat = |w: &mut World| w.cluster.requests().any(|r| r.index >= from && r.api == Api::Heartbeat);
-    world.run_until(Duration::from_secs(10), heartbeat);
-    let until = world.now() + Duration::from_secs(12);
-    world.freeze(id, until);
-    world.run_for(Duration::from_secs(13));
-    world.run_until(Duration::from_secs(10), |w| w.member(id).owned().len() == 2);
-}

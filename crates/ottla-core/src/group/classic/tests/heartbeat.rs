@@ -221,3 +221,21 @@ fn parked_requests_may_take_as_long_as_the_rebalance() {
     assert_eq!((limit(Kind::Heartbeat, 30), limit(Kind::Probe, 5)), (10, 5));
     assert_eq!(limit(Kind::Leave, 30), 30);
 }
+
+/// Found by the simulator. The process stood still for longer than a session while a heartbeat was under way: that
+/// round trip was taken off every session from then on, which ended each as it began, for ever.
+#[test]
+fn a_halt_while_a_heartbeat_is_under_way_does_not_shorten_what_comes_after() {
+    let mut rig = Rig::cooperative().stable(&[("a", 0)]);
+    assert_eq!(rig.wait(1000), ["heartbeat g1 m"]);
+    rig.now = rig.now + Duration::from_secs(12);
+    assert_eq!(rig.beat(ErrorCode::None), ["lost [a-0]", "find"], "the session is over");
+    assert_eq!(rig.known(), ["join 'm' a,b owns[]"]);
+    rig.join(leading(2, "m", &[("m", subscription(&["a", "b"]))]));
+    assert_eq!(rig.state(), GroupState::Syncing, "the next one is not");
+    assert_eq!(
+        rig.wait(4999).iter().filter(|a| a.starts_with("find")).count(),
+        0,
+        "for half its time at least"
+    );
+}
