@@ -11,6 +11,7 @@
 pub mod cli;
 pub mod coverage;
 pub mod faults;
+pub mod jepsen;
 mod link;
 mod member;
 pub mod meter;

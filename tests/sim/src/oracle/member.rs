@@ -118,6 +118,8 @@ pub(super) struct GhostMember {
     pub(super) traits: Traits,
     pub(super) alive: bool,
     pub(super) born: Timestamp,
+    /// When the user last read and there was nothing: what it reads now has happened since.
+    pub(super) drained: Timestamp,
     pub(super) owned: BTreeMap<TopicPartition, Owned>,
     pub(super) expect: BTreeMap<TopicPartition, Expect>,
     pub(super) spans: BTreeMap<TopicPartition, Span>,
@@ -136,6 +138,7 @@ impl GhostMember {
             traits,
             alive: true,
             born: now,
+            drained: now,
             owned: BTreeMap::new(),
             expect: BTreeMap::new(),
             spans: BTreeMap::new(),

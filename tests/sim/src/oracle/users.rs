@@ -13,13 +13,9 @@ impl Oracle {
             let member = &mut self.members[id.0];
             let before = member.owned.insert(tp.clone(), Owned { revoking: false });
             member.end_span(now, tp);
-            // The event may have waited for its reader: the position was looked up when the group said so.
-            let since = member.born;
-            let since = if now.since(since).as_secs() > 20 {
-                now - std::time::Duration::from_secs(20)
-            } else {
-                since
-            };
+            // The event may have waited for its reader: the position was looked up when the group said so, after
+            // the reader had last found nothing.
+            let since = member.drained;
             // The user may have sought it before it read that it is there.
             if !member.expect.get(tp).is_some_and(|e| e.is_chosen()) {
                 member.expect.insert(tp.clone(), Expect::Committed(since));
@@ -41,6 +37,11 @@ impl Oracle {
         let ended = self.now;
         let past = starts.into_iter().map(|start| Past { start, contig: start, moved, ended });
         self.members[id.0].past.entry(tp.clone()).or_default().extend(past);
+    }
+
+    /// The user read, and there was nothing.
+    pub fn found_nothing(&mut self, now: Timestamp, id: MemberId) {
+        self.members[id.0].drained = now;
     }
 
     /// A static member takes the place of another.

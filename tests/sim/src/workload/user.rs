@@ -342,7 +342,10 @@ impl User {
         let taken = world.member(self.id).take(now, filter);
         let mut wait = Duration::ZERO;
         match taken {
-            Taken::Pending => self.next = None,
+            Taken::Pending => {
+                self.next = None;
+                oracle.found_nothing(now, self.id);
+            }
             Taken::Batch(batch) => wait = self.take(world, oracle, batch),
             Taken::Event(event) => self.event(world, oracle, event),
             Taken::Error(error) => {
