@@ -30,7 +30,16 @@ impl Client {
                 self.network.close_role(Role::Group, "the group's coordinator is looked for again");
                 self.coordinator_lost(now);
             }
-            GroupAction::Send(request) => self.send_group(now, request),
+            GroupAction::Send(request) => {
+                if let Some(committed) = &mut self.committed
+                    && !committed.is_empty()
+                    && request.kind() == GroupRequestKind::Join
+                    && planted!(LookupsForgotten)
+                {
+                    committed.retain(|asker, _| matches!(asker, Asker::Query(_)));
+                }
+                self.send_group(now, request);
+            }
             GroupAction::Compute(job) => self.actions.push_back(Action::Compute(job)),
             GroupAction::WantMetadata(topics) => {
                 self.leader_topics = topics;
@@ -61,12 +70,6 @@ impl Client {
                     }
                 }
                 let owned = self.delivery.lock().assign(now, &partitions);
-                if let Some(committed) = &mut self.committed
-                    && !committed.is_empty()
-                    && planted!(LookupsForgotten)
-                {
-                    committed.retain(|asker, _| matches!(asker, Asker::Query(_)));
-                }
                 for (tp, epoch) in owned {
                     if let Some(committed) = &mut self.committed {
                         committed.begin(now, Asker::Position(epoch), tp);

@@ -79,7 +79,7 @@ impl CommitJob {
         let code_of = |entry: &CommitEntry| {
             // A partition that the answer leaves out is sent again: silence is no success.
             let code = told.get(&(entry.tp.topic(), entry.tp.partition()));
-            if code.is_none() && (planted!(UnknownEpochNotCommitted) || planted!(SilenceIsCommitted)) {
+            if code.is_none() && planted!(UnknownEpochNotCommitted) {
                 return ErrorCode::None;
             }
             code.map_or(ErrorCode::RequestTimedOut, |c| ErrorCode::from_i16(*c))
@@ -422,7 +422,7 @@ fn judge(code: ErrorCode, sent: i32, present: Option<i32>) -> Verdict {
     let again = Verdict::Again { coordinator_lost: false, refused: false };
     match code {
         ErrorCode::None => Verdict::Committed,
-        ErrorCode::UnknownMemberId if planted!(RefusedIsCommitted) => Verdict::Committed,
+        _ if planted!(RefusedIsCommitted) => Verdict::Committed,
         ErrorCode::CoordinatorLoadInProgress | ErrorCode::UnknownTopicOrPartition => again,
         ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable | ErrorCode::RequestTimedOut => {
             Verdict::Again { coordinator_lost: true, refused: false }

@@ -69,7 +69,11 @@ impl Simulation {
         // Whoever stands still, or is to be silent, is so for up to 20 s, whatever the plan says.
         let still =
             matches!(fault, Fault::ConsumerPause | Fault::SlowUser | Fault::StuckUser | Fault::Throttle);
-        self.oracle.disturbed(if still { now + planned.lasts + Duration::from_secs(20) } else { now });
+        // Members and topics may come and go while all is well.
+        let well = matches!(fault, Fault::Churn | Fault::NewTopic | Fault::PartitionsGrow);
+        if !well {
+            self.oracle.disturbed(if still { now + planned.lasts + Duration::from_secs(20) } else { now });
+        }
         let mut hit = false;
         let mut undo = Undo::Nothing;
         match fault {

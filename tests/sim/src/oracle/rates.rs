@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ottla_broker::sim::Cluster;
-use ottla_broker::{Api, Observed};
+use ottla_broker::{Api, ErrorCode, Observed};
 use ottla_core::Timestamp;
 
 use super::{MemberId, Oracle};
@@ -62,11 +62,15 @@ impl Oracle {
         }
         let seen = std::mem::replace(&mut rates.seen, next);
         let mut hot = None;
+        let mut confused = None;
         for request in cluster.requests().rev().take_while(|r| r.index >= seen) {
             let Some(id) = request.client_id.as_deref().and_then(|c| c.strip_prefix('m')?.parse().ok())
             else {
                 continue;
             };
+            if request.error == Some(ErrorCode::INVALID_FETCH_SESSION_EPOCH) {
+                confused = Some((id, request.node));
+            }
             if request.api == Api::Fetch && rates.goes_on(id, request) {
                 continue;
             }
@@ -79,10 +83,14 @@ impl Oracle {
                 hot = Some((id, request.api, request.node, *count));
             }
         }
+        if let Some((id, node)) = confused.filter(|_| self.was_quiet(now)) {
+            // While all is well there is no reason for it.
+            self.fail("L3", format!("m{id} loses count of its fetch session with n{node}"));
+        }
         if let Some((id, api, node, count)) = hot
-            && !rates.hot
+            && !self.rates.hot
         {
-            rates.hot = true;
+            self.rates.hot = true;
             self.fail(
                 "L3",
                 format!("m{id} sent {count} {api} requests for nothing to n{node} within a second"),

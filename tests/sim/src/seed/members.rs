@@ -15,7 +15,10 @@ impl Simulation {
     fn arrive_as(&mut self, instance: Option<String>) {
         let now = self.world.now();
         let base = self.world.config();
-        let (mut config, style, traits) = self.settings.member(base, &mut self.rng);
+        let (mut config, style, mut traits) = self.settings.member(base, &mut self.rng);
+        if self.producer.compresses() {
+            traits.max_ledger += super::settings::MAX_DECODED;
+        }
         config.client_id = format!("m{}", self.world.member_count());
         if let Some(group) = &mut config.group {
             group.group_instance_id.clone_from(&instance);

@@ -205,6 +205,7 @@ impl Simulation {
             self.arrive();
         }
         self.end_faults();
+        self.oracle.tick(now);
         if !self.active.is_empty() {
             self.oracle.disturbed(now);
         }

@@ -10,6 +10,11 @@ use ottla_core::config::{CommitMode, Config, GroupConfig, IsolationLevel, Offset
 use crate::oracle::{GROUP, Oracle, Traits};
 use crate::workload::{Commits, Style};
 
+/// The largest batch that producers write, and more.
+const MAX_BATCH: usize = 160 << 10;
+/// What is decoded at once when it was compressed: batches are joined until they have 1 MiB.
+pub(crate) const MAX_DECODED: usize = (1 << 20) + MAX_BATCH;
+
 /// What is drawn once for a seed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
@@ -146,7 +151,7 @@ impl Settings {
             latest: self.latest,
             read_committed: self.transactions,
             session: self.session,
-            max_ledger: max_buffered_bytes + self.nodes * (256 << 10) + (2 << 20),
+            max_ledger: max_buffered_bytes + self.nodes * MAX_BATCH,
             max_sockets: self.nodes * 4 + 3,
         };
         (config, style, traits)

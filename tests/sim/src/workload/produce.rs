@@ -44,6 +44,10 @@ impl Producer {
         }
     }
 
+    pub(crate) fn compresses(&self) -> bool {
+        self.compressed
+    }
+
     pub(crate) fn next(&self) -> Timestamp {
         self.next
     }

@@ -253,6 +253,7 @@ impl User {
     /// The work on what is in hand is done.
     fn finish_work(&mut self, world: &mut World, oracle: &mut Oracle) {
         let now = world.now();
+        let mut gap = false;
         match self.style.commits {
             Commits::Auto => {}
             Commits::Delivered => {
@@ -271,6 +272,13 @@ impl User {
                 if self.rng.below(2) == 0 {
                     numbers.reverse();
                 }
+                // Or the last one now, and the one before it after the next read.
+                gap = self.free && numbers.len() == 2 && self.next_batch.is_multiple_of(3);
+                if gap {
+                    numbers = vec![1];
+                } else if self.may_wait() {
+                    numbers.clear();
+                }
                 for index in numbers {
                     let Some(held) = self.held.get(index) else { continue };
                     let tp = held.batch.topic_partition().clone();
@@ -282,38 +290,54 @@ impl User {
             }
             Commits::Tokens | Commits::Offsets | Commits::Background => self.commit(world, oracle),
         }
-        let keep = if self.free { self.style.keep } else { 0 };
+        let keep = if self.free { self.style.keep + usize::from(gap) } else { 0 };
         while self.held.len() > keep {
             self.drop_first(oracle);
         }
         world.tend(self.id);
     }
 
+    /// What is in hand is dealt with after the next read, as often as not.
+    fn may_wait(&self) -> bool {
+        self.free && self.held.len() <= self.style.keep && !self.next_batch.is_multiple_of(2)
+    }
+
     fn commit(&mut self, world: &mut World, oracle: &mut Oracle) {
+        if self.style.commits == Commits::Tokens && self.may_wait() {
+            return;
+        }
         let mut items = Vec::new();
-        let mut offsets = Vec::new();
         for held in &self.held {
             let tp = held.batch.topic_partition().clone();
             let offset = held.range.1;
-            offsets.push((tp.clone(), offset));
             if held.batch.is_owned() {
                 oracle.commits_to(self.id, &tp, offset);
             } else {
                 // Nobody takes it any more, but the work is done.
                 oracle.marked(self.id, &tp, held.number, held.range);
             }
-            items.push(if self.style.commits == Commits::Offsets && held.batch.is_owned() {
+            let item = if self.style.commits == Commits::Offsets && held.batch.is_owned() {
                 // Many users know of no leader epochs.
-                let leader_epoch = held.batch.leader_epoch().filter(|_| held.number % 3 > 0);
+                let leader_epoch = held.batch.leader_epoch().filter(|_| !held.number.is_multiple_of(3));
                 let metadata = (self.rng.below(4) == 0).then(|| "text".to_owned());
-                CommitItem::Offset { topic_partition: tp, offset, leader_epoch, metadata, rewind: false }
+                let topic_partition = tp.clone();
+                CommitItem::Offset { topic_partition, offset, leader_epoch, metadata, rewind: false }
             } else {
                 CommitItem::Token(held.batch.token())
-            });
+            };
+            items.push(((tp, offset), item));
         }
         if items.is_empty() {
             return;
         }
+        if self.style.commits == Commits::Tokens && self.next_batch.is_multiple_of(2) {
+            // One by one, the last one first.
+            for (offset, item) in items.into_iter().rev() {
+                self.command(world, oracle, Command::Commit(vec![item]), Asked::Commit(vec![offset]));
+            }
+            return;
+        }
+        let (offsets, items) = items.into_iter().unzip();
         if self.style.commits == Commits::Background {
             self.command(world, oracle, Command::CommitInBackground(items), Asked::Other);
         } else {
