@@ -168,7 +168,7 @@ async fn mixed(assignor: Assignor) -> Result<()> {
     Ok(())
 }
 
-/// The embedded broker has no such groups yet; Kafka has them unasked from 4.0 on.
+/// Kafka has them unasked from 4.0 on.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_administrator_sees_a_group_of_the_consumer_protocol() -> Result<()> {
     for version in versions() {
@@ -216,4 +216,68 @@ async fn an_administrator_sees_a_group_of_the_consumer_protocol() -> Result<()> 
         assert!(admin.delete_groups([&group]).await?[&group].is_ok());
     }
     Ok(())
+}
+
+/// The versions that have groups of the consumer protocol (KIP-848) unasked.
+fn versions_with_consumer_groups() -> Vec<String> {
+    let (old, new) =
+        versions().into_iter().partition::<Vec<_>, _>(|v| v.starts_with("2.") || v.starts_with("3."));
+    old.iter().for_each(|version| println!("{version} has no groups of the consumer protocol"));
+    new
+}
+
+/// The same over the consumer protocol (KIP-848), and what is different there.
+mod consumer_protocol {
+    use ottla_tests::kafka::shared;
+    use ottla_tests::scenarios::{
+        Backend, Result, a_mixed_group_of_the_consumer_protocol_is_stable_and_loses_nothing,
+        consumer_protocol as scenarios,
+    };
+
+    use super::versions_with_consumer_groups as versions;
+
+    on_shared! {
+        members_come_and_go,
+        work_that_is_finished_in_time_is_committed,
+        work_that_is_not_finished_in_time_is_lost,
+        a_reader_that_stays_away_is_put_out,
+        a_static_member_that_comes_back_moves_nothing,
+        a_group_that_changes_its_protocol_keeps_its_offsets,
+        auto_commits_only_what_the_reader_came_back_from,
+        auto_commits_in_between_stop_before_what_is_in_hand,
+        manual_commits_are_where_the_next_member_begins,
+        a_token_of_a_lost_ownership_moves_nothing,
+    }
+
+    on_own! {
+        a_restarted_broker_loses_nothing(1),
+        leaders_and_coordinators_move(3),
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_member_that_dies_is_replaced() -> Result<()> {
+        for version in versions() {
+            let backend = Backend::shared(&version)?;
+            scenarios::a_member_that_dies_is_replaced(&backend, env!("CARGO_BIN_EXE_victim")).await?;
+        }
+        Ok(())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_group_mixed_with_java_and_librdkafka_is_stable_and_loses_nothing() -> Result<()> {
+        for version in versions() {
+            let (kafka, backend) = (shared(&version)?, Backend::shared(&version)?);
+            a_mixed_group_of_the_consumer_protocol_is_stable_and_loses_nothing(&kafka, &backend).await?;
+        }
+        Ok(())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_group_is_migrated_online_and_back() -> Result<()> {
+        for version in versions() {
+            let (kafka, backend) = (shared(&version)?, Backend::shared(&version)?);
+            ottla_tests::scenarios::a_group_is_migrated_online_and_back(&kafka, &backend).await?;
+        }
+        Ok(())
+    }
 }

@@ -39,3 +39,29 @@ async fn a_member_that_dies_is_replaced() -> Result<()> {
     let backend = Backend::embedded(3).await?;
     scenarios::a_member_that_dies_is_replaced(&backend, env!("CARGO_BIN_EXE_victim")).await
 }
+
+/// The same over the consumer protocol (KIP-848), and what is different there.
+mod consumer_protocol {
+    use ottla_tests::scenarios::{Backend, Result, consumer_protocol as scenarios};
+
+    on_embedded! {
+        members_come_and_go(3),
+        work_that_is_finished_in_time_is_committed(3),
+        work_that_is_not_finished_in_time_is_lost(3),
+        a_reader_that_stays_away_is_put_out(3),
+        a_static_member_that_comes_back_moves_nothing(3),
+        a_group_that_changes_its_protocol_keeps_its_offsets(3),
+        auto_commits_only_what_the_reader_came_back_from(3),
+        auto_commits_in_between_stop_before_what_is_in_hand(3),
+        manual_commits_are_where_the_next_member_begins(3),
+        a_token_of_a_lost_ownership_moves_nothing(3),
+        a_restarted_broker_loses_nothing(1),
+        leaders_and_coordinators_move(3),
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_member_that_dies_is_replaced() -> Result<()> {
+        let backend = Backend::embedded(3).await?;
+        scenarios::a_member_that_dies_is_replaced(&backend, env!("CARGO_BIN_EXE_victim")).await
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ottla_broker::{Broker, GroupInfo};
 use ottla_wire::records::{BatchDecoder, BatchWriter, Batches, Compression, DecodeOptions, HeaderKey};
@@ -28,6 +29,10 @@ impl Backend {
     pub async fn embedded(brokers: usize) -> Result<Self> {
         let builder = Broker::builder().brokers(brokers).auto_create_topics(false).on_own_thread();
         // As in the harness for real Kafka.
+        let builder = builder.configure(|config| {
+            config.consumer_heartbeat_interval = Duration::from_millis(500);
+            config.consumer_session_timeout = Duration::from_secs(6);
+        });
         let racks = (1..=brokers as i32).fold(builder, |b, node| b.rack(node, format!("rack-{node}")));
         Ok(Self::Embedded(racks.start().await?))
     }

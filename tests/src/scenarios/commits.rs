@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ottla::{Assignor, Commit, CommitError, CommitToken, Consumer, Event, Offset, TopicPartition};
+use ottla::{Commit, CommitError, CommitToken, Event, GroupProtocol, Offset, TopicPartition};
 
-use super::{Backend, Result, guarded};
+use super::{Backend, Result, guarded, over};
 use crate::kafka::{RecordSpec, unique};
 
 /// Automatic commits hold only what the reader came back from: not the batch in hand, not at close.
@@ -13,15 +13,15 @@ use crate::kafka::{RecordSpec, unique};
 /// # Errors
 /// When more is committed, or it hangs.
 pub async fn auto_commits_only_what_the_reader_came_back_from(backend: &Backend) -> Result<()> {
+    auto_commits(backend, GroupProtocol::Classic).await
+}
+
+pub(super) async fn auto_commits(backend: &Backend, protocol: GroupProtocol) -> Result<()> {
     let (topic, group) = (unique("auto"), unique("auto"));
     backend.create_topic(&topic, 1)?;
     backend.produce(&topic, "none", &RecordSpec::new(100).partitions(1))?;
-    let builder = || {
-        Consumer::builder(backend.bootstrap())
-            .group(group.as_str())
-            .subscribe([topic.as_str()])
-            .max_batch_records(10)
-    };
+    let builder =
+        || over(&backend.bootstrap(), &group, protocol).subscribe([topic.as_str()]).max_batch_records(10);
     let mut consumer = builder().connect().await?;
     let in_hand = guarded("three batches", async {
         for _ in 0..2 {
@@ -58,6 +58,10 @@ pub async fn auto_commits_only_what_the_reader_came_back_from(backend: &Backend)
 /// # Errors
 /// When more is committed, or it hangs.
 pub async fn auto_commits_in_between_stop_before_what_is_in_hand(backend: &Backend) -> Result<()> {
+    auto_commits_in_between(backend, GroupProtocol::Classic).await
+}
+
+pub(super) async fn auto_commits_in_between(backend: &Backend, protocol: GroupProtocol) -> Result<()> {
     const EACH: i64 = 200;
     let (topic, group) = (unique("interval"), unique("interval"));
     backend.create_topic(&topic, 2)?;
@@ -66,8 +70,7 @@ pub async fn auto_commits_in_between_stop_before_what_is_in_hand(backend: &Backe
         backend.produce(&topic, "none", &spec)
     };
     produce(0, 0)?;
-    let mut consumer = Consumer::builder(backend.bootstrap())
-        .group(group.as_str())
+    let mut consumer = over(&backend.bootstrap(), &group, protocol)
         .subscribe([topic.as_str()])
         .commit(Commit::Auto { interval: Duration::from_millis(50) })
         .max_batch_records(10)
@@ -131,13 +134,16 @@ pub async fn auto_commits_in_between_stop_before_what_is_in_hand(backend: &Backe
 /// # Errors
 /// When it is otherwise, or hangs.
 pub async fn manual_commits_are_where_the_next_member_begins(backend: &Backend) -> Result<()> {
+    manual_commits(backend, GroupProtocol::Classic).await
+}
+
+pub(super) async fn manual_commits(backend: &Backend, protocol: GroupProtocol) -> Result<()> {
     let (topic, group) = (unique("manual"), unique("manual"));
     backend.create_topic(&topic, 1)?;
     backend.produce(&topic, "none", &RecordSpec::new(100).partitions(1))?;
     let tp = TopicPartition::new(topic.as_str(), 0);
     let connect = || async {
-        let builder = Consumer::builder(backend.bootstrap())
-            .group(group.as_str())
+        let builder = over(&backend.bootstrap(), &group, protocol)
             .subscribe([topic.as_str()])
             .commit(Commit::Manual)
             .max_batch_records(10);
@@ -191,16 +197,17 @@ pub async fn manual_commits_are_where_the_next_member_begins(backend: &Backend) 
 /// # Errors
 /// When it is otherwise, or hangs.
 pub async fn a_token_of_a_lost_ownership_moves_nothing(backend: &Backend) -> Result<()> {
+    lost_tokens(backend, GroupProtocol::Classic).await
+}
+
+pub(super) async fn lost_tokens(backend: &Backend, protocol: GroupProtocol) -> Result<()> {
     let (topic, group) = (unique("token"), unique("token"));
     backend.create_topic(&topic, 2)?;
     backend.produce(&topic, "none", &RecordSpec::new(200).partitions(2))?;
     let connect = || async {
-        let builder = Consumer::builder(backend.bootstrap())
-            .group(group.as_str())
+        let builder = over(&backend.bootstrap(), &group, protocol)
             .subscribe([topic.as_str()])
-            .assignors([Assignor::CooperativeSticky])
             .commit(Commit::Manual)
-            .heartbeat_interval(Duration::from_millis(300))
             .max_batch_records(10);
         builder.connect().await
     };

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ottla::{Assignor, ConsumerHandle, GroupMetadata, TopicPartition};
+use ottla::{ConsumerHandle, GroupMetadata, GroupProtocol, TopicPartition};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -29,9 +29,16 @@ struct Words {
 
 impl Victim {
     /// `program` is that of `src/bin/victim.rs`.
-    fn start(program: &str, backend: &Backend, group: &str, topic: &str) -> Result<Self> {
+    fn start(
+        program: &str,
+        backend: &Backend,
+        group: &str,
+        topic: &str,
+        protocol: GroupProtocol,
+    ) -> Result<Self> {
+        let protocol = if protocol == GroupProtocol::Consumer { "consumer" } else { "classic" };
         let mut child = Command::new(program)
-            .args([backend.bootstrap().as_str(), group, topic])
+            .args([backend.bootstrap().as_str(), group, topic, protocol])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -60,16 +67,20 @@ impl Victim {
 /// # Errors
 /// When it is otherwise, or hangs.
 pub async fn a_member_that_dies_is_replaced(backend: &Backend, victim: &str) -> Result<()> {
+    a_member_dies(backend, victim, GroupProtocol::Classic).await
+}
+
+pub(super) async fn a_member_dies(backend: &Backend, victim: &str, protocol: GroupProtocol) -> Result<()> {
     let topic = unique("killed");
     backend.create_topic(&topic, 2)?;
     let spec = |phase| RecordSpec::new(200).partitions(2).seed(phase);
     let produce = |phase| backend.produce(&topic, "none", &spec(phase));
     let tp = |partition: u32| TopicPartition::new(topic.as_str(), partition as i32);
     let seen = |group: &Group, p: u32| group.offsets_of(&tp(p));
-    let mut group = Group::new(backend, &topic, Assignor::CooperativeSticky);
+    let mut group = Group::over(backend, &topic, protocol);
     let survivor = group.join(0).await?;
     group.until("the survivor alone", |g| g.sizes() == [2]).await?;
-    let mut first = Victim::start(victim, backend, &group.group, &topic)?;
+    let mut first = Victim::start(victim, backend, &group.group, &topic, protocol)?;
     group.until("the victim's partition", |g| g.sizes() == [1]).await?;
     backend.group_is(&group.group, "Stable", 2).await?;
     produce(0)?;
@@ -95,14 +106,14 @@ pub async fn a_member_that_dies_is_replaced(backend: &Backend, victim: &str) -> 
 
     // Nobody is left to take over: who comes waits for the session of the dead.
     produce(1)?;
-    let mut second = Victim::start(victim, backend, &group.group, &topic)?;
+    let mut second = Victim::start(victim, backend, &group.group, &topic, protocol)?;
     let words = second.words().await?;
     assert!(100 < words.committed && words.committed < words.read);
     second.kill().await?;
     let committed = backend.committed(&group.group, &topic)?;
     let other = 1 - words.partition;
     assert_eq!(committed, [(words.partition, words.committed), (other, 100)].into());
-    let mut heirs = Group::new(backend, &topic, Assignor::CooperativeSticky);
+    let mut heirs = Group::over(backend, &topic, protocol);
     heirs.group.clone_from(&group.group);
     let heir = heirs.join(0).await?;
     let count = (200 - words.committed) as usize + 100;
@@ -164,12 +175,16 @@ async fn membership(handle: &ConsumerHandle, group: &Group) -> Result<(Option<Gr
 /// # Errors
 /// When it is otherwise, or hangs.
 pub async fn a_restarted_broker_loses_nothing(backend: &Backend) -> Result<()> {
+    a_broker_restarts(backend, GroupProtocol::Classic).await
+}
+
+pub(super) async fn a_broker_restarts(backend: &Backend, protocol: GroupProtocol) -> Result<()> {
     let topic = unique("restart");
     backend.create_topic(&topic, 3)?;
     let mut producer = backend.producer()?;
     let spec = RecordSpec::new(300).partitions(3);
     producer.produce(&topic, &spec)?;
-    let mut group = Group::new(backend, &topic, Assignor::CooperativeSticky);
+    let mut group = Group::over(backend, &topic, protocol);
     group.wrote(spec);
     // Longer than the restart takes on any machine: the generation stands.
     group.session_timeout = LONG;
@@ -210,12 +225,16 @@ async fn ends_all_read(
 /// # Errors
 /// When it is otherwise, or hangs.
 pub async fn leaders_and_coordinators_move(backend: &Backend) -> Result<()> {
+    everything_moves(backend, GroupProtocol::Classic).await
+}
+
+pub(super) async fn everything_moves(backend: &Backend, protocol: GroupProtocol) -> Result<()> {
     let topic = unique("moves");
     backend.create_topic(&topic, 3)?;
     let mut producer = backend.producer()?;
     let spec = RecordSpec::new(300).partitions(3);
     producer.produce(&topic, &spec)?;
-    let mut group = Group::new(backend, &topic, Assignor::CooperativeSticky);
+    let mut group = Group::over(backend, &topic, protocol);
     group.wrote(spec);
     group.session_timeout = LONG;
     let handle = group.join(0).await?;

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ottla::{Assignor, Consumer, ConsumerHandle, Event, ResetCause, TopicPartition};
+use ottla::Consumer;
+use ottla::{Assignor, ConsumerHandle, Event, GroupProtocol, ResetCause, TopicPartition};
 use tokio::sync::{mpsc, watch};
 
 use super::bytes::as_expected;
-use super::{Backend, Result, guarded};
+use super::{Backend, Result, guarded, over};
 use crate::kafka::{Expected, RecordSpec, unique};
 
 /// Partitions.
@@ -71,7 +72,8 @@ pub struct Group {
     pub group: String,
     topic: String,
     assignor: Assignor,
-    /// Of the members that join from now on.
+    protocol: GroupProtocol,
+    /// Of the members that join from now on, in a classic group.
     pub session_timeout: Duration,
     owners: Owners,
     /// Members that do not read on after a revocation.
@@ -102,6 +104,7 @@ impl Group {
             group: unique("group"),
             topic: topic.to_owned(),
             assignor,
+            protocol: GroupProtocol::Classic,
             session_timeout: Duration::from_secs(10),
             owners: Owners::default(),
             holding: watch::Sender::default(),
@@ -117,20 +120,23 @@ impl Group {
         }
     }
 
+    /// A group without members whose members speak `protocol`; classic ones are cooperative.
+    pub fn over(backend: &Backend, topic: &str, protocol: GroupProtocol) -> Self {
+        Self { protocol, ..Self::new(backend, topic, Assignor::CooperativeSticky) }
+    }
+
     /// A new member. Shutting it down makes it close.
     ///
     /// # Errors
     /// When it cannot connect.
     pub async fn join(&mut self, id: usize) -> Result<ConsumerHandle> {
-        let consumer = Consumer::builder(self.bootstrap.as_str())
+        let mut builder = over(&self.bootstrap, &self.group, self.protocol)
             .client_id(format!("member-{id}"))
-            .group(self.group.as_str())
-            .subscribe([self.topic.as_str()])
-            .assignors([self.assignor])
-            .session_timeout(self.session_timeout)
-            .heartbeat_interval(Duration::from_millis(300))
-            .connect()
-            .await?;
+            .subscribe([self.topic.as_str()]);
+        if self.protocol == GroupProtocol::Classic {
+            builder = builder.assignors([self.assignor]).session_timeout(self.session_timeout);
+        }
+        let consumer = builder.connect().await?;
         let handle = consumer.handle();
         let (owners, holding, tell) = (self.owners.clone(), self.holding.subscribe(), self.tell.clone());
         let member = tokio::spawn(member(id, consumer, owners, holding, tell.clone()));

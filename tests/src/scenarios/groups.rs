@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ottla::{Assignor, Commit, CommitError, Consumer, ConsumerHandle, Error, Event};
+use ottla::{Assignor, Commit, CommitError, Consumer, ConsumerHandle, Error, Event, GroupProtocol};
 use ottla_broker::{Api, Observed};
 
 use super::group::{Change, Partitions};
-use super::{Backend, Group, Result, guarded};
+use super::{Backend, Group, Result, guarded, over};
 use crate::kafka::{RecordSpec, unique};
 
 /// 1 → 3 → 2 → 1 members: everything is handed out, nothing twice, and no partition has two owners. Cooperative:
@@ -86,7 +86,7 @@ fn assert_all_given_back_each_time(changes: &[(usize, Change)]) {
 
 /// Cooperative: while the group grows nothing goes back to whom it was taken from, and while it shrinks nothing is
 /// taken from anybody.
-fn assert_kept_partitions_untouched(changes: &[(usize, Change)], grown: usize) {
+pub(super) fn assert_kept_partitions_untouched(changes: &[(usize, Change)], grown: usize) {
     let (growing, shrinking) = changes.split_at(grown);
     let taken = shrinking.iter().find(|(_, c)| matches!(c, Change::Revoking(_)));
     assert_eq!(taken, None, "the partitions of those who left were all that had to move");
@@ -298,17 +298,18 @@ fn worker(backend: &Backend, topic: &str, group: &str, name: &str) -> ottla::Bui
 /// # Errors
 /// When it is otherwise, or hangs.
 pub async fn a_reader_that_stays_away_is_put_out(backend: &Backend) -> Result<()> {
+    a_reader_stays_away(backend, GroupProtocol::Classic).await
+}
+
+pub(super) async fn a_reader_stays_away(backend: &Backend, protocol: GroupProtocol) -> Result<()> {
     let (topic, group) = (unique("away"), unique("away"));
     backend.create_topic(&topic, 1)?;
     backend.produce(&topic, "none", &RecordSpec::new(100).partitions(1))?;
     let builder = || {
-        Consumer::builder(backend.bootstrap())
-            .group(group.as_str())
+        over(&backend.bootstrap(), &group, protocol)
             .subscribe([topic.as_str()])
             .commit(Commit::Manual)
             .max_batch_records(10)
-            .session_timeout(Duration::from_secs(10))
-            .heartbeat_interval(Duration::from_millis(300))
     };
     let mut slow = builder()
         .max_poll_interval(Duration::from_secs(1))

@@ -8,6 +8,7 @@ mod backend;
 mod bytes;
 mod close;
 mod commits;
+pub mod consumer_protocol;
 mod failures;
 mod group;
 mod groups;
@@ -17,6 +18,8 @@ mod topics;
 
 use std::future::Future;
 use std::time::Duration;
+
+use ottla::{Builder, Consumer, GroupProtocol};
 
 pub use admin::admin;
 pub use backend::Backend;
@@ -38,8 +41,21 @@ pub use offsets::{
     a_committed_offset_out_of_range_is_reset_by_policy, offsets_are_reset_by_policy,
     positions_that_a_policy_chose_are_committed_at_once,
 };
-pub use peers::a_mixed_group_is_stable_and_loses_nothing;
+pub use peers::{
+    a_group_is_migrated_online_and_back, a_mixed_group_is_stable_and_loses_nothing,
+    a_mixed_group_of_the_consumer_protocol_is_stable_and_loses_nothing,
+};
 pub use topics::{topics_come_and_go, unknown_topics_hold_up_nothing};
+
+/// A member of `group` that speaks `protocol` and heartbeats often. (Under the consumer protocol the brokers decide
+/// about that.)
+fn over(bootstrap: &str, group: &str, protocol: GroupProtocol) -> Builder {
+    let builder = Consumer::builder(bootstrap).group(group).group_protocol(protocol);
+    match protocol {
+        GroupProtocol::Consumer => builder,
+        _ => builder.session_timeout(Duration::from_secs(10)).heartbeat_interval(Duration::from_millis(300)),
+    }
+}
 
 /// What a scenario gives.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

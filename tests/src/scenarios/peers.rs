@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ottla::{Assignor, ConsumerHandle, TopicPartition};
+use ottla::{Assignor, ConsumerHandle, GroupProtocol, TopicPartition};
 
 use super::{Backend, GUARD, Group, Partitions, Result, guarded};
 use crate::kafka::{Event, KafkaCluster, Member, MemberSpec, RecordSpec, unique};
@@ -85,7 +85,19 @@ struct Mixed<'a> {
     seen_before: Vec<(TopicPartition, BTreeSet<i64>)>,
 }
 
-impl Mixed<'_> {
+impl<'a> Mixed<'a> {
+    fn new(kafka: &'a KafkaCluster, backend: &'a Backend, topic: String, ours: Group) -> Result<Self> {
+        backend.create_topic(&topic, 6)?;
+        let peers = BTreeMap::new();
+        Ok(Self { kafka, backend, topic, ours, peers, written: 0, seen_before: Vec::new() })
+    }
+
+    /// A peer that reads in the group.
+    fn spec(&self, name: &str, properties: &[(String, String)]) -> MemberSpec {
+        let spec = MemberSpec::new(&self.ours.group, &[&self.topic]).property("client.id", name);
+        properties.iter().fold(spec, |spec, (name, value)| spec.property(name, value))
+    }
+
     /// Waits until the group is stable with these shares (ours first, then the peers' by name), and everybody knows
     /// the assignment that the coordinator knows.
     async fn settle(&mut self, what: &str, shares: &[usize]) -> Result<()> {
@@ -199,7 +211,6 @@ impl Mixed<'_> {
         }
         self.ours.assert_as_written();
         assert_eq!(self.ours.repeated, 0);
-        self.ours.assert_reset_once_at_the_beginning(6);
     }
 }
 
@@ -217,21 +228,79 @@ pub async fn a_mixed_group_is_stable_and_loses_nothing(
         Assignor::Range => ("org.apache.kafka.clients.consumer.RangeAssignor", "range"),
         _ => ("org.apache.kafka.clients.consumer.CooperativeStickyAssignor", "cooperative-sticky"),
     };
-    let topic = unique("mixed");
-    backend.create_topic(&topic, 6)?;
-    let ours = Group::new(backend, &topic, assignor);
-    let spec = |name: &str, assignor: &str| {
-        MemberSpec::new(&ours.group, &[&topic])
-            .property("client.id", name)
-            .property("session.timeout.ms", "10000")
-            .property("heartbeat.interval.ms", "300")
-            .property("partition.assignment.strategy", assignor)
+    let properties = |assignor: &str| {
+        let list = [
+            ("session.timeout.ms", "10000"),
+            ("heartbeat.interval.ms", "300"),
+            ("partition.assignment.strategy", assignor),
+        ];
+        list.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
     };
-    let (java, librdkafka) = (spec("java", java_name), spec("librdkafka", librdkafka_name));
-    let topic = topic.clone();
-    let peers = BTreeMap::new();
-    let mut mixed = Mixed { kafka, backend, topic, ours, peers, written: 0, seen_before: Vec::new() };
+    let topic = unique("mixed");
+    let ours = Group::new(backend, &topic, assignor);
+    let mixed = Mixed::new(kafka, backend, topic, ours)?;
+    three_kinds(mixed, &properties(java_name), &properties(librdkafka_name)).await
+}
 
+/// The same over the consumer protocol (KIP-848), where nobody leads.
+///
+/// # Errors
+/// When it is otherwise, or hangs.
+pub async fn a_mixed_group_of_the_consumer_protocol_is_stable_and_loses_nothing(
+    kafka: &KafkaCluster,
+    backend: &Backend,
+) -> Result<()> {
+    let properties = [("group.protocol".to_owned(), "consumer".to_owned())];
+    let topic = unique("mixed");
+    let ours = Group::over(backend, &topic, GroupProtocol::Consumer);
+    three_kinds(Mixed::new(kafka, backend, topic, ours)?, &properties, &properties).await
+}
+
+/// A group of classic members into which ottla comes with the consumer protocol, and that is classic again when ottla
+/// has left: Kafka migrates it online, and nothing is lost or read twice.
+///
+/// # Errors
+/// When it is otherwise, or hangs.
+pub async fn a_group_is_migrated_online_and_back(kafka: &KafkaCluster, backend: &Backend) -> Result<()> {
+    let topic = unique("migrated");
+    let ours = Group::over(backend, &topic, GroupProtocol::Consumer);
+    let mut mixed = Mixed::new(kafka, backend, topic, ours)?;
+    let classic = [
+        ("session.timeout.ms", "10000"),
+        ("heartbeat.interval.ms", "300"),
+        ("partition.assignment.strategy", "org.apache.kafka.clients.consumer.CooperativeStickyAssignor"),
+    ];
+    let classic = classic.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let java = mixed.spec("java", &classic);
+    mixed.peers.insert("java", Peer::new(Member::java(kafka, &java)?));
+    mixed.settle("Java alone", &[0, 6]).await?;
+    mixed.round().await?;
+    let first = mixed.ours.join(0).await?;
+    mixed.settle("both protocols in one group", &[3, 3]).await?;
+    mixed.rounds(&first).await?;
+    mixed.close("java")?;
+    mixed.settle("the consumer protocol alone", &[6]).await?;
+    mixed.rounds(&first).await?;
+    mixed.peers.insert("java", Peer::new(Member::java(kafka, &java)?));
+    mixed.settle("both protocols again", &[3, 3]).await?;
+    mixed.rounds(&first).await?;
+    first.shutdown();
+    mixed.settle("the classic protocol alone", &[0, 6]).await?;
+    mixed.round().await?;
+    mixed.close("java")?;
+    mixed.assert_each_record_once();
+    assert_eq!(mixed.ours.resets, [], "Java had begun and committed");
+    Ok(())
+}
+
+/// Members of three kinds come, lead, and go.
+async fn three_kinds(
+    mut mixed: Mixed<'_>,
+    java: &[(String, String)],
+    librdkafka: &[(String, String)],
+) -> Result<()> {
+    let kafka = mixed.kafka;
+    let (java, librdkafka) = (mixed.spec("java", java), mixed.spec("librdkafka", librdkafka));
     let first = mixed.ours.join(0).await?;
     mixed.settle("ottla alone", &[6]).await?;
     mixed.rounds(&first).await?;
@@ -257,5 +326,6 @@ pub async fn a_mixed_group_is_stable_and_loses_nothing(
     second.shutdown();
     mixed.ours.until("nobody", |g| g.owned.is_empty()).await?;
     mixed.assert_each_record_once();
+    mixed.ours.assert_reset_once_at_the_beginning(6);
     Ok(())
 }
