@@ -212,7 +212,7 @@ pub async fn work_that_is_not_finished_in_time_is_lost(backend: &Backend) -> Res
         loop {
             match slow.next_event().await?.ok_or("the end")? {
                 Event::Lost(lost) => {
-                    assert_eq!(lost, [tp.clone()]);
+                    assert_eq!(lost, std::slice::from_ref(&tp));
                     return Ok(());
                 }
                 Event::Batch(batch) => assert_ne!(*batch.topic_partition(), tp, "of a lost partition"),
