@@ -52,6 +52,7 @@
 //! |---|---|
 //! | [`Consumer::next_batch`] | batches of one partition, without an allocation for each record: the fast one |
 //! | [`Consumer::next_record`], [`Consumer::records`] | owned records, alone or as a stream |
+//! | [`Consumer::run_partitioned`] | a task for each partition, with a backpressure of its own |
 //! | [`Consumer::next_event`] | batches, and what happens to the assignment |
 //!
 //! Checksums, decompression and the walk over the records run inside of the read that returns them, on the
@@ -86,7 +87,7 @@ mod link;
 pub use admin::{Admin, AdminBuilder, Results};
 pub use builder::{Builder, ConfigError, ConfigProblem, ConfigWarning, Dialect};
 pub use commit::{CommitOffset, IntoCommit};
-pub use consumer::{Consumer, Records};
+pub use consumer::{Consumer, PartitionConsumer, PartitionTaskError, Records};
 pub use handle::{ConsumerHandle, HeldBack};
 pub use ottla_core::admin::{
     CreatedTopic, GroupDescription, GroupListing, GroupState, GroupType, MemberDescription, NewTopic,
@@ -96,7 +97,8 @@ pub use ottla_core::assignor::Assignor;
 pub use ottla_core::client::{CommittedOffset, Offset};
 pub use ottla_core::config::{CommitMode as Commit, GroupProtocol, IsolationLevel, OffsetReset};
 pub use ottla_core::delivery::{
-    Batch, BatchIter, BatchRecords, CommitToken, Event, Record, RecordRef, ResetCause, Revocation,
+    Batch, BatchIter, BatchRecords, CommitToken, Event, PartitionEnd, Record, RecordRef, ResetCause,
+    Revocation,
 };
 pub use ottla_core::group::GroupIdentity as GroupMetadata;
 pub use ottla_core::{

@@ -213,6 +213,7 @@ impl Client {
             let revoked: Vec<_> = std::iter::from_fn(|| delivery.poll_revocation(now)).collect();
             let expired =
                 delivery.poll_deadline().is_some_and(|at| now >= at) && delivery.poll_expired(now).is_some();
+            let expired = expired.then(|| delivery.is_reader_away());
             (revoked, expired, delivery.is_reader_gone(), delivery.take_polled())
         };
         for revoked in revoked {
@@ -222,9 +223,12 @@ impl Client {
             self.commits.push(CommitJob::new(origin, revoked.commits, deadline));
         }
         if let Some(group) = &mut self.group {
-            if expired {
+            if let Some(all_of_it) = expired {
                 moved = true;
-                group.poll_expired(now);
+                match all_of_it {
+                    true => group.poll_expired(now),
+                    false => group.partition_expired(now),
+                }
             } else if polled && group.is_expired() {
                 moved = true;
                 group.polled(now);

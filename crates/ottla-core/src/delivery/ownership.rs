@@ -294,6 +294,26 @@ impl Delivery {
         }
     }
 
+    /// Gives each owned partition that nobody reads on its own to a reader of its own, who begins now. Left out
+    /// is what is being given back, and what a task still has that did not [return](Self::release).
+    pub fn claim(&mut self) -> Vec<TopicPartition> {
+        if self.shutdown || self.reader_gone {
+            return Vec::new();
+        }
+        let ends = &self.ends;
+        let free = self.partitions.values_mut().filter(|p| {
+            !p.claimed && p.revoking.is_none() && !ends.contains_key(&p.ownership.topic_partition)
+        });
+        let claimed = free.map(|p| {
+            p.claimed = true;
+            p.ownership.topic_partition.clone()
+        });
+        let claimed = claimed.collect();
+        // What is there for them does not concern the other reader's clock any more.
+        self.settle(None);
+        claimed
+    }
+
     /// Nobody reads this partition on its own any more: its task has returned. Only after that a new
     /// ownership of the partition gives something to the next task. Work in hand counts as come back from
     /// with `came_back`; without it, it is never done (the task failed).

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | – | `revoke` | waiting (buffers dropped, `Event::Revoking` queued) |
 //! | waiting, events are read | `finish`, or the next read after the event was taken | done |
-//! | waiting, events are not read | nothing of it is in hand, or all is done, marked, committed or dropped | done |
+//! | waiting, events are not read | no task reads of it on its own, and nothing of it is in hand, or all is done, marked, committed or dropped | done |
 //! | waiting | the reader is gone | done |
 //! | waiting | deadline | timed out |
 //! | done, timed out | `poll_revocation` | told: the client commits |
@@ -296,7 +296,8 @@ impl Delivery {
         // Looked at from the back until one is not done: looking again costs nothing.
         while let Some(key) = open.waiting.last() {
             let waits = match self.partitions.get_mut(key) {
-                Some(p) => p.revoking == Some(id) && p.has_work_in_hand(auto),
+                // A task of its own may have more to do than its last batch: it is waited for.
+                Some(p) => p.revoking == Some(id) && (p.claimed || p.has_work_in_hand(auto)),
                 None => false,
             };
             if waits {

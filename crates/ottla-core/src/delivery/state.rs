@@ -72,6 +72,8 @@ pub struct Delivery {
     pub(super) walked: Option<Walked>,
     /// The driver was told a deadline, and has not been told since that there is none.
     clock_known: Cell<bool>,
+    /// The clock of a partition that is read on its own expired, and the reader of events has not come since.
+    stuck: bool,
     /// The reader came since the driver last asked.
     pub(super) polled: bool,
     pub(super) reader_gone: bool,
@@ -114,6 +116,7 @@ impl Delivery {
             clock: PollClock::Standing,
             walked: None,
             clock_known: Cell::new(false),
+            stuck: false,
             polled: false,
             reader_gone: false,
             shutdown: false,
@@ -482,6 +485,7 @@ impl Delivery {
                 stuck.push(p.ownership.topic_partition.clone());
             }
         }
+        self.stuck |= !stuck.is_empty();
         (!stuck.is_empty()).then_some(stuck)
     }
 }
@@ -492,10 +496,15 @@ impl Delivery {
         std::mem::take(&mut self.polled)
     }
 
+    /// Whether the clock of the one reader is over, not only that of a partition that is read on its own.
+    pub fn is_reader_away(&self) -> bool {
+        self.clock == PollClock::Expired
+    }
+
     /// The reader came: the clock starts anew.
     pub(super) fn reader_came(&mut self) {
         self.polled = true;
-        if self.clock == PollClock::Expired {
+        if self.clock == PollClock::Expired || std::mem::take(&mut self.stuck) {
             self.signals.wake_driver();
         }
         self.clock.stop();

@@ -197,6 +197,11 @@ impl Group {
         either!(&mut self.member, g => g.poll_expired(now));
     }
 
+    /// See [`ClassicGroup::partition_expired`] and [`ConsumerGroup::partition_expired`].
+    pub fn partition_expired(&mut self, now: Timestamp) {
+        either!(&mut self.member, g => g.partition_expired(now));
+    }
+
     /// The reader is back.
     pub fn polled(&mut self, now: Timestamp) {
         either!(&mut self.member, g => g.polled(now));

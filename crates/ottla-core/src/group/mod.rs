@@ -11,6 +11,8 @@ pub mod classic;
 pub mod consumer;
 mod member;
 
+use std::time::Duration;
+
 use ottla_wire::messages::{
     ConsumerGroupHeartbeatRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest,
 };
@@ -21,7 +23,7 @@ pub use consumer::ConsumerGroup;
 pub use member::{Group, Offers};
 
 use crate::assignor::{Assignor, ClusterTopics, GroupAssignment, GroupMember};
-use crate::{Error, Timestamp, TopicPartition};
+use crate::{Error, ErrorKind, Timestamp, TopicPartition};
 
 /// Tells one computation of an assignment from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -173,4 +175,14 @@ pub enum GroupAction {
     /// LeaveGroup was answered, or there was nobody to leave: `leave`, or the end of the subscription, is
     /// complete.
     Left,
+}
+/// What the reader is told when it comes back after its partitions were given up.
+fn stayed_away(max_poll_interval: Option<Duration>) -> Error {
+    let limit = max_poll_interval.unwrap_or_default().as_millis();
+    Error::new(
+        ErrorKind::Limit,
+        format!(
+            "the reader stayed away for longer than max_poll_interval ({limit} ms), its partitions were given up: handle records faster, read fewer at a time, or raise max_poll_interval"
+        ),
+    )
 }

@@ -2,6 +2,7 @@
 
 mod close;
 mod forward;
+mod partitioned;
 mod read;
 mod records;
 
@@ -16,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::link::{Link, unexpected};
 use crate::{Builder, ConsumerHandle};
 
+pub use partitioned::{PartitionConsumer, PartitionTaskError};
 pub use records::Records;
 
 /// Reads records of Kafka topics, alone or as a member of a group.
@@ -81,6 +83,8 @@ pub struct Consumer {
     reader: RecordReader,
     max_batch_records: usize,
     close_timeout: Duration,
+    /// The tasks of [`run_partitioned`](Self::run_partitioned).
+    tasks: partitioned::Tasks,
     /// Resolves when the driver has ended.
     ended: oneshot::Receiver<()>,
 }
@@ -99,7 +103,16 @@ impl Consumer {
     ) -> Self {
         let handle = ConsumerHandle::new(link.downgrade());
         let decoder = BatchDecoder::default();
-        Self { link, handle, decoder, reader: RecordReader::new(), max_batch_records, close_timeout, ended }
+        Self {
+            link,
+            handle,
+            decoder,
+            reader: RecordReader::new(),
+            max_batch_records,
+            close_timeout,
+            tasks: partitioned::Tasks::default(),
+            ended,
+        }
     }
 
     pub(crate) fn link(&self) -> &Link {

@@ -142,7 +142,12 @@ impl Consumer {
 
     /// The one read. Ready reads use up the budget of a tokio task, so that a reader that always finds data
     /// lets other tasks of its runtime run.
-    fn poll_take(&mut self, cx: &mut Context<'_>, events: bool, max_records: usize) -> Poll<Taken> {
+    pub(super) fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        events: bool,
+        max_records: usize,
+    ) -> Poll<Taken> {
         let budget = ready!(tokio::task::coop::poll_proceed(cx));
         let filter = Filter { events, partition: None, max_records };
         let now = self.link.now();

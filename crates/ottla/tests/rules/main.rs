@@ -64,6 +64,13 @@
 //! | `close` commits what is done, leaves, is bounded, returns what failed | close_commits_what_is_done_and_not_what_is_in_hand, close_is_bounded_when_the_coordinator_does_not_answer, close_is_bounded_when_all_brokers_are_gone, close_is_bounded_when_no_broker_was_ever_reached |
 //! | Dropping the `close()` future equals `Drop`, which never blocks and never spawns | dropping_the_close_future_equals_dropping_the_consumer, a_dropped_consumer_leaves_its_group, no_task_is_left_after_drop, a_consumer_may_be_dropped_outside_of_any_runtime |
 //! | `connect` is bounded, and no address uses up the time of the others | connect_tries_for_the_time_for_connecting_and_no_longer, a_broker_that_comes_up_after_two_seconds_is_reached, addresses_where_nobody_answers_do_not_use_up_the_time_of_the_others |
+//! | **`run_partitioned`** | |
+//! | Each partition has its own task and its own backpressure | a_partition_that_is_slow_holds_up_no_other; core: each_partition_gives_its_data_to_its_own_reader_only |
+//! | A task is never aborted; its next call ends with the reason | a_revocation_waits_for_the_task_to_return_and_the_next_task_begins_when_it_comes_again, tasks_of_a_consumer_that_is_dropped_are_not_aborted_and_learn_of_it; core: the_next_call_of_a_task_ends_with_the_reason_until_it_has_returned |
+//! | The next task of a partition begins after the one before has returned | a_task_that_is_stuck_loses_its_partition_and_the_next_one_waits_for_it; core: what_is_owned_is_claimed_once_and_again_when_its_task_has_returned |
+//! | The first error or panic stops fetching, ends all and is returned | the_first_task_that_fails_ends_all_and_its_work_is_not_committed, a_panic_of_a_task_ends_all_and_is_told, an_error_of_the_consumer_ends_all_tasks |
+//! | `max_poll_interval` is per partition: the stuck one ends *Lost*, the member leaves and joins again | a_task_that_is_stuck_loses_its_partition_and_the_next_one_waits_for_it; core: the_poll_clock_is_per_partition_and_names_the_stuck_one |
+//! | Its future is cancel safe | a_future_that_is_dropped_leaves_the_tasks_to_the_next_call |
 //! | **Errors** | |
 //! | An error of one partition is returned once, stops that partition only, and carries `resume_at()` | an_error_of_one_partition_is_told_once_and_the_others_go_on |
 //! | An unauthorized topic is told once, the others go on | a_topic_that_may_not_be_described_is_told_once_and_the_others_go_on, a_topic_that_may_not_be_read_stops_its_partitions_once_each_and_the_others_go_on |

@@ -96,7 +96,7 @@ fn the_next_call_of_a_task_ends_with_the_reason_until_it_has_returned() {
 }
 
 #[test]
-fn a_revocation_is_held_until_the_task_has_come_back() {
+fn a_revocation_is_held_until_the_task_has_returned() {
     let mut rig = Rig::new(auto());
     rig.own(0, 0);
     rig.pending();
@@ -105,6 +105,8 @@ fn a_revocation_is_held_until_the_task_has_come_back() {
     rig.revoke(0);
     assert!(rig.poll_revocation().is_none());
     assert!(matches!(of(&mut rig, 0), Taken::End));
+    assert!(rig.poll_revocation().is_none(), "it may write its state down before it returns");
+    rig.lock().release(rig.now, &tp(0), true);
     assert_eq!(rig.poll_revocation().unwrap().commits[0].offset, 2);
 }
 
@@ -162,4 +164,28 @@ fn one_stuck_partition_starves_nobody() {
 fn a_partition_that_is_not_owned_gives_nothing() {
     let mut rig = rig(auto());
     assert!(matches!(of(&mut rig, 7), Taken::End));
+}
+
+#[test]
+fn what_is_owned_is_claimed_once_and_again_when_its_task_has_returned() {
+    let mut rig = Rig::new(auto());
+    rig.own(0, 0);
+    rig.own(1, 0);
+    assert_eq!(rig.lock().claim(), [tp(0), tp(1)]);
+    assert_eq!(rig.lock().claim(), []);
+    // Lost and owned anew before its task has read at all: that task must not read the new ownership.
+    rig.lock().lose(rig.now, &[tp(1)]);
+    rig.own(1, 0);
+    rig.push(1, data(0, 1));
+    assert_eq!(rig.lock().claim(), []);
+    assert!(matches!(of(&mut rig, 1), Taken::End));
+    rig.lock().release(rig.now, &tp(1), true);
+    assert_eq!(rig.lock().claim(), [tp(1)]);
+    assert!(matches!(of(&mut rig, 1), Taken::Batch(_)));
+    // What is given back is nobody's any more.
+    rig.lock().release(rig.now, &tp(0), true);
+    rig.revoke(0);
+    assert_eq!(rig.lock().claim(), []);
+    rig.lock().shutdown();
+    assert_eq!(rig.lock().claim(), []);
 }

@@ -69,7 +69,7 @@ use self::reply::Reply;
 use self::revoke::OpenRevocation;
 pub use self::state::GroupState;
 use self::state::{Pace, Phase, State};
-use super::{Assignment, GroupAction, GroupIdentity, GroupRequestKind as Kind, GroupVersions};
+use super::{Assignment, GroupAction, GroupIdentity, GroupRequestKind as Kind, GroupVersions, stayed_away};
 use crate::config::GroupConfig;
 use crate::planted::planted;
 use crate::{Backoff, Error, ErrorKind, Rng, Timestamp, TopicPartition};
@@ -289,6 +289,15 @@ impl ClassicGroup {
     /// The reader exceeded `max_poll_interval`: everything is lost, and the group is left until [`Self::polled`].
     /// A static member does not leave, it only stops its heartbeats (KIP-345).
     pub fn poll_expired(&mut self, now: Timestamp) {
+        self.expire(now, true);
+    }
+
+    /// The reader of a partition exceeded it: the same, and that reader is told by the end of its partition.
+    pub fn partition_expired(&mut self, now: Timestamp) {
+        self.expire(now, false);
+    }
+
+    fn expire(&mut self, now: Timestamp, report: bool) {
         if matches!(self.state, State::Unsubscribed | State::Leaving { .. } | State::Expired | State::Failed)
         {
             return;
@@ -297,13 +306,9 @@ impl ClassicGroup {
         self.send_leave(now, "max_poll_interval was exceeded");
         self.end_generation(self.is_static());
         self.state = State::Expired;
-        let limit = self.config.max_poll_interval.unwrap_or_default().as_millis();
-        self.actions.push_back(GroupAction::Report(Error::new(
-            ErrorKind::Limit,
-            format!(
-                "the reader stayed away for longer than max_poll_interval ({limit} ms), its partitions were given up: handle records faster, read fewer at a time, or raise max_poll_interval"
-            ),
-        )));
+        if report {
+            self.actions.push_back(GroupAction::Report(stayed_away(self.config.max_poll_interval)));
+        }
         self.drive(now);
     }
 

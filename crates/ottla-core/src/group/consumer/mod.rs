@@ -53,7 +53,7 @@ use self::errors::{Reaction, reaction};
 use self::heartbeat::{Pulse, Sent};
 use self::reply::Reply;
 pub use self::state::ConsumerState;
-use super::{Assignment, GroupAction, GroupIdentity};
+use super::{Assignment, GroupAction, GroupIdentity, stayed_away};
 use crate::assignor::Assignor;
 use crate::config::GroupConfig;
 use crate::{Backoff, Error, ErrorKind, Rng, Timestamp, TopicId, TopicPartition};
@@ -271,6 +271,15 @@ impl ConsumerGroup {
     /// The reader exceeded `max_poll_interval`: everything is lost, and the group is left until [`Self::polled`]. A
     /// static member leaves for a while only (epoch -2), so that nobody else gets what it had.
     pub fn poll_expired(&mut self, now: Timestamp) {
+        self.expire(now, true);
+    }
+
+    /// The reader of a partition exceeded it: the same, and that reader is told by the end of its partition.
+    pub fn partition_expired(&mut self, now: Timestamp) {
+        self.expire(now, false);
+    }
+
+    fn expire(&mut self, now: Timestamp, report: bool) {
         use ConsumerState as S;
         if matches!(self.state, S::Unsubscribed | S::PrepareLeaving | S::Leaving | S::Stale | S::Fatal) {
             return;
@@ -278,13 +287,9 @@ impl ConsumerGroup {
         self.send_leave(now);
         self.end_membership();
         self.state = S::Stale;
-        let limit = self.config.max_poll_interval.unwrap_or_default().as_millis();
-        self.actions.push_back(GroupAction::Report(Error::new(
-            ErrorKind::Limit,
-            format!(
-                "the reader stayed away for longer than max_poll_interval ({limit} ms), its partitions were given up: handle records faster, read fewer at a time, or raise max_poll_interval"
-            ),
-        )));
+        if report {
+            self.actions.push_back(GroupAction::Report(stayed_away(self.config.max_poll_interval)));
+        }
         self.drive(now);
     }
 
