@@ -29,6 +29,8 @@ pub struct Config {
     pub partition_eof: bool,
     /// Bound of the byte ledger: fetched frames and decompressed data.
     pub max_buffered_bytes: usize,
+    /// How many threads run the jobs of `delivery` that decode compressed batches ahead of the reader.
+    pub decode_threads: usize,
     /// Most records in one `Batch`.
     pub max_batch_records: usize,
     /// Most bytes that one batch of the wire may decompress to.
@@ -153,6 +155,7 @@ impl Default for Config {
             allow_auto_create_topics: false,
             partition_eof: false,
             max_buffered_bytes: 64 << 20,
+            decode_threads: 0,
             max_batch_records: 10_000,
             max_decompressed_batch_bytes: 128 << 20,
             max_frame_bytes: 100 << 20,

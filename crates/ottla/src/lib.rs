@@ -56,7 +56,7 @@
 //! | [`Consumer::next_event`] | batches, and what happens to the assignment |
 //!
 //! Checksums, decompression and the walk over the records run inside of the read that returns them, on the
-//! caller's thread.
+//! caller's thread; what is compressed is mostly decoded before, on [`Builder::decode_threads`].
 //!
 //! # Runtimes
 //!

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ottla_wire::records::{self as wire, BatchDecoder, Compression, DecodeOptions, RawBatch, RecordCursor};
 
+use super::ahead::{Front, Slot};
 use super::batch::{Part, Parts};
 use super::ledger::{FrameCharge, Pins, Queued};
 use super::queue::{RawSegment, Rest, Segment};
@@ -50,6 +51,8 @@ pub(super) struct Checkout {
     /// Behind what was decoded.
     pub(super) position: i64,
     pub(super) position_epoch: Option<LeaderEpoch>,
+    /// The next batch is being decoded by somebody else.
+    pub(super) awaits: Option<Arc<Slot>>,
     /// A batch was verified.
     pub(super) verified: bool,
     pub(super) error: Option<Error>,
@@ -77,6 +80,7 @@ impl Checkout {
             taken: 0,
             taken_bytes: 0,
             decompressed: None,
+            awaits: None,
             lead: position,
             lead_epoch: position_epoch,
             position,
@@ -89,12 +93,8 @@ impl Checkout {
 
     /// Decodes until there are enough records, or until something cannot be read.
     pub(super) fn decode(&mut self, decoder: &mut BatchDecoder) {
-        let config = &self.shared.config;
-        let options = DecodeOptions {
-            check_crcs: config.check_crcs && !planted!(CorruptTaken),
-            max_decompressed_batch_bytes: config.max_decompressed_batch_bytes,
-        };
-        let read_committed = config.read_committed();
+        let options = self.shared.decode_options();
+        let read_committed = self.shared.config.read_committed();
         while let Some(front) = self.segments.front_mut() {
             let go_on = match front {
                 Segment::Raw(raw) => match raw.peek() {
@@ -235,11 +235,22 @@ impl Checkout {
             self.pass(header.next_offset(), header.partition_leader_epoch);
             return true;
         }
-        let batch = match batch.decode(decoder, options) {
-            Ok(batch) => batch,
+        let decoded = match raw.ahead.as_ref().map(|ahead| ahead.front(header.size)) {
+            None | Some(Front::Undecoded) => batch.decode(decoder, options).map(|batch| (batch, None)),
+            Some(Front::Decoded(result)) => result.map(|(batch, charge)| (batch, Some(charge))),
+            Some(Front::Running(slot)) => {
+                self.awaits = Some(slot);
+                return false;
+            }
+        };
+        let (batch, charge) = match decoded {
+            Ok(decoded) => decoded,
             Err(error) => return self.fail(error, header.next_offset()),
         };
-        let queued = if header.compression == Compression::None && header.magic == 2 {
+        let queued = if let Some(charge) = charge {
+            charge.reached();
+            Some(Queued::new(charge, batch.data().len()))
+        } else if header.compression == Compression::None && header.magic == 2 {
             self.raw().map(|raw| raw.queued.split(header.size))
         } else {
             let charge = self.charge(batch.allocated());

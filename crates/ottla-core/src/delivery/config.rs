@@ -26,6 +26,9 @@ pub struct DeliveryConfig {
     pub max_poll_interval: Option<Duration>,
     /// Whether an event says that a partition was read to its end.
     pub partition_eof: bool,
+    /// Most bytes that are decoded, or being decoded, ahead of the reader by somebody who runs
+    /// [`DecodeJob`](super::DecodeJob)s: a part of `max_buffered_bytes`, which fetching does not use. 0: nobody does.
+    pub decode_ahead_bytes: usize,
 }
 
 impl DeliveryConfig {
@@ -51,8 +54,18 @@ impl From<&Config> for DeliveryConfig {
             max_unmarked: config.max_unmarked.max(1),
             max_poll_interval: config.group.as_ref().and_then(|group| group.max_poll_interval),
             partition_eof: config.partition_eof,
+            decode_ahead_bytes: if config.decode_threads > 0 {
+                ahead_bytes(config.max_buffered_bytes)
+            } else {
+                0
+            },
         }
     }
+}
+
+/// Enough for the next read and the one after it, and no more than a quarter; nothing where fetching needs it all.
+fn ahead_bytes(max_buffered_bytes: usize) -> usize {
+    if max_buffered_bytes < 256 << 10 { 0 } else { (2 << 20).min(max_buffered_bytes / 4) }
 }
 
 impl Default for DeliveryConfig {

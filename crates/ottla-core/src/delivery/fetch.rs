@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ottla_wire::records::{AbortedTransactions, BatchHeader, Batches};
+use ottla_wire::records::{AbortedTransactions, BatchHeader, Batches, Compression};
 
+use super::ahead::Ahead;
 use super::errors;
 use super::ledger::{FrameCharge, Queued};
 use super::partition::{Partition, Phase};
@@ -185,7 +186,12 @@ impl Delivery {
             if p.queue.capacity() == 0 {
                 p.queue.reserve_exact(1);
             }
+            // A reader that waits is not kept waiting for a thread to wake up.
+            let awaited = p.queue.is_empty() && (self.reader_waker.is_some() || p.waker.is_some());
+            let ahead = (walk.compressed && self.config.decode_ahead_bytes > 0)
+                .then(|| Arc::new(Ahead::new(bytes.clone(), awaited)));
             p.queue.push_back(Segment::Raw(RawSegment {
+                ahead: ahead.clone(),
                 rest: bytes,
                 aborted: AbortedTransactions::new(aborted),
                 records: walk.records,
@@ -193,7 +199,11 @@ impl Delivery {
             }));
             p.queued_bytes += walk.bytes;
             p.low_mark = p.queued_bytes / 2;
+            if let Some(ahead) = ahead {
+                self.offer_ahead(key, &ahead);
+            }
         }
+        let Some(p) = self.partitions.get_mut(&key) else { return Pushed::Stale };
         let tp = &p.ownership.topic_partition;
         let failure = match walk.stop {
             Stop::End | Stop::Cut if walk.bytes > 0 => None,
@@ -329,6 +339,8 @@ impl Delivery {
             let size = match segment {
                 Segment::Raw(raw) => {
                     raw.rest = Bytes::copy_from_slice(&raw.rest);
+                    // It has slices of the frame.
+                    raw.ahead = None;
                     raw.rest.len()
                 }
                 Segment::Decoded(rest) => {
@@ -365,6 +377,8 @@ struct Walk {
     /// The offset behind them.
     next: i64,
     epoch: Option<LeaderEpoch>,
+    /// One of the batches at least is compressed.
+    compressed: bool,
     stop: Stop,
 }
 
@@ -385,7 +399,8 @@ enum Stop {
 /// Of two batches that overlap the first is the one that lies if it left a gap before it: its records may be those
 /// of the gap. Otherwise it is the second.
 fn walk(records: &Bytes, fetch_offset: i64, end: i64) -> Walk {
-    let mut walk = Walk { bytes: 0, records: 0, next: fetch_offset, epoch: None, stop: Stop::End };
+    let mut walk =
+        Walk { bytes: 0, records: 0, next: fetch_offset, epoch: None, compressed: false, stop: Stop::End };
     // The walk as it was before the last batch, and that batch, if there was a gap.
     let mut doubtful: Option<(Walk, BatchHeader)> = None;
     let mut batches = Batches::new(records.clone());
@@ -415,6 +430,7 @@ fn walk(records: &Bytes, fetch_offset: i64, end: i64) -> Walk {
         let gap = header.base_offset > walk.next;
         let before = Walk { stop: Stop::End, ..walk };
         walk.bytes += header.size;
+        walk.compressed |= header.compression != Compression::None;
         walk.next = header.next_offset();
         walk.epoch = LeaderEpoch::from_wire(header.partition_leader_epoch);
         if !header.is_control {

@@ -17,6 +17,8 @@ use std::task::Waker;
 pub(super) struct Signals {
     limit: usize,
     ledger: AtomicIsize,
+    /// What of it is decoded, or being decoded, ahead of the reader.
+    ahead: AtomicIsize,
     pinned: AtomicIsize,
     /// The driver waits until this much is free; 0: it does not wait.
     room_wanted: AtomicUsize,
@@ -34,6 +36,10 @@ impl Signals {
     pub(super) fn ledger(&self) -> usize {
         // Released on one thread before it was seen as taken on another: negative for a moment.
         usize::try_from(self.ledger.load(Ordering::SeqCst)).unwrap_or(0)
+    }
+
+    pub(super) fn ahead(&self) -> usize {
+        usize::try_from(self.ahead.load(Ordering::SeqCst)).unwrap_or(0)
     }
 
     pub(super) fn pinned(&self) -> usize {
@@ -119,6 +125,8 @@ struct Account {
     state: AtomicU64,
     /// Bytes of it that are still queued.
     queued: AtomicUsize,
+    /// It counts as decoded ahead.
+    is_ahead: AtomicBool,
     signals: Arc<Signals>,
 }
 
@@ -144,8 +152,24 @@ impl FrameCharge {
             bytes: AtomicUsize::new(bytes),
             state: AtomicU64::new(ONE_HOLD),
             queued: AtomicUsize::new(0),
+            is_ahead: AtomicBool::new(false),
             signals: Arc::clone(signals),
         }))
+    }
+
+    /// The same for what is decoded before the reader came to it.
+    pub(super) fn new_ahead(signals: &Arc<Signals>, bytes: usize) -> Self {
+        add(&signals.ahead, bytes, 1);
+        let charge = Self::new(signals, bytes);
+        charge.0.is_ahead.store(true, Ordering::Relaxed);
+        charge
+    }
+
+    /// The reader has come to it.
+    pub(super) fn reached(&self) {
+        if self.0.is_ahead.swap(false, Ordering::Relaxed) {
+            add(&self.0.signals.ahead, self.bytes(), -1);
+        }
     }
 
     /// The size of the allocation, or of all that were added up.
@@ -186,6 +210,7 @@ impl Drop for FrameCharge {
         if before & HOLDS != ONE_HOLD {
             return;
         }
+        self.reached();
         if before >= ONE_PIN {
             add(&account.signals.pinned, account.bytes(), 1);
         }

@@ -20,6 +20,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
 )]
 
+mod ahead;
 mod batch;
 mod checkout;
 mod clock;
@@ -45,6 +46,7 @@ mod token;
 
 pub use ottla_wire::records::BatchDecoder;
 
+pub use ahead::DecodeJob;
 pub use batch::{Batch, BatchIter, BatchRecords};
 pub use commits::{CommitEntry, CommitRequest, CommitScope};
 pub use config::DeliveryConfig;

@@ -211,6 +211,7 @@ impl Delivery {
             self.signals.wake_driver();
         }
         self.fetch_generation += 1;
+        self.wake_decoders();
         self.settle(Some(now));
     }
 

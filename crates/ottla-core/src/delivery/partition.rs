@@ -84,6 +84,8 @@ pub(super) struct Partition {
     pub(super) queued_bytes: usize,
     /// The driver is told when the queue has shrunk to this.
     pub(super) low_mark: usize,
+    /// The reader has come to a batch that is being decoded ahead.
+    pub(super) decoding: bool,
     /// Decoding goes on outside the lock, under this number.
     pub(super) checkout: Option<u64>,
     /// The reader hands out records of it to itself, and moves the position by that.
@@ -139,6 +141,7 @@ impl Partition {
             queue: VecDeque::new(),
             queued_bytes: 0,
             low_mark: 0,
+            decoding: false,
             checkout: None,
             strip: None,
             in_ready: false,
@@ -260,6 +263,7 @@ impl Partition {
     pub(super) fn drop_queue(&mut self) {
         self.queue.clear();
         self.queued_bytes = 0;
+        self.decoding = false;
         self.checkout = None;
         self.close_strip();
     }
@@ -281,6 +285,7 @@ impl Partition {
         !self.queue.is_empty()
             && (self.paused.is_none() || planted!(PausedDelivered))
             && (self.revoking.is_none() || planted!(RevokedDelivered))
+            && !self.decoding
             && self.checkout.is_none()
             && self.strip.is_none()
             && self.unmarked_room(max_unmarked) > 0

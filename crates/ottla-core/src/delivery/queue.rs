@@ -1,8 +1,11 @@
 //! What waits to be handed out.
 
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes};
 use ottla_wire::records::{self as wire, AbortedTransactions, BatchError, Batches, RawBatch, RecordCursor};
 
+use super::ahead::Ahead;
 use super::events::Event;
 use super::ledger::Queued;
 use super::revocation::RevocationId;
@@ -37,6 +40,8 @@ pub(super) struct RawSegment {
     /// Records as declared, when it came.
     pub(super) records: usize,
     pub(super) queued: Queued,
+    /// What of it is decoded already.
+    pub(super) ahead: Option<Arc<Ahead>>,
 }
 
 impl RawSegment {
@@ -48,6 +53,9 @@ impl RawSegment {
     pub(super) fn advance(&mut self, size: usize) {
         let size = size.min(self.rest.len());
         self.rest.advance(size);
+        if let Some(ahead) = &self.ahead {
+            ahead.pass(size);
+        }
         // Nothing, if it was split off.
         self.queued.shrink(self.queued.bytes().saturating_sub(self.rest.len()));
     }

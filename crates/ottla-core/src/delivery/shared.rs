@@ -5,8 +5,11 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use ottla_wire::records::DecodeOptions;
+
 use super::ledger::{FrameCharge, Signals};
 use super::{Delivery, DeliveryConfig};
+use crate::planted::planted;
 
 /// The state of delivery behind its lock.
 ///
@@ -21,7 +24,9 @@ pub struct Shared {
 impl Shared {
     /// The state before the first assignment.
     pub fn new(config: DeliveryConfig) -> Arc<Self> {
-        let signals = Arc::new(Signals::new(config.max_buffered_bytes));
+        // What is decoded ahead has its share, or fetching would take all the room as it is freed.
+        let room = config.max_buffered_bytes.saturating_sub(config.decode_ahead_bytes);
+        let signals = Arc::new(Signals::new(room));
         Arc::new_cyclic(|shared| Self {
             state: Mutex::new(Delivery::new(config.clone(), shared.clone(), Arc::clone(&signals))),
             signals,
@@ -33,6 +38,18 @@ impl Shared {
     pub fn lock(&self) -> Guard<'_> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         Guard { state, after: Wakes::default() }
+    }
+
+    /// Whether there may ever be something to decode ahead.
+    pub fn decodes_ahead(&self) -> bool {
+        self.config.decode_ahead_bytes > 0
+    }
+
+    pub(super) fn decode_options(&self) -> DecodeOptions {
+        DecodeOptions {
+            check_crcs: self.config.check_crcs && !planted!(CorruptTaken),
+            max_decompressed_batch_bytes: self.config.max_decompressed_batch_bytes,
+        }
     }
 
     /// Counts an allocation that records are read into; dropping the charge gives the bytes back.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
+use super::ahead::AheadQueue;
 use super::checkout::Scratch;
 use super::clock::PollClock;
 use super::events::{Event, PartitionEnd};
@@ -83,6 +84,13 @@ pub struct Delivery {
     pub(super) fetch_generation: u64,
     pub(super) watching: bool,
     pub(super) scratch: Scratch,
+
+    // Decoding ahead.
+    /// Segments with batches that nobody has claimed, in the order they came.
+    pub(super) ahead: AheadQueue,
+    pub(super) decoder_waker: Option<Waker>,
+    /// Whoever decodes ahead found nothing to do.
+    pub(super) decoders_idle: bool,
 }
 
 impl Delivery {
@@ -124,6 +132,9 @@ impl Delivery {
             fetch_generation: 0,
             watching: false,
             scratch: Scratch::default(),
+            ahead: AheadQueue::new(),
+            decoder_waker: None,
+            decoders_idle: true,
         }
     }
 

@@ -321,6 +321,8 @@ impl Delivery {
         let queued =
             if p.queue.is_empty() { 0 } else { p.queued_bytes.saturating_sub(checkout.bytes) + put_back };
         let drained = p.set_queued_bytes(queued);
+        // Looked at under the lock: a job that ends now tells so after this.
+        p.decoding = !delivers && checkout.awaits.take().is_some_and(|slot| slot.is_running());
         let strip = single.filter(|_| records > 1);
         if strip.is_none() && checkout.position > p.position() {
             p.move_position(checkout.position, checkout.position_epoch);
@@ -343,6 +345,7 @@ impl Delivery {
         };
         self.check_eof(key);
         self.served(now, key, drained);
+        self.wake_decoders();
         taken
     }
 

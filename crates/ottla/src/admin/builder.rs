@@ -85,7 +85,7 @@ impl AdminBuilder {
     ///
     /// Dropping the future stops everything it started.
     pub async fn connect(self) -> Result<Admin, Error> {
-        let (link, _ended) = self.0.launch()?;
+        let (link, _ended) = self.0.decode_threads(0).launch()?;
         // Made at once: what ends the driver is the end of this.
         let admin = Admin(Arc::new(Inner { link }));
         match admin.0.link.ask(Command::Bootstrap).await? {

@@ -51,6 +51,7 @@ impl Builder {
             ("default_api_timeout", time(c.default_api_timeout)),
             ("close_timeout", time(self.close_timeout)),
             ("on_current_runtime", self.on_current_runtime.to_string()),
+            ("decode_threads", self.effective_decode_threads().to_string()),
             ("group", self.group_id.clone().unwrap_or_else(|| "(none)".to_owned())),
         ];
         if self.group_id.is_some() {

@@ -21,6 +21,30 @@ impl Builder {
         self
     }
 
+    /// How many threads decompress batches ahead of the reader.
+    ///
+    /// Default: one less than there are processors for this process, at most 4; none with
+    /// [`on_current_runtime`](Self::on_current_runtime). Uncompressed data needs none and leaves them asleep. With
+    /// codecs that cost much (zstd, gzip) decompression is most of what reading costs, and a reader that does it alone
+    /// is bounded by one processor, however many partitions it has; 0 leaves it to the reader, which costs the least
+    /// processor time per record.
+    ///
+    /// Order stays as it is, also within one partition. What is decoded ahead takes at most 2 MiB of
+    /// [`max_buffered_bytes`](Self::max_buffered_bytes), and nothing is if those are less than 256 KiB. Each thread
+    /// keeps up to 2 MiB of buffers and contexts besides.
+    pub fn decode_threads(mut self, threads: usize) -> Self {
+        self.decode_threads = Some(threads);
+        self
+    }
+
+    pub(super) fn effective_decode_threads(&self) -> usize {
+        let spare = || {
+            let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            if self.on_current_runtime { 0 } else { (processors - 1).min(4) }
+        };
+        self.decode_threads.unwrap_or_else(spare)
+    }
+
     /// Most bytes that one batch of a partition may decompress to.
     ///
     /// Default: 128 MiB. A batch beyond it stops its partition with an error of kind

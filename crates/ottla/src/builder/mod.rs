@@ -57,6 +57,7 @@ pub struct Builder {
     subscription: Vec<String>,
     close_timeout: Duration,
     on_current_runtime: bool,
+    decode_threads: Option<usize>,
     transport: Arc<dyn Transport>,
     seed: Option<u64>,
     /// What its author should know; logged at the start.
@@ -75,6 +76,7 @@ impl Builder {
             subscription: Vec::new(),
             close_timeout: Duration::from_secs(30),
             on_current_runtime: false,
+            decode_threads: None,
             transport: Arc::new(crate::driver::Tcp),
             seed: None,
             warnings: Vec::new(),
@@ -245,6 +247,7 @@ impl std::fmt::Debug for Builder {
             .field("rebalance_timeout", &self.rebalance_timeout)
             .field("close_timeout", &self.close_timeout)
             .field("on_current_runtime", &self.on_current_runtime)
+            .field("decode_threads", &self.decode_threads)
             .finish_non_exhaustive()
     }
 }

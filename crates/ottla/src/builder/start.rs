@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Builder;
 use crate::Consumer;
-use crate::driver::{self, Background, Clock, Parts, Place, unix_millis};
+use crate::driver::{self, Background, Clock, Decoders, Parts, Place, unix_millis};
 use crate::link::Link;
 
 impl Builder {
@@ -87,7 +87,8 @@ impl Builder {
 
     /// Starts the driver. What is returned besides resolves when it has ended.
     pub(crate) fn launch(self) -> Result<(Link, oneshot::Receiver<()>), Error> {
-        let config = self
+        let decode_threads = self.effective_decode_threads();
+        let mut config = self
             .checked()
             .map_err(|error| Error::new(ErrorKind::Config, error.to_string()).with_source(error))?;
         for warning in &self.warnings {
@@ -105,7 +106,10 @@ impl Builder {
             (Place::Own, Clock::own())
         };
         let connect_limit = config.connection_setup_timeout;
+        config.decode_threads = decode_threads;
         let delivery = Shared::new(DeliveryConfig::from(&config));
+        let decoders =
+            if delivery.decodes_ahead() { Some(Decoders::spawn(decode_threads, &delivery)?) } else { None };
         let seed = self.seed.unwrap_or_else(seed);
         let client = Client::new(config, delivery.clone(), seed, clock.now(), unix_millis());
         let (sender, commands) = mpsc::unbounded_channel();
@@ -118,6 +122,7 @@ impl Builder {
             transport: self.transport,
             clock,
             connect_limit,
+            decoders,
         };
         let ended = driver::spawn(place, parts)?;
         let link = Link::new(sender, delivery, background, clock);

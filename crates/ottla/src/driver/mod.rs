@@ -8,6 +8,7 @@
 mod buffers;
 mod clock;
 mod connection;
+mod decode;
 mod hub;
 mod spawn;
 mod transport;
@@ -32,6 +33,7 @@ use connection::{Connection, Progress};
 use hub::{DeliveryWaker, Hub};
 
 pub(crate) use clock::{Clock, unix_millis};
+pub(crate) use decode::Decoders;
 pub(crate) use hub::Background;
 pub(crate) use spawn::{Place, spawn};
 pub(crate) use transport::{Plugged, Tcp, Transport};
@@ -65,6 +67,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     /// How long connecting may take, all addresses of a name together.
     pub(crate) connect_limit: Duration,
+    pub(crate) decoders: Option<Decoders>,
 }
 
 struct Driver {
@@ -88,6 +91,8 @@ struct Driver {
     computed: (mpsc::UnboundedSender<Computed>, mpsc::UnboundedReceiver<Computed>),
     /// When `sleep` ends; it may be earlier than the core asked for, never later.
     armed: Option<Timestamp>,
+    #[expect(dead_code, reason = "held for what its drop does: the threads end with the driver")]
+    decoders: Option<Decoders>,
 }
 
 type Computed = (JobId, GroupAssignment);
@@ -128,6 +133,7 @@ impl Driver {
             last_command: 0,
             computed: mpsc::unbounded_channel(),
             armed: None,
+            decoders: parts.decoders,
         }
     }
 

@@ -1,5 +1,6 @@
 //! One test per rule of the design that this module decides.
 
+mod ahead;
 mod commits;
 mod done;
 mod errors;

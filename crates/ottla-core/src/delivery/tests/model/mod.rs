@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ottla_wire::records::ControlRecord;
+use ottla_wire::records::{Compression, ControlRecord};
 
 use super::support::*;
 use crate::delivery::*;
@@ -51,6 +51,10 @@ impl Log {
                     log.add(base + len, marker(base + len, 5, ControlRecord::Abort), 1, &[]);
                 }
                 5 => log.add(base, compressed(base, len, 40), len, &all),
+                6 | 7 => {
+                    let writer = writer(base).compression(Compression::Snappy);
+                    log.add(base, fill(writer, base, &all), len, &all);
+                }
                 _ => log.add(base, data(base, len), len, &all),
             }
         }
@@ -134,7 +138,7 @@ impl Hand {
 
 #[test]
 fn at_random_it_does_what_the_model_does() {
-    let mut seen = 0;
+    let (mut seen, mut decoded) = (0, 0);
     for seed in 0..150 {
         let result = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);
@@ -142,10 +146,13 @@ fn at_random_it_does_what_the_model_does() {
                 world.step();
             }
             world.drain();
-            world.seen
+            (world.seen, world.decoded)
         });
         match result {
-            Ok(records) => seen += records,
+            Ok((records, ahead)) => {
+                seen += records;
+                decoded += ahead;
+            }
             Err(panic) => {
                 eprintln!("seed {seed}");
                 std::panic::resume_unwind(panic);
@@ -153,4 +160,5 @@ fn at_random_it_does_what_the_model_does() {
         }
     }
     assert!(seen > 50_000, "{seen} records are too few to prove anything");
+    assert!(decoded > 1_000, "{decoded} batches were decoded ahead");
 }

@@ -12,6 +12,8 @@ pub(super) struct World {
     logs: Vec<Log>,
     spans: Vec<Option<Span>>,
     held: Vec<Held>,
+    /// What is being decoded ahead.
+    jobs: Vec<DecodeJob>,
     /// Offsets of the last read, which is not come back from.
     last_read: Vec<(usize, OwnershipEpoch, Vec<i64>)>,
     /// Read, come back from, and maybe still held.
@@ -22,6 +24,7 @@ pub(super) struct World {
     may_go_back: BTreeSet<usize>,
     revocation: Option<(RevocationId, usize)>,
     pub(super) seen: usize,
+    pub(super) decoded: usize,
 }
 
 impl World {
@@ -33,6 +36,7 @@ impl World {
         let config = DeliveryConfig {
             commit: if auto_mode { base.commit } else { manual().commit },
             max_buffered_bytes: BUDGET,
+            decode_ahead_bytes: if rng.below(2) == 0 { BUDGET / 4 } else { 0 },
             max_batch_records: 1 + rng.below(30) as usize,
             max_unmarked: 5 + rng.below(100) as usize,
             ..base
@@ -46,12 +50,14 @@ impl World {
             logs,
             spans: (0..PARTITIONS).map(|_| None).collect(),
             held: Vec::new(),
+            jobs: Vec::new(),
             last_read: Vec::new(),
             returned: Vec::new(),
             coordinator: BTreeMap::new(),
             may_go_back: BTreeSet::new(),
             revocation: None,
             seen: 0,
+            decoded: 0,
         }
     }
 
@@ -62,7 +68,7 @@ impl World {
     pub(super) fn step(&mut self) {
         self.rig.pass(Duration::from_millis(self.rng.below(50)));
         let p = self.pick();
-        match self.rng.below(32) {
+        match self.rng.below(36) {
             0 | 1 => self.assign(p),
             2..=6 => self.fetch(p),
             7..=10 => self.read(),
@@ -76,6 +82,7 @@ impl World {
             23 => self.revoke(p),
             24 => self.lose(p),
             25..=30 => self.read_records(),
+            31..=34 => self.decode_ahead(),
             _ => self.disturb(p),
         }
         self.drive_revocation();
@@ -119,7 +126,7 @@ impl World {
     fn fetch(&mut self, p: usize) {
         let position = self.rig.lock().fetch_position(&tp(p as i32));
         let Some(position) = position else { return };
-        if self.rig.buffered() >= BUDGET {
+        if self.rig.lock().room() == 0 {
             if self.rng.below(2) == 0 {
                 self.rig.lock().evict_paused(1000);
             }
@@ -143,6 +150,21 @@ impl World {
             Pushed::Accepted { next_fetch_offset } => assert!(next_fetch_offset > position.offset),
             Pushed::Empty => assert_eq!(position.offset, end),
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// A job begins, ends, or comes to nothing.
+    fn decode_ahead(&mut self) {
+        match self.rng.below(5) {
+            0 | 1 => self.jobs.extend(self.rig.shared.next_decode_job()),
+            _ if self.jobs.is_empty() => {}
+            end => {
+                let job = self.jobs.swap_remove(self.rng.below(self.jobs.len() as u64) as usize);
+                if end > 2 {
+                    self.decoded += 1;
+                    job.run(&mut BatchDecoder::new());
+                }
+            }
         }
     }
 
@@ -198,7 +220,7 @@ impl World {
         let checkout = self.rig.lock().check_out(&self.rig.shared, key, limit);
         let Some(mut checkout) = checkout else { return };
         let p = self.pick();
-        match self.rng.below(8) {
+        match self.rng.below(9) {
             0 => self.pause_or_resume(p),
             1 => self.seek(p),
             2 => self.revoke(p),
@@ -206,6 +228,7 @@ impl World {
             4 => self.disturb(p),
             5 => self.fetch(p),
             6 => self.mark(),
+            7 => self.decode_ahead(),
             _ => self.background_commit(),
         }
         checkout.decode(&mut self.rig.decoder);
@@ -461,6 +484,7 @@ impl World {
             for p in 0..PARTITIONS {
                 self.fetch(p);
             }
+            self.decode_ahead();
             if self.rng.below(2) == 0 {
                 self.read();
             } else {
@@ -472,6 +496,7 @@ impl World {
             }
         }
         self.held.clear();
+        self.jobs.clear();
         self.read();
         for p in 0..PARTITIONS {
             let end = self.logs[p].end;
