@@ -62,7 +62,7 @@
 //!
 //! The driver brings its own tokio runtime on a thread of its own, so that a consumer works on any executor,
 //! and under a tokio runtime whose threads are blocked. [`Builder::on_current_runtime`] runs it on the caller's
-//! tokio runtime instead.
+//! tokio runtime instead. [`blocking`] is for programs without async.
 //!
 //! # Features
 //!
@@ -77,6 +77,7 @@
 struct Readme;
 
 mod admin;
+pub mod blocking;
 mod builder;
 mod commit;
 mod consumer;

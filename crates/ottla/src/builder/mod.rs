@@ -216,6 +216,10 @@ impl Builder {
         self
     }
 
+    pub(crate) fn is_on_current_runtime(&self) -> bool {
+        self.on_current_runtime
+    }
+
     /// For this project's tests: connects through `connect` instead of over TCP.
     #[doc(hidden)]
     pub fn __connect_with<F, R, S>(mut self, connect: F) -> Self
