@@ -13,11 +13,12 @@ use super::shrink::shrink;
 use super::trace::Trace;
 
 const USAGE: &str = "\
-usage: cargo xtask sim [--seeds A..B] [--scenario NAME] [--jobs N] [--trace | --live] [--hash] [--keep-going]
+usage: cargo xtask sim [--seeds A..B] [--scenario NAME] [--consumer] [--jobs N] [--trace | --live] [--hash] [--keep-going]
        cargo xtask sim --planted [NAME... | all] [--seeds A..B] [--jobs N] [--trace | --docs | --check]
 
   --seeds A..B       these seeds (default 0..5000); --seeds N is that one alone
   --scenario NAME    only this kind of fault instead of a mix of up to five; `list` names them
+  --consumer         the members speak the consumer protocol (KIP-848)
   --jobs N           so many threads (default: one per processor)
   --trace            the readable trace of a single seed, with as few faults as it takes to fail
   --live             the same as it happens, with all faults: for a seed that does not come to an end
@@ -33,6 +34,7 @@ struct Arguments {
     from: u64,
     to: u64,
     scenario: Option<Fault>,
+    consumer: bool,
     jobs: usize,
     trace: bool,
     live: bool,
@@ -58,6 +60,7 @@ fn parse(arguments: &[String]) -> Result<Arguments, String> {
         from: 0,
         to: 5000,
         scenario: None,
+        consumer: false,
         jobs,
         trace: false,
         live: false,
@@ -81,6 +84,7 @@ fn parse(arguments: &[String]) -> Result<Arguments, String> {
                 parsed.scenario = Some(fault.ok_or_else(|| format!("the scenarios are {}", known()))?);
             }
             "--jobs" => parsed.jobs = value()?.parse().map_err(|_| "--jobs needs a number".to_owned())?,
+            "--consumer" => parsed.consumer = true,
             "--trace" => parsed.trace = true,
             "--live" => parsed.live = true,
             "--hash" => parsed.hash = true,
@@ -134,7 +138,7 @@ pub fn main(arguments: &[String]) -> Result<(), String> {
         }
         planted::plant_one(asked)?;
     }
-    let spec = |seed| Spec { seed, scenario: arguments.scenario, faults: None };
+    let spec = |seed| Spec { seed, scenario: arguments.scenario, faults: None, consumer: arguments.consumer };
     if arguments.trace {
         return trace(&spec(arguments.from));
     }
@@ -189,7 +193,8 @@ fn one(arguments: &Arguments, spec: &Spec, total: &Mutex<Total>, next: &AtomicU6
 
 fn replay(spec: &Spec) -> String {
     let scenario = spec.scenario.map_or(String::new(), |s| format!(" --scenario {}", s.name()));
-    format!("replay: cargo xtask sim --seeds {}{scenario} --trace", spec.seed)
+    let consumer = if spec.consumer { " --consumer" } else { "" };
+    format!("replay: cargo xtask sim --seeds {}{scenario}{consumer} --trace", spec.seed)
 }
 
 /// The shortest list of faults that still fails.

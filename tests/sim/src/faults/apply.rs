@@ -113,7 +113,7 @@ impl Simulation {
                 hit = here != Some(node) && self.world.cluster.move_coordinator(at, GROUP, node).is_ok();
             }
             Fault::CoordinatorLoading => {
-                let apis = GROUP_APIS.into_iter().chain([Api::LeaveGroup]);
+                let apis = GROUP_APIS.into_iter().chain([Api::LeaveGroup, Api::ConsumerGroupHeartbeat]);
                 let lines =
                     apis.map(|api| Scripted::on(api).always().error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS));
                 undo = Undo::Script(lines.map(|line| self.world.cluster.add_fault(line)).collect());
@@ -263,7 +263,7 @@ impl Simulation {
             | Fault::Throttle
             | Fault::Hostile
             | Fault::Damage => {
-                let lines: Vec<Scripted> = script(fault, &mut rng);
+                let lines: Vec<Scripted> = script(fault, &mut rng, self.settings.consumer);
                 undo = Undo::Script(lines.into_iter().map(|l| self.world.cluster.add_fault(l)).collect());
             }
         }
@@ -421,9 +421,16 @@ fn omissions(times: usize) -> Vec<Lie> {
 }
 
 /// The lines of the brokers' script for a fault.
-fn script(fault: Fault, rng: &mut Rng) -> Vec<Scripted> {
+fn script(fault: Fault, rng: &mut Rng, consumer: bool) -> Vec<Scripted> {
+    // What members of the consumer protocol (KIP-848) send instead.
+    let sent = |api: Api| match api {
+        Api::JoinGroup | Api::SyncGroup | Api::Heartbeat | Api::LeaveGroup if consumer => {
+            Api::ConsumerGroupHeartbeat
+        }
+        api => api,
+    };
     let pick = |rng: &mut Rng, codes: &[ErrorCode]| codes[rng.below(codes.len() as u64) as usize];
-    let api = |rng: &mut Rng, apis: &[Api]| apis[rng.below(apis.len() as u64) as usize];
+    let api = |rng: &mut Rng, apis: &[Api]| sent(apis[rng.below(apis.len() as u64) as usize]);
     let times = 1 + rng.below(4) as u32;
     let any = [
         Api::Fetch,
@@ -480,9 +487,9 @@ fn script(fault: Fault, rng: &mut Rng) -> Vec<Scripted> {
                     ],
                 ))
             }
-            Fault::LateHeartbeats => {
-                Scripted::on(Api::Heartbeat).times(times).delay(Duration::from_millis(200 + rng.below(6_000)))
-            }
+            Fault::LateHeartbeats => Scripted::on(sent(Api::Heartbeat))
+                .times(times)
+                .delay(Duration::from_millis(200 + rng.below(6_000))),
             Fault::Throttle => {
                 Scripted::on(api(rng, &any)).times(times).throttle(Duration::from_millis(rng.below(20_000)))
             }

@@ -154,7 +154,9 @@ impl Oracle {
         let summary = cluster.group_summary(GROUP);
         let watched =
             self.watched.is_some_and(|id| self.members[id].alive && self.members[id].out_since.is_some());
-        if summary == self.group && !self.look_again && !watched {
+        // In a consumer group (KIP-848) partitions change hands one by one, at no particular moment.
+        let moving = summary.is_some_and(|(state, ..)| state == ottla_broker::GroupState::Reconciling);
+        if summary == self.group && !self.look_again && !watched && !moving {
             return;
         }
         self.group = summary;
@@ -178,8 +180,13 @@ impl Oracle {
                 (false, Some(_)) => {}
             }
         }
-        if group.state == ottla_broker::GroupState::Stable {
-            self.rebalances += 1;
+        if matches!(
+            group.state,
+            ottla_broker::GroupState::Stable
+                | ottla_broker::GroupState::Reconciling
+                | ottla_broker::GroupState::Assigning
+        ) {
+            self.rebalances += u64::from(group.state == ottla_broker::GroupState::Stable);
             self.rebalanced_at = now;
             let mut owners: BTreeMap<TopicPartition, usize> = BTreeMap::new();
             for member in &group.members {

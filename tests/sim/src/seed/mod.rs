@@ -33,6 +33,8 @@ pub struct Spec {
     pub scenario: Option<Fault>,
     /// These faults instead of those of the seed.
     pub faults: Option<Vec<Planned>>,
+    /// The members speak the consumer protocol (KIP-848).
+    pub consumer: bool,
 }
 
 /// What came of it.
@@ -97,7 +99,7 @@ pub(super) struct Simulation {
 pub fn run(spec: &Spec, trace: Trace) -> (Outcome, Trace) {
     let mut plan_rng = Rng::new(spec.seed ^ 0xfa17);
     let faults = spec.faults.clone().unwrap_or_else(|| plan(&mut plan_rng, spec.scenario));
-    let mut simulation = Simulation::new(spec.seed, faults.clone(), trace);
+    let mut simulation = Simulation::new(spec, faults.clone(), trace);
     let ran = catch_unwind(AssertUnwindSafe(|| simulation.run()));
     let mut violation = simulation.oracle.violation().cloned();
     if let Err(panic) = ran {
@@ -126,9 +128,10 @@ pub fn run(spec: &Spec, trace: Trace) -> (Outcome, Trace) {
 }
 
 impl Simulation {
-    fn new(seed: u64, plan: Vec<Planned>, trace: Trace) -> Self {
+    fn new(spec: &Spec, plan: Vec<Planned>, trace: Trace) -> Self {
+        let seed = spec.seed;
         let mut rng = Rng::new(seed);
-        let settings = Settings::draw(&mut rng);
+        let settings = Settings::draw(&mut rng, spec.consumer);
         let mut world = World::with_config(rng.next_u64(), settings.cluster());
         world.trace = trace;
         world.trace.number(seed);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ottla_broker::sim::ClusterConfig;
 use ottla_core::Rng;
 use ottla_core::assignor::Assignor;
-use ottla_core::config::{CommitMode, Config, GroupConfig, IsolationLevel, OffsetReset};
+use ottla_core::config::{CommitMode, Config, GroupConfig, GroupProtocol, IsolationLevel, OffsetReset};
 
 use crate::oracle::{GROUP, Oracle, Traits};
 use crate::workload::{Commits, Style};
@@ -33,10 +33,13 @@ pub(crate) struct Settings {
     max_poll: Option<Duration>,
     release: u64,
     initial_delay: Duration,
+    /// The members speak the consumer protocol (KIP-848).
+    pub(crate) consumer: bool,
 }
 
 impl Settings {
-    pub(crate) fn draw(rng: &mut Rng) -> Self {
+    /// With `consumer` the members speak the consumer protocol (KIP-848); all else is drawn as without it.
+    pub(crate) fn draw(rng: &mut Rng, consumer: bool) -> Self {
         // 1 to 50, each power of two as likely as the next.
         let power = rng.below(5644) as f64 / 1000.0;
         let members = (power.exp2().floor() as usize).clamp(1, 50);
@@ -57,6 +60,7 @@ impl Settings {
             request_timeout: seconds(rng, 2, 6),
             max_poll: (rng.below(2) == 0).then(|| seconds(rng, 8, 15)),
             release: rng.below(4),
+            consumer,
             initial_delay: Duration::from_millis(if rng.below(2) == 0 { 0 } else { rng.below(1000) }),
         }
     }
@@ -64,6 +68,7 @@ impl Settings {
     pub(crate) fn cluster(&self) -> ClusterConfig {
         let config = ClusterConfig::with_nodes(self.nodes);
         let mut config = match self.release {
+            _ if self.consumer => config,
             0 if self.session.as_secs().is_multiple_of(2) => {
                 config.as_version("2.1").expect("a known release")
             }
@@ -73,6 +78,8 @@ impl Settings {
         };
         config.initial_rebalance_delay = self.initial_delay;
         config.auto_create_topics = false;
+        config.consumer_session_timeout = self.session;
+        config.consumer_heartbeat_interval = self.session / 4;
         config.max_observed = 2_000;
         config
     }
@@ -92,6 +99,9 @@ impl Settings {
     /// A member's configuration, its user, and what the oracle is to know of both.
     pub(crate) fn member(&self, base: Config, rng: &mut Rng) -> (Config, Style, Traits) {
         let mut group = GroupConfig::new(GROUP);
+        if self.consumer {
+            group.protocol = GroupProtocol::Consumer;
+        }
         group.session_timeout = self.session;
         group.heartbeat_interval = self.session / 4;
         group.rebalance_timeout = self.rebalance;
@@ -150,7 +160,8 @@ impl Settings {
             auto: commits == Commits::Auto,
             latest: self.latest,
             read_committed: self.transactions,
-            session: self.session,
+            // Who is cut off does not learn when its session is over (KIP-848): an answer that fences tells.
+            session: if self.consumer { Duration::MAX / 2 } else { self.session },
             max_ledger: max_buffered_bytes + self.nodes * MAX_BATCH,
             max_sockets: self.nodes * 4 + 3,
         };
