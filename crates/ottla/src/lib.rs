@@ -51,6 +51,7 @@
 //! | | |
 //! |---|---|
 //! | [`Consumer::next_batch`] | batches of one partition, without an allocation for each record: the fast one |
+//! | [`Consumer::next_batches`] | batches of all partitions, up to a number of records or a time |
 //! | [`Consumer::next_record`], [`Consumer::records`] | owned records, alone or as a stream |
 //! | [`Consumer::run_partitioned`] | a task for each partition, with a backpressure of its own |
 //! | [`Consumer::next_event`] | batches, and what happens to the assignment |

@@ -196,7 +196,8 @@ impl Client {
         let later = |at: Option<Timestamp>| at.filter(|at| *at > now);
         let (reader, clock) = {
             let delivery = self.delivery.lock();
-            (delivery.revocation_deadline(), delivery.poll_deadline())
+            let reader = delivery.revocation_deadline().into_iter().chain(delivery.gather_deadline());
+            (reader.min(), delivery.poll_deadline())
         };
         let wants_metadata =
             !self.cluster.wanted().is_empty() || !self.cluster.is_known() || !self.admin.is_empty();

@@ -211,6 +211,7 @@ impl Client {
             let mut delivery = self.delivery.lock();
             delivery.take_driver_dirty();
             let revoked: Vec<_> = std::iter::from_fn(|| delivery.poll_revocation(now)).collect();
+            delivery.gather_expired(now);
             let expired =
                 delivery.poll_deadline().is_some_and(|at| now >= at) && delivery.poll_expired(now).is_some();
             let expired = expired.then(|| delivery.is_reader_away());

@@ -73,6 +73,8 @@ pub struct Delivery {
     pub(super) walked: Option<Walked>,
     /// The driver was told a deadline, and has not been told since that there is none.
     clock_known: Cell<bool>,
+    /// The reader waits until then for more than there is.
+    pub(super) gathering: Option<Timestamp>,
     /// The clock of a partition that is read on its own expired, and the reader of events has not come since.
     stuck: bool,
     /// The reader came since the driver last asked.
@@ -124,6 +126,7 @@ impl Delivery {
             clock: PollClock::Standing,
             walked: None,
             clock_known: Cell::new(false),
+            gathering: None,
             stuck: false,
             polled: false,
             reader_gone: false,

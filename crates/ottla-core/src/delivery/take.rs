@@ -187,7 +187,7 @@ impl Delivery {
     }
 
     /// The reader came for more.
-    fn came_back(&mut self, filter: &Filter<'_>) {
+    pub(super) fn came_back(&mut self, filter: &Filter<'_>) {
         self.read_on();
         self.events_mode = filter.events;
         self.holding = false;
@@ -203,7 +203,7 @@ impl Delivery {
 
     /// The next event; or, if events are not asked for, all of them handled by the defaults, which is to know
     /// that the reader has met them.
-    fn take_event(&mut self, wanted: bool) -> Option<Event> {
+    pub(super) fn take_event(&mut self, wanted: bool) -> Option<Event> {
         while let Some(event) = self.events.pop_front() {
             match event {
                 Pending::Revoking(id) if wanted => {
@@ -357,7 +357,7 @@ impl Delivery {
     }
 
     /// A strip that its reader did not give back before it read on: the rest is fetched again.
-    fn lose_strip(&mut self) {
+    pub(super) fn lose_strip(&mut self) {
         if let Some(key) = self.walked.take().map(|walked| walked.key)
             && self.partitions.get(&key).is_some_and(|p| p.strip.is_some())
         {

@@ -115,6 +115,20 @@ impl Consumer {
         within(self.inner.next_batch(), timeout)
     }
 
+    /// Waits for records of whatever partitions; see [`next_batches`](crate::Consumer::next_batches).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[doc(alias = "consume")]
+    pub fn next_batches(
+        &mut self,
+        max_records: usize,
+        max_wait: Duration,
+    ) -> Result<Option<Vec<Batch>>, Error> {
+        block_on(self.inner.next_batches(max_records, max_wait))
+    }
+
     /// Waits for the next record; see [`next_record`](crate::Consumer::next_record).
     ///
     /// # Errors

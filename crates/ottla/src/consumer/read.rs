@@ -2,9 +2,10 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use ottla_core::Error;
-use ottla_core::delivery::{Batch, Event, Filter, Record, Taken};
+use ottla_core::delivery::{Batch, Event, Filter, Gathered, Gathering, Record, Taken};
 
 use super::Consumer;
 
@@ -94,6 +95,77 @@ impl Consumer {
     /// ```
     pub async fn next_event(&mut self) -> Result<Option<Event>, Error> {
         poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    /// Waits for records of whatever partitions: until `max_records` are there, or `max_wait` has passed since the
+    /// call. For sinks that write many at once.
+    ///
+    /// Gives a [`Batch`] for each partition and stretch, `max_records` records altogether at most; none if nothing
+    /// came in time. It does not wait for more than fits into half of
+    /// [`max_buffered_bytes`](crate::Builder::max_buffered_bytes), nor longer than half of
+    /// [`max_poll_interval`](crate::Builder::max_poll_interval). With a `max_wait` of zero it gives what is there.
+    /// Coming back for more says that all of them are worked through. `None` after
+    /// [`shutdown`](crate::ConsumerHandle::shutdown).
+    ///
+    /// # Errors
+    ///
+    /// As [`next_batch`](Self::next_batch); batches that are there come with the next call.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is taken from the buffers before the poll that returns it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use ottla::Consumer;
+    /// # use ottla_broker::Broker;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let broker = Broker::builder().topic("orders", 2).start().await?;
+    /// # broker.produce("orders", 0, ["a", "b"])?;
+    /// # broker.produce("orders", 1, ["c"])?;
+    /// # let mut consumer =
+    /// #     Consumer::builder(broker.bootstrap()).group("billing").subscribe(["orders"]).connect().await?;
+    /// # let handle = consumer.handle();
+    /// while let Some(batches) = consumer.next_batches(5_000, Duration::from_secs(1)).await? {
+    ///     let rows: Vec<&[u8]> = batches.iter().flatten().filter_map(|record| record.value()).collect();
+    ///     println!("insert {} rows", rows.len());
+    ///     # handle.shutdown();
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "poll")]
+    #[doc(alias = "consume")]
+    pub async fn next_batches(
+        &mut self,
+        max_records: usize,
+        max_wait: Duration,
+    ) -> Result<Option<Vec<Batch>>, Error> {
+        let mut gathering = Gathering::new(max_records, max_wait);
+        poll_fn(|cx| self.poll_batches(cx, &mut gathering)).await
+    }
+
+    fn poll_batches(
+        &mut self,
+        cx: &mut Context<'_>,
+        gathering: &mut Gathering,
+    ) -> Poll<Result<Option<Vec<Batch>>, Error>> {
+        let budget = ready!(tokio::task::coop::poll_proceed(cx));
+        let Self { link, decoder, reader, .. } = self;
+        link.delivery.give_back(reader);
+        let gathered = link.delivery.gather(link.now(), decoder, gathering, cx.waker());
+        if matches!(gathered, Gathered::Pending) {
+            return Poll::Pending;
+        }
+        budget.made_progress();
+        Poll::Ready(match gathered {
+            Gathered::Batches(batches) => Ok(Some(batches)),
+            Gathered::Error(error) => Err(error),
+            Gathered::End | Gathered::Pending => Ok(None),
+        })
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>, Error>> {

@@ -8,6 +8,7 @@
 //! | Reads take `&mut self`, so two readers are a compile error; the types that travel are `Send` | types_that_travel_are_send_and_sync, all_futures_are_send |
 //! | A handle holds weak ends: once the consumer is gone its calls give `Closed` | handle_calls_give_closed_once_the_consumer_is_gone, a_call_that_waits_ends_when_the_consumer_goes |
 //! | The reads are faces of one `take`; `next_batch` and `next_record` handle events by the defaults | core: events_come_before_data_and_the_defaults_read_over_them, a_manual_assignment_is_no_event |
+//! | `next_batches` waits for a number of records or a time, over all partitions, and takes nothing before | it_waits_for_the_number_of_records_and_no_longer, when_the_time_is_over_it_gives_what_is_there_or_nothing, a_future_that_is_dropped_while_it_gathers_has_taken_nothing, a_reader_that_gathers_for_longer_than_max_poll_interval_is_not_away |
 //! | `records()` is a stream of owned records | records_are_a_stream_that_ends_with_shutdown, a_stream_that_is_dropped_loses_nothing |
 //! | Every public future is cancel safe, a position moves in the poll that returns the value | reads_that_are_dropped_while_they_wait_lose_and_repeat_nothing, the_position_moves_in_the_poll_that_returns |
 //! | A batch is joined or split, at most `max_batch_records` | a_batch_holds_at_most_max_batch_records; core: batches_are_joined_up_to_max_batch_records_and_split_above, batches_of_several_responses_are_joined |
