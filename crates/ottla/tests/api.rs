@@ -36,8 +36,8 @@ fn all_futures_are_send() {
     send(&consumer.next_record());
     send(&consumer.next_event());
     send(&consumer.records());
-    send(&consumer.next_batches(10, std::time::Duration::ZERO));
-    send(&consumer.run_partitioned(|_| async { Ok::<_, ottla::Error>(()) }));
+    send(&consumer.next_batches(10, Duration::ZERO));
+    send(&consumer.run_partitioned(|_| async { Ok::<_, Error>(()) }));
     send(&consumer.subscribe(["t"]));
     send(&consumer.unsubscribe());
     send(&consumer.assign([(partition.clone(), Offset::Earliest)]));

@@ -42,10 +42,13 @@ pub(super) fn block_on<F: Future>(future: F) -> F::Output {
 pub(super) fn block_on_for<F: Future>(future: F, timeout: Duration) -> Option<F::Output> {
     // A time that lies beyond what the clock can say does not come.
     let deadline = Instant::now().checked_add(timeout);
-    let wait = || match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-        None => ControlFlow::Continue(thread::park()),
-        Some(left) if left.is_zero() => ControlFlow::Break(()),
-        Some(left) => ControlFlow::Continue(thread::park_timeout(left)),
+    let wait = || {
+        match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            None => thread::park(),
+            Some(left) if left.is_zero() => return ControlFlow::Break(()),
+            Some(left) => thread::park_timeout(left),
+        }
+        ControlFlow::Continue(())
     };
     match drive(future, wait) {
         ControlFlow::Continue(output) => Some(output),
