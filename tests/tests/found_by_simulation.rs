@@ -225,3 +225,48 @@ fn committed_offsets_that_were_refused_together_are_asked_for_together_again() {
     let asked = world.cluster.requests().filter(|r| r.index >= before && r.api == Api::OffsetFetch).count();
     assert!((4..=10).contains(&asked), "{asked} requests for 24 partitions in 4 s");
 }
+
+/// Room for one fetch, and a broker without news: its long poll kept the room from the one with records, each time.
+#[test]
+fn little_room_is_not_kept_by_long_polls() {
+    let mut world = World::new(1, 2);
+    world.cluster.create_topic("t", 2).expect("a topic");
+    let now = world.broker_now();
+    for _ in 0..50 {
+        world.cluster.produce(now, "t", 0, [vec![b'v'; 500]]).expect("produced");
+    }
+    let mut config = world.config();
+    config.max_buffered_bytes = 64 << 10;
+    config.max_partition_fetch_bytes = 600;
+    let id = world.join(config);
+    let both = (0..2).map(|p| (TopicPartition::new("t", p), Offset::Earliest)).collect();
+    world.command(id, Command::Assign(both));
+    world.run_until(Duration::from_secs(5), |w| w.member(id).count() == 50);
+}
+
+/// The last commit of a revocation had a twentieth of the rebalance timeout, even when nearly all of the time for
+/// giving back was left: a coordinator that refused it thrice cost all that was done since the commit before.
+#[test]
+fn the_last_commit_of_a_revocation_has_the_time_that_giving_back_has() {
+    let mut world = World::new(1, 1);
+    world.cluster.create_topic("t", 2).expect("a topic");
+    let now = world.broker_now();
+    for p in 0..2 {
+        world.cluster.produce(now, "t", p, ["a", "b", "c"]).expect("produced");
+    }
+    let mut config = world.config();
+    let mut group = GroupConfig::new("g");
+    group.rebalance_timeout = Duration::from_secs(6);
+    config.group = Some(group);
+    config.commit = CommitMode::Auto { interval: Duration::from_secs(3600) };
+    let first = world.join(config.clone());
+    world.command(first, Command::Subscribe(vec!["t".to_owned()]));
+    world.run_until(Duration::from_secs(10), |w| w.member(first).count() == 6);
+    let refused = Fault::on(Api::OffsetCommit).times(3).error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
+    world.cluster.add_fault(refused);
+    let second = world.join(config);
+    world.command(second, Command::Subscribe(vec!["t".to_owned()]));
+    world.run_until(Duration::from_secs(20), |w| w.member(second).owned().len() == 1);
+    world.run_for(Duration::from_secs(2));
+    assert_eq!((world.member(first).count(), world.member(second).count()), (6, 0), "nothing twice");
+}

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::coverage::Coverage;
 use super::faults::{FAULTS, Fault};
+use super::oracle::INVARIANTS;
 use super::planted;
 use super::seed::{Figures, Outcome, Spec, run};
 use super::shrink::shrink;
@@ -17,7 +18,7 @@ usage: cargo xtask sim [--seeds A..B] [--scenario NAME] [--consumer] [--jobs N] 
        cargo xtask sim --planted [NAME... | all] [--seeds A..B] [--jobs N] [--trace | --docs | --check]
 
   --seeds A..B       these seeds (default 0..5000); --seeds N is that one alone
-  --scenario NAME    only this kind of fault instead of a mix of up to five; `list` names them
+  --scenario NAME    only this kind of fault instead of a mix of up to five, or `jepsen`; `list` names them
   --consumer         the members speak the consumer protocol (KIP-848)
   --jobs N           so many threads (default: one per processor)
   --trace            the readable trace of a single seed, with as few faults as it takes to fail
@@ -35,6 +36,9 @@ struct Arguments {
     to: u64,
     scenario: Option<Fault>,
     consumer: bool,
+    jepsen: bool,
+    /// Only tell what the scenarios are.
+    list: bool,
     jobs: usize,
     trace: bool,
     live: bool,
@@ -61,6 +65,8 @@ fn parse(arguments: &[String]) -> Result<Arguments, String> {
         to: 5000,
         scenario: None,
         consumer: false,
+        jepsen: false,
+        list: false,
         jobs,
         trace: false,
         live: false,
@@ -79,9 +85,14 @@ fn parse(arguments: &[String]) -> Result<Arguments, String> {
             }
             "--scenario" => {
                 let name = value()?;
-                let known = || FAULTS.map(|(_, _, name)| name).join(", ");
-                let fault = Fault::named(name);
-                parsed.scenario = Some(fault.ok_or_else(|| format!("the scenarios are {}", known()))?);
+                parsed.list = name == "list";
+                if parsed.list {
+                    continue;
+                }
+                parsed.jepsen = name == JEPSEN;
+                if !parsed.jepsen {
+                    parsed.scenario = Some(Fault::named(name).ok_or_else(scenarios)?);
+                }
             }
             "--jobs" => parsed.jobs = value()?.parse().map_err(|_| "--jobs needs a number".to_owned())?,
             "--consumer" => parsed.consumer = true,
@@ -109,6 +120,19 @@ fn parse(arguments: &[String]) -> Result<Arguments, String> {
     Ok(parsed)
 }
 
+/// Jepsen's workload, with the faults of the full mix.
+const JEPSEN: &str = "jepsen";
+
+fn scenarios() -> String {
+    let mut text = format!(
+        "the scenarios, with their rows of the fault matrix:\n  {JEPSEN:<20} the workload, any fault\n"
+    );
+    for (_, row, name) in FAULTS {
+        text += &format!("  {name:<20} {row}\n");
+    }
+    text
+}
+
 fn seeds(text: &str) -> Result<(u64, u64), String> {
     let number = |t: &str| t.parse::<u64>().map_err(|_| format!("{text:?} are no seeds: A..B, or one"));
     match text.split_once("..") {
@@ -132,13 +156,23 @@ struct Total {
 /// A seed failed, or the arguments make no sense.
 pub fn main(arguments: &[String]) -> Result<(), String> {
     let arguments = parse(arguments)?;
+    if arguments.list {
+        print!("{}", scenarios());
+        return Ok(());
+    }
     if let Some(asked) = &arguments.planted {
         if !arguments.trace && !arguments.live {
             return planted::main(asked, arguments.from..arguments.to, arguments.jobs);
         }
         planted::plant_one(asked)?;
     }
-    let spec = |seed| Spec { seed, scenario: arguments.scenario, faults: None, consumer: arguments.consumer };
+    let spec = |seed| Spec {
+        seed,
+        scenario: arguments.scenario,
+        jepsen: arguments.jepsen,
+        faults: None,
+        consumer: arguments.consumer,
+    };
     if arguments.trace {
         return trace(&spec(arguments.from));
     }
@@ -192,7 +226,8 @@ fn one(arguments: &Arguments, spec: &Spec, total: &Mutex<Total>, next: &AtomicU6
 }
 
 fn replay(spec: &Spec) -> String {
-    let scenario = spec.scenario.map_or(String::new(), |s| format!(" --scenario {}", s.name()));
+    let name = spec.scenario.map(Fault::name).or(spec.jepsen.then_some(JEPSEN));
+    let scenario = name.map_or(String::new(), |name| format!(" --scenario {name}"));
     let consumer = if spec.consumer { " --consumer" } else { "" };
     format!("replay: cargo xtask sim --seeds {}{scenario}{consumer} --trace", spec.seed)
 }
@@ -226,7 +261,7 @@ fn trace(spec: &Spec) -> Result<(), String> {
 }
 
 fn report(arguments: &Arguments, mut total: Total, seconds: f64) -> Result<(), String> {
-    print!("{}", total.coverage);
+    print!("{}{}", total.coverage, invariants());
     let count = total.figures.len();
     let middle = |of: fn(&Figures) -> u64, figures: &mut Vec<Figures>| {
         figures.sort_unstable_by_key(of);
@@ -251,9 +286,21 @@ fn report(arguments: &Arguments, mut total: Total, seconds: f64) -> Result<(), S
         arguments.jobs,
         again.count(),
     );
-    let never = total.coverage.never();
-    if arguments.scenario.is_none() && count >= 1000 && !never.is_empty() {
-        total.failed.push((0, format!("faults that never hit: {}", never.join(", "))));
+    // A run that proves little is a failure, too.
+    if arguments.scenario.is_none() && count >= ENOUGH {
+        let never = total.coverage.never();
+        if !never.is_empty() {
+            total.failed.push((arguments.from, format!("faults that never hit: {}", never.join(", "))));
+        }
+        let demands: [(&str, Figure, u64); 3] =
+            [("rebalances", |f| f.rebalances, 1), ("hits", |f| f.hits, 2), ("records", |f| f.records, 1000)];
+        for (what, of, least) in demands {
+            let median = middle(of, &mut total.figures);
+            if median < least {
+                let text = format!("the median seed has {median} {what}, fewer than {least}");
+                total.failed.push((arguments.from, text));
+            }
+        }
     }
     for (seed, why) in &total.failed {
         println!("FAILED {seed}: {why}");
@@ -268,17 +315,31 @@ fn report(arguments: &Arguments, mut total: Total, seconds: f64) -> Result<(), S
     }
 }
 
+/// Which invariants are checked.
+fn invariants() -> String {
+    let mut text = "invariants:\n".to_owned();
+    for (name, what, off) in INVARIANTS {
+        let state = off.map_or("on".to_owned(), |why| format!("off: {why}"));
+        text += &format!("  {name:<6} {what:<58} {state}\n");
+    }
+    text
+}
+
+/// So many seeds hit everything.
+const ENOUGH: usize = 1000;
+
 /// One figure of a run.
 type Figure = fn(&Figures) -> u64;
 
 /// How many seeds had how many members, rebalances, hits and records.
 fn histogram(figures: &[Figures]) -> String {
     let mut text = String::new();
-    let rows: [(&str, Figure); 4] = [
+    let rows: [(&str, Figure); 5] = [
         ("members", |f| f.members),
         ("rebalances", |f| f.rebalances),
         ("hits", |f| f.hits),
         ("records", |f| f.records),
+        ("commits", |f| f.commits),
     ];
     for (name, of) in rows {
         let mut buckets = [0u64; 20];

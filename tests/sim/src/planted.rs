@@ -168,7 +168,7 @@ impl Found {
 }
 
 fn try_seed(bug: Known, seed: u64) -> Found {
-    let spec = Spec { seed, scenario: None, faults: None, consumer: false };
+    let spec = Spec { seed, scenario: None, jepsen: false, faults: None, consumer: false };
     plant(Some(bug.0));
     let violation = run(&spec, Trace::default()).0.violation;
     let hits = hits();

@@ -10,6 +10,7 @@ use ottla_core::client::{Action, Command};
 use ottla_core::config::Config;
 use ottla_core::{CommandId, ConnectionId, Error, ErrorKind, Rng, Timestamp};
 
+use super::jepsen::History;
 use super::link::Link;
 use super::member::Member;
 use super::network::{Condition, Conditions, Queue, Way, Weather, Wire};
@@ -51,6 +52,8 @@ pub struct World {
     silent: BTreeSet<i32>,
     /// Members to be looked after.
     touched: BTreeSet<usize>,
+    /// What happened, for Jepsen's checker, if it is to judge.
+    pub(super) history: Option<History>,
     /// What happened.
     pub trace: Trace,
     traced: u64,
@@ -99,6 +102,7 @@ impl World {
             conditions: Conditions::default(),
             silent: BTreeSet::new(),
             touched: BTreeSet::new(),
+            history: None,
             trace: Trace::default(),
             traced: 0,
             moves: Vec::new(),

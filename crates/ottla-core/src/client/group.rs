@@ -219,7 +219,10 @@ impl Client {
         };
         for revoked in revoked {
             moved = true;
-            let deadline = now + self.config.default_api_timeout.min(self.commit_grace());
+            // What is left of the time for giving back is there for the last commit, too: a coordinator that has
+            // just moved must not cost everything that was done since the one before.
+            let grace = self.config.default_api_timeout.min(self.commit_grace());
+            let deadline = revoked.deadline.max(now) + grace;
             let origin = CommitOrigin::Revocation(revoked.id);
             self.commits.push(CommitJob::new(origin, revoked.commits, deadline));
         }
@@ -242,7 +245,7 @@ impl Client {
         moved
     }
 
-    /// How long the last commit of a revocation may take: what the revocation's deadline leaves of the rebalance.
+    /// How long the last commit of a revocation may take beyond its deadline: what that leaves of the rebalance.
     fn commit_grace(&self) -> Duration {
         self.config.group.as_ref().map_or(self.config.request_timeout, |g| g.rebalance_timeout / 20)
     }

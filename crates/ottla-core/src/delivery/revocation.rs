@@ -28,6 +28,8 @@ pub struct RevocationId(pub(super) u64);
 /// A revocation that may be committed and ended.
 #[derive(Clone, Debug)]
 pub struct Revoked {
+    /// Until when giving it back may take, the last commit among it.
+    pub deadline: Timestamp,
     /// To be given to [`end_revocation`](Delivery::end_revocation) once the commits are through.
     pub id: RevocationId,
     /// The partitions, as far as they were owned.
@@ -170,6 +172,7 @@ impl Delivery {
                 continue;
             }
             open.told = Some(!done);
+            let deadline = open.deadline;
             let partitions = open.partitions.to_vec();
             let keys = open.keys.clone();
             let mut commits: Vec<CommitEntry> =
@@ -178,7 +181,7 @@ impl Delivery {
                 commits.clear();
             }
             let partitions = partitions.into_iter().filter(|tp| self.revokes(tp, id)).collect();
-            return Some(Revoked { id, partitions, timed_out: !done, commits });
+            return Some(Revoked { id, partitions, timed_out: !done, deadline, commits });
         }
         None
     }

@@ -92,6 +92,11 @@ impl Fetcher {
         let most = MAX_GRANT.min(max_bytes).max(1);
         let grant = (room / brokers.max(1)).clamp(MIN_GRANT.min(most), most);
         let max_wait = left_out.map_or(max_wait, |at| max_wait.min(at.since(now).max(SHORT_WAIT)));
+        // While there is not room for all brokers at once, none may keep the others from theirs for long.
+        let busy = self.brokers.values().filter(|b| b.in_flight.is_some()).count();
+        let others_wait = busy + 1 < brokers && room.saturating_sub(grant) < MIN_GRANT;
+        let max_wait = if others_wait { max_wait.min(SHORT_WAIT) } else { max_wait };
+        let state = self.brokers.entry(broker).or_default();
         let max_version = if state.session.by_id() { i16::MAX } else { LAST_BY_NAME };
         let full = plan.session_epoch == 0;
         state.in_flight = Some(InFlight { full, reserved: grant, sent_at: now, max_wait });

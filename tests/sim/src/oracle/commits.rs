@@ -7,6 +7,15 @@ use ottla_core::{Timestamp, TopicPartition};
 use super::member::Expect;
 use super::{GROUP, GhostLog, MemberId, Oracle};
 
+/// The group of a member that assigns by hand.
+pub fn group_of_hand(id: usize) -> String {
+    format!("h{id}")
+}
+
+fn hand_of(group: &str) -> Option<usize> {
+    group.strip_prefix('h')?.parse().ok()
+}
+
 impl Oracle {
     pub(super) fn observe_commits(&mut self, now: Timestamp, cluster: &Cluster) {
         let commits = cluster.commits();
@@ -18,10 +27,14 @@ impl Oracle {
         // Members are known by what the coordinator says of the group. A static one may take the place of another.
         self.look_again = news.iter().any(|c| !self.ids.contains_key(&c.member_id));
         self.observe_group(now, cluster);
-        for commit in news.iter().filter(|c| c.group == GROUP) {
+        for commit in &news {
+            let by_hand = hand_of(&commit.group);
+            if commit.group != GROUP && by_hand.is_none() {
+                continue;
+            }
             self.commits += 1;
             let tp = TopicPartition::new(commit.topic.as_str(), commit.partition);
-            match self.ids.get(&commit.member_id).copied() {
+            match by_hand.or_else(|| self.ids.get(&commit.member_id).copied()) {
                 Some(id) => {
                     let epoch = cluster.leader(tp.topic(), tp.partition()).ok().map(|(_, epoch)| epoch);
                     self.check_commit(MemberId(id), &tp, commit, epoch);
@@ -29,7 +42,11 @@ impl Oracle {
                 None => self.fail("S10", format!("{:?} commits {tp}", commit.member_id)),
             }
             let offset = commit.committed.offset;
-            self.committed.entry(tp).or_default().push((now, offset));
+            let committed = match by_hand.and_then(|id| self.members.get_mut(id)) {
+                Some(member) => &mut member.committed,
+                None => &mut self.committed,
+            };
+            committed.entry(tp).or_default().push((now, offset));
         }
     }
 
@@ -49,7 +66,7 @@ impl Oracle {
         let mut rows: Vec<(i64, i64, bool)> = present.into_iter().chain(past).collect();
         // A row without a record yet: offsets without a record in front of the first one are done.
         let expect = member.expect.get(tp).copied().unwrap_or(Expect::Committed(member.born));
-        let starts = self.starts(expect, tp, member.traits.latest);
+        let starts = self.starts(id, expect, tp, member.traits.latest);
         rows.extend(starts.into_iter().map(|start| (start, start, expect.is_chosen())));
         let log = self.logs.get(tp);
         let read_committed = member.traits.read_committed;
@@ -57,14 +74,16 @@ impl Oracle {
         let reaches = |contig: i64| {
             offset <= contig || log.is_none_or(|l| l.visible_in(contig, offset, read_committed).is_none())
         };
-        let before = self.committed.get(tp).and_then(|c| c.last()).map_or(-1, |(_, offset)| *offset);
+        let before = self.committed_of(id).get(tp).and_then(|c| c.last()).map_or(-1, |(_, offset)| *offset);
         // A position that the policy chose is committed at once, before its event is read.
         let is_start = log.is_some_and(|l| before < l.start && l.is_reset(offset, member.traits.latest))
             || (before < 0 && log.is_none_or(|l| l.is_reset(offset, member.traits.latest)));
         let latest = member.traits.latest;
+        // Whoever comes next begins here, whatever was done before.
+        let gone_back = offset < before && !member.traits.by_hand;
         let rewound = member.rewound.contains(&(tp.clone(), offset));
         let done = rows.iter().any(|(start, contig, _)| *start <= offset && reaches(*contig));
-        if is_start && latest {
+        if is_start && latest && !member.traits.by_hand {
             self.log(tp).excuse(0, offset);
         }
         if !rewound && !is_start && !done {
@@ -78,6 +97,9 @@ impl Oracle {
             if !went_back {
                 self.fail("S11", format!("{id} commits {tp} at {offset}, {before} was committed"));
             }
+        }
+        if gone_back {
+            self.handovers.remove(tp);
         }
         let epoch = commit.committed.leader_epoch;
         let known = self.logs.get(tp).and_then(|l| l.epoch_before(offset));

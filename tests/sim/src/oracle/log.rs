@@ -93,6 +93,12 @@ impl GhostLog {
     }
 
     /// The record at `offset`.
+    pub fn get(&self, offset: i64) -> Option<&Entry> {
+        let index = self.index_of(offset);
+        self.entries.get(index).filter(|e| e.offset == offset)
+    }
+
+    /// The same, to be changed.
     pub fn get_mut(&mut self, offset: i64) -> Option<&mut Entry> {
         let index = self.index_of(offset);
         self.entries.get_mut(index).filter(|e| e.offset == offset)

@@ -9,6 +9,8 @@ use ottla_core::{OwnershipEpoch, Timestamp, TopicPartition};
 pub struct Traits {
     /// The user reads events.
     pub events: bool,
+    /// The user assigns by hand: it reads what it likes, next to the group. What it has seen nobody else is spared.
+    pub by_hand: bool,
     /// Work is done when the user comes back.
     pub auto: bool,
     /// The reset policy is `latest`.
@@ -22,6 +24,9 @@ pub struct Traits {
     /// Most sockets.
     pub max_sockets: usize,
 }
+
+/// What was committed, from when on.
+pub(super) type Committed = BTreeMap<TopicPartition, Vec<(Timestamp, i64)>>;
 
 /// A batch that a user was given.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +130,8 @@ pub(super) struct GhostMember {
     pub(super) spans: BTreeMap<TopicPartition, Span>,
     pub(super) past: BTreeMap<TopicPartition, Vec<Past>>,
     pub(super) paused: std::collections::BTreeSet<TopicPartition>,
+    /// What was committed for the group that it has for itself, by hand.
+    pub(super) committed: Committed,
     /// Offsets that the user committed as a rewind.
     pub(super) rewound: std::collections::BTreeSet<(TopicPartition, i64)>,
     /// Since when the coordinator does not know it; none while it does.
@@ -144,6 +151,7 @@ impl GhostMember {
             spans: BTreeMap::new(),
             past: BTreeMap::new(),
             paused: std::collections::BTreeSet::new(),
+            committed: Committed::new(),
             rewound: std::collections::BTreeSet::new(),
             out_since: Some(now),
             given: 0,

@@ -1,13 +1,10 @@
 //! The oracle: a ghost state fed from what producers wrote, what the coordinator took, and what users did and were
 //! given. It never asks a client what it thinks.
 //!
-//! The invariants are those of the project's list; each failure names its own:
-//! S1 content · S2 order · S3 no gap · S4 where a row begins · S5 nothing above the high watermark · S6 only inside
-//! an ownership · S7 one owner · S8 commits of done work only · S9 the commit's leader epoch · S10 commits of owned partitions only · S11 commits
-//! do not go back · S12 resets have a cause · S14 positions · S15 nothing is lost · L1 everything is read in time ·
-//! L3 no hot loop · R1 memory · R3 sockets.
+//! The invariants are those of the project's list, in [`INVARIANTS`]; each failure names its own.
 
 mod commits;
+mod invariants;
 mod log;
 mod member;
 mod promises;
@@ -22,9 +19,11 @@ use ottla_broker::sim::Cluster;
 use ottla_core::{Timestamp, TopicPartition};
 
 use super::{MemberId, World};
+pub use commits::group_of_hand;
+pub use invariants::INVARIANTS;
 pub use log::{Entry, GhostLog, Kind};
-use member::GhostMember;
 pub use member::Traits;
+use member::{Committed, GhostMember};
 use promises::Handover;
 use rates::Rates;
 pub use spans::content;
@@ -54,7 +53,7 @@ pub struct Oracle {
     logs: BTreeMap<TopicPartition, GhostLog>,
     members: Vec<GhostMember>,
     /// What the group has committed, from when on.
-    committed: BTreeMap<TopicPartition, Vec<(Timestamp, i64)>>,
+    committed: Committed,
     seen_commits: usize,
     /// Members by the ids that the coordinator gave them.
     ids: BTreeMap<String, usize>,
@@ -107,6 +106,27 @@ impl Oracle {
     /// All logs.
     pub fn logs(&self) -> impl Iterator<Item = (&TopicPartition, &GhostLog)> {
         self.logs.iter()
+    }
+
+    /// The partitions that there are.
+    pub fn partitions(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.logs.iter().filter(|(_, log)| !log.deleted).map(|(tp, _)| tp)
+    }
+
+    /// What is committed for the group that this member commits for.
+    fn committed_of(&self, id: MemberId) -> &Committed {
+        let member = &self.members[id.0];
+        if member.traits.by_hand { &member.committed } else { &self.committed }
+    }
+
+    /// The first record that the member has not got to.
+    pub fn unread(&self, id: MemberId) -> Option<String> {
+        let member = &self.members[id.0];
+        self.logs.iter().filter(|(_, log)| !log.deleted).find_map(|(tp, log)| {
+            let from = member.spans.get(tp).map_or(0, |s| s.position);
+            let offset = log.visible_in(from, log.end, member.traits.read_committed)?;
+            Some(format!("{id} has not got to {tp} offset {offset}"))
+        })
     }
 
     /// A topic is gone.

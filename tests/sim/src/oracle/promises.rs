@@ -14,6 +14,12 @@ const AFTERMATH: Duration = Duration::from_secs(3);
 /// So long a request takes while all is well.
 const ON_ITS_WAY: Duration = Duration::from_millis(10);
 
+/// So long it may take until a record is given to somebody who waits for it: a long poll, and what follows an error.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// So long something that went wrong may have an effect: throttled requests, requests that are not answered.
+const LEFTOVERS: Duration = Duration::from_secs(20);
+
 /// A partition that was given back in order, and by whom.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Handover {
@@ -43,10 +49,33 @@ impl Oracle {
         !self.was_quiet(ended) || self.now < ended + ON_ITS_WAY
     }
 
+    /// L4: the user waits for records, and some that it should have been given have been there for a while.
+    pub fn waits(&mut self, now: Timestamp, id: MemberId) {
+        let member = &self.members[id.0];
+        // A request may have to time out first, and a throttled one to wait.
+        if now < member.drained + PATIENCE || !self.was_quiet(now - LEFTOVERS - PATIENCE) {
+            return;
+        }
+        let owned = member.owned.iter().filter(|(tp, o)| !o.revoking && !member.paused.contains(tp));
+        let starved = owned.filter_map(|(tp, _)| {
+            let position = member.spans.get(tp)?.position;
+            let log = self.logs.get(tp).filter(|log| !log.deleted)?;
+            let offset = log.visible_in(position, log.end, member.traits.read_committed)?;
+            let at = log.get(offset)?.at;
+            (at + PATIENCE < now).then(|| format!("{id} waits, and {tp} {offset} is there since {at:?}"))
+        });
+        if let Some(text) = starved.into_iter().next() {
+            self.fail("L4", text);
+        }
+    }
+
     /// The client says that it has committed this.
     pub fn told_committed(&mut self, id: MemberId, tp: &TopicPartition, offset: i64) {
-        let most =
-            self.committed.get(tp).and_then(|c| c.iter().map(|(_, offset)| *offset).max()).unwrap_or(-1);
+        let most = self
+            .committed_of(id)
+            .get(tp)
+            .and_then(|c| c.iter().map(|(_, offset)| *offset).max())
+            .unwrap_or(-1);
         if most < offset {
             let text =
                 format!("{id} says that it has committed {tp} at {offset}, the coordinator has taken {most}");
@@ -81,7 +110,7 @@ impl Oracle {
     /// A member has closed, and nothing went wrong: what it has done is committed, and it is no member any more.
     pub fn left_well(&mut self, now: Timestamp, id: MemberId, cluster: &Cluster, is_static: bool) {
         let member = &self.members[id.0];
-        if member.traits.auto {
+        if member.traits.auto && !member.traits.by_hand {
             let from = id.0;
             let told = |tp: &TopicPartition| member.owned.get(tp).is_some_and(|owned| !owned.revoking);
             let rows = member.spans.iter().filter(|(tp, _)| member.traits.events && told(tp));
@@ -100,6 +129,9 @@ impl Oracle {
 
     /// S15: a new owner begins to read where the one before, who gave the partition back in order, was done.
     pub(super) fn takes_over(&mut self, now: Timestamp, id: MemberId, tp: &TopicPartition, first: i64) {
+        if self.members[id.0].traits.by_hand {
+            return;
+        }
         let Some(Handover { from, done }) = self.handovers.remove(tp).filter(|h| h.from != id.0) else {
             return;
         };

@@ -40,6 +40,7 @@ impl Oracle {
         self.check_ownership(now, id, &tp);
         let member = &self.members[id.0];
         let read_committed = member.traits.read_committed;
+        let counts = !member.traits.by_hand;
         let epoch = batch.token().ownership_epoch();
         let (first, next) = (batch.first_offset(), batch.next_offset());
         let same = member.spans.get(&tp).is_some_and(|s| s.epoch == epoch);
@@ -76,7 +77,7 @@ impl Oracle {
             match log.get_mut(offset) {
                 None => self.fail("S1", format!("{id} was given {tp} {offset}, which was never written")),
                 Some(entry) => {
-                    entry.delivered = true;
+                    entry.delivered |= counts;
                     let (known, at) = (entry.content, entry.epoch);
                     let aborted = entry.kind == super::Kind::Aborted;
                     let told =
@@ -135,6 +136,9 @@ impl Oracle {
                 Some(_) => {}
             }
         }
+        if member.traits.by_hand {
+            return;
+        }
         let Some(&owner) = self.owners.get(tp).filter(|owner| **owner != id.0) else { return };
         // Another one owns it by the coordinator's word: only who was put out may not know yet.
         match member.out_since {
@@ -171,10 +175,10 @@ impl Oracle {
         // Without events nobody tells when it was assigned: after the last record of before, at the earliest.
         let expect = expect.unwrap_or(Expect::Committed(before.map_or(born, |(_, last)| last)));
         let since = expect.since();
-        let mut starts = self.starts(expect, tp, traits.latest);
+        let mut starts = self.starts(id, expect, tp, traits.latest);
         if !traits.events {
             // A reset is not told either: records that were deleted meanwhile, or an ownership that came and went.
-            let more = self.starts(Expect::Committed(since), tp, traits.latest);
+            let more = self.starts(id, Expect::Committed(since), tp, traits.latest);
             starts.extend(more);
             starts.extend(before.map(|(position, _)| position));
         }
@@ -189,7 +193,9 @@ impl Oracle {
             self.takes_over(now, id, tp, first);
         }
         if start.is_none() {
-            self.log(tp).excuse(0, first);
+            if !traits.by_hand {
+                self.log(tp).excuse(0, first);
+            }
             if !at_end {
                 let text =
                     format!("{id} begins to read {tp} at {first}; it may begin at {starts:?} ({expect:?})");
@@ -203,7 +209,7 @@ impl Oracle {
     }
 
     /// Where a row of records may begin.
-    pub(super) fn starts(&self, expect: Expect, tp: &TopicPartition, latest: bool) -> Vec<i64> {
+    pub(super) fn starts(&self, id: MemberId, expect: Expect, tp: &TopicPartition, latest: bool) -> Vec<i64> {
         let Some(log) = self.logs.get(tp) else { return vec![0] };
         let mut starts = Vec::new();
         match expect {
@@ -217,7 +223,7 @@ impl Oracle {
                 starts.push(log.end);
             }
             Expect::Committed(since) => {
-                let known = self.committed.get(tp).map_or(&[][..], |c| c);
+                let known = self.committed_of(id).get(tp).map_or(&[][..], |c| c);
                 let index = known.partition_point(|(at, _)| *at <= since);
                 if index == 0 && !latest {
                     starts.push(0);

@@ -29,10 +29,25 @@ impl Oracle {
         paused.retain(|tp| owned.get(tp).is_some_and(|owned| !owned.revoking));
     }
 
+    /// The user chose what it reads, and where it begins. Everything else is given up.
+    pub fn assigned_by_hand(
+        &mut self,
+        now: Timestamp,
+        id: MemberId,
+        partitions: &[(TopicPartition, Sought)],
+    ) {
+        self.gave_up(id, &[]);
+        for (tp, at) in partitions {
+            let member = &mut self.members[id.0];
+            member.owned.insert(tp.clone(), Owned { revoking: false });
+            member.expect.insert(tp.clone(), at.expected(now));
+        }
+    }
+
     /// A row ends without a record: offsets without a record in front of the first one may have been committed.
     fn end_expected(&mut self, id: MemberId, tp: &TopicPartition) {
         let Some(expect) = self.members[id.0].expect.remove(tp) else { return };
-        let starts = self.starts(expect, tp, self.members[id.0].traits.latest);
+        let starts = self.starts(id, expect, tp, self.members[id.0].traits.latest);
         let moved = expect.is_chosen();
         let ended = self.now;
         let past = starts.into_iter().map(|start| Past { start, contig: start, moved, ended });
@@ -107,7 +122,7 @@ impl Oracle {
         let (position, last) = member.spans.get(tp).map_or((None, since), |s| (Some(s.position), s.last));
         member.end_span(now, tp);
         let never_committed =
-            self.committed.get(tp).is_none_or(|c| c.first().is_none_or(|(at, _)| *at > since));
+            self.committed_of(id).get(tp).is_none_or(|c| c.first().is_none_or(|(at, _)| *at > since));
         let log = self.log(tp);
         match cause {
             ResetCause::NoCommittedOffset if !never_committed => {
@@ -131,7 +146,9 @@ impl Oracle {
                 let text = format!("{id} resets {tp} to the end at {offset}, which is not the end");
                 self.fail("S4", text);
             }
-            self.log(tp).excuse(position.unwrap_or(0), offset);
+            if !self.members[id.0].traits.by_hand {
+                self.log(tp).excuse(position.unwrap_or(0), offset);
+            }
         } else if offset > log.start {
             let text = format!("{id} resets {tp} to the beginning at {offset}, which is at {}", log.start);
             self.fail("S4", text);
@@ -145,20 +162,16 @@ impl Oracle {
         // What was handed out and is not done is given up as well.
         let done = member.spans.get(tp).map(|s| s.contig);
         member.end_span(now, tp);
-        let expect = match to {
-            Sought::At(offset) => Expect::At(offset, now),
-            Sought::Beginning => Expect::Beginning(now),
-            Sought::End => Expect::End(now),
-            Sought::Committed => Expect::Committed(now),
-        };
-        member.expect.insert(tp.clone(), expect);
+        member.expect.insert(tp.clone(), to.expected(now));
         // What lies between is passed over because the user wants it so.
         let end = match to {
             Sought::At(offset) => offset,
             Sought::End => i64::MAX,
             Sought::Beginning | Sought::Committed => return,
         };
-        self.log(tp).excuse(done.unwrap_or(0).min(end), end);
+        if !self.members[id.0].traits.by_hand {
+            self.log(tp).excuse(done.unwrap_or(0).min(end), end);
+        }
     }
 
     /// The user pauses or resumes.
@@ -191,6 +204,7 @@ impl Oracle {
                 changed = true;
                 if auto
                     && batch.dropped
+                    && !member.traits.by_hand
                     && let Some(log) = logs.get_mut(tp)
                 {
                     log.ack(batch.from, batch.to);
@@ -217,6 +231,7 @@ impl Oracle {
         }
         if auto
             && returned
+            && !member.traits.by_hand
             && let Some(log) = logs.get_mut(tp)
         {
             log.ack(range.0, range.1);
@@ -233,7 +248,7 @@ impl Oracle {
             batch.marked = true;
             span.grow(member.traits.auto);
         }
-        if let Some(log) = logs.get_mut(tp) {
+        if let Some(log) = logs.get_mut(tp).filter(|_| !member.traits.by_hand) {
             log.ack(range.0, range.1);
         }
     }
@@ -246,7 +261,7 @@ impl Oracle {
             let from = span.start;
             span.contig = span.contig.max(offset);
             span.grow(member.traits.auto);
-            if let Some(log) = logs.get_mut(tp) {
+            if let Some(log) = logs.get_mut(tp).filter(|_| !member.traits.by_hand) {
                 log.ack(from, offset);
             }
         }
@@ -255,10 +270,11 @@ impl Oracle {
     /// The user says that everything it was given is done.
     pub fn all_done(&mut self, id: MemberId) {
         let Self { members, logs, .. } = self;
+        let by_hand = members[id.0].traits.by_hand;
         for (tp, span) in &mut members[id.0].spans {
             span.contig = span.contig.max(span.position);
             span.batches.clear();
-            if let Some(log) = logs.get_mut(tp) {
+            if let Some(log) = logs.get_mut(tp).filter(|_| !by_hand) {
                 log.ack(span.start, span.position);
             }
         }
@@ -303,4 +319,15 @@ pub enum Sought {
     End,
     /// What the group has committed.
     Committed,
+}
+
+impl Sought {
+    fn expected(self, now: Timestamp) -> Expect {
+        match self {
+            Self::At(offset) => Expect::At(offset, now),
+            Self::Beginning => Expect::Beginning(now),
+            Self::End => Expect::End(now),
+            Self::Committed => Expect::Committed(now),
+        }
+    }
 }

@@ -4,23 +4,49 @@ use ottla_core::{Rng, Timestamp};
 
 use super::Simulation;
 use crate::MemberId;
-use crate::workload::User;
+use crate::jepsen::What;
+use crate::workload::{Hand, User};
 
 impl Simulation {
     /// A new member.
     pub(super) fn arrive(&mut self) {
-        self.arrive_as(None);
+        let hand = if self.settings.jepsen { Hand::draw(&mut self.rng) } else { None };
+        self.arrive_as(None, hand);
     }
 
-    fn arrive_as(&mut self, instance: Option<String>) {
+    /// A new member of the group.
+    pub(super) fn arrive_in_group(&mut self) {
+        self.arrive_as(None, None);
+    }
+
+    /// Whoever reads everything from the start, so that nothing is unseen in the end.
+    pub(super) fn arrive_for_final_polls(&mut self) {
+        self.arrive_as(None, Some(Hand::WithoutGroup));
+        let index = self.users.len() - 1;
+        let user = &mut self.users[index];
+        user.reads_all = true;
+        user.hurry();
+        if let Some(history) = &mut self.world.history {
+            history.add(user.id.0, What::FinalPolls);
+        }
+        self.final_reader = Some(index);
+    }
+
+    fn arrive_as(&mut self, instance: Option<String>, hand: Option<Hand>) {
         let now = self.world.now();
         let base = self.world.config();
-        let (mut config, style, mut traits) = self.settings.member(base, &mut self.rng);
+        let number = self.world.member_count();
+        let (mut config, style, mut traits) = match hand {
+            None => self.settings.member(base, &mut self.rng),
+            Some(hand) => self.settings.by_hand(base, &mut self.rng, hand, number),
+        };
         if self.producer.compresses() {
             traits.max_ledger += super::settings::MAX_DECODED;
         }
-        config.client_id = format!("m{}", self.world.member_count());
-        if let Some(group) = &mut config.group {
+        config.client_id = format!("m{number}");
+        if let Some(group) = &mut config.group
+            && hand.is_none()
+        {
             group.group_instance_id.clone_from(&instance);
         }
         let id = self.world.join(config);
@@ -77,7 +103,7 @@ impl Simulation {
         if let Some(index) = before {
             self.users[index].kill(&mut self.world, &mut self.oracle);
         }
-        self.arrive_as(Some(name));
+        self.arrive_as(Some(name), None);
         if let (Some(before), Some(after)) = (before, self.users.last()) {
             self.oracle.replaced(self.users[before].id, after.id);
         }

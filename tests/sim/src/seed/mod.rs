@@ -11,6 +11,7 @@ use ottla_core::{Rng, Timestamp, TopicPartition};
 
 use super::coverage::Coverage;
 use super::faults::{Active, Fault, HEALED_AT, Planned, plan};
+use super::jepsen::{self, History};
 use super::oracle::{Oracle, Violation};
 use super::trace::Trace;
 use super::workload::{Producer, User};
@@ -31,6 +32,8 @@ pub struct Spec {
     pub seed: u64,
     /// Only this kind of fault.
     pub scenario: Option<Fault>,
+    /// Jepsen's workload for sure; else every fourth seed of the full mix has it.
+    pub jepsen: bool,
     /// These faults instead of those of the seed.
     pub faults: Option<Vec<Planned>>,
     /// The members speak the consumer protocol (KIP-848).
@@ -91,8 +94,12 @@ pub(super) struct Simulation {
     pub(super) arrivals: Vec<Timestamp>,
     pub(super) next_topic: usize,
     pub(super) static_user: Option<usize>,
+    /// Who reads everything from the start in the end.
+    pub(super) final_reader: Option<usize>,
     healed: Option<Timestamp>,
     looked: Timestamp,
+    /// When to look next whether somebody waits in vain.
+    hungry: Timestamp,
 }
 
 /// Runs a seed.
@@ -131,11 +138,20 @@ impl Simulation {
     fn new(spec: &Spec, plan: Vec<Planned>, trace: Trace) -> Self {
         let seed = spec.seed;
         let mut rng = Rng::new(seed);
-        let settings = Settings::draw(&mut rng, spec.consumer);
+        let mut settings = Settings::draw(&mut rng, spec.consumer);
+        let in_the_mix = || spec.scenario.is_none() && Rng::new(seed ^ 0x1e95e2).below(4) == 0;
+        if spec.jepsen || in_the_mix() {
+            // Everything is to be seen.
+            (settings.jepsen, settings.latest) = (true, false);
+        }
         let mut world = World::with_config(rng.next_u64(), settings.cluster());
         world.trace = trace;
         world.trace.number(seed);
-        let producer = Producer::new(rng.split(), settings.records_per_second, settings.transactions);
+        let mut producer = Producer::new(rng.split(), settings.records_per_second, settings.transactions);
+        if settings.jepsen {
+            producer.numbered = true;
+            world.history = Some(History::new(settings.transactions));
+        }
         let mut simulation = Self {
             world,
             oracle: Oracle::default(),
@@ -152,8 +168,10 @@ impl Simulation {
             arrivals: Vec::new(),
             next_topic: 0,
             static_user: None,
+            final_reader: None,
             healed: None,
             looked: Timestamp::ZERO,
+            hungry: Timestamp::ZERO,
             rng,
         };
         simulation.plan.reverse();
@@ -226,6 +244,9 @@ impl Simulation {
         for index in 0..self.users.len() {
             self.turn_of(index, now);
         }
+        if now >= self.hungry {
+            self.hungry = now + Duration::from_millis(250);
+        }
         self.oracle.observe(&self.world);
         for (from, to, what) in self.world.take_moves() {
             self.coverage.moved(what, from, to);
@@ -239,6 +260,9 @@ impl Simulation {
         }
         if user.is_waiting() && self.world.member(user.id).is_woken() {
             user.wake(now);
+        }
+        if user.is_waiting() && now >= self.hungry {
+            self.oracle.waits(now, user.id);
         }
         let due = user.next().is_some_and(|at| at <= now) || user.is_leaving();
         if due {
@@ -271,8 +295,11 @@ impl Simulation {
             user.calm(&mut self.world, &mut self.oracle);
         }
         // Somebody must be there to read.
-        if self.users.iter().all(User::is_leaving) {
-            self.arrive();
+        if self.users.iter().all(|u| u.is_leaving() || u.style.hand.is_some()) {
+            self.arrive_in_group();
+        }
+        if self.settings.jepsen {
+            self.arrive_for_final_polls();
         }
     }
 
@@ -288,7 +315,11 @@ impl Simulation {
             self.looked = now;
             let missing =
                 self.oracle.missing().or_else(|| self.oracle.uncommitted()).or_else(|| self.unrest(now));
+            let missing = missing.or_else(|| self.unread());
             if missing.is_none() {
+                if now >= END {
+                    self.judge();
+                }
                 return now >= END;
             }
             let bound = self.settings.bound();
@@ -298,6 +329,23 @@ impl Simulation {
             }
         }
         false
+    }
+
+    /// Something that the final polls have not got to.
+    fn unread(&mut self) -> Option<String> {
+        let index = self.final_reader?;
+        if self.users[index].over {
+            self.arrive_for_final_polls();
+        }
+        self.oracle.unread(self.users[self.final_reader?].id)
+    }
+
+    /// The second opinion.
+    fn judge(&mut self) {
+        let Some(history) = &self.world.history else { return };
+        if let Some(anomaly) = jepsen::check(history).first() {
+            self.oracle.fail("Jepsen", anomaly.to_string());
+        }
     }
 
     /// A group in which nobody comes or goes is rebalanced no more.

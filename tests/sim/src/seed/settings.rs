@@ -7,8 +7,8 @@ use ottla_core::Rng;
 use ottla_core::assignor::Assignor;
 use ottla_core::config::{CommitMode, Config, GroupConfig, GroupProtocol, IsolationLevel, OffsetReset};
 
-use crate::oracle::{GROUP, Oracle, Traits};
-use crate::workload::{Commits, Style};
+use crate::oracle::{GROUP, Oracle, Traits, group_of_hand};
+use crate::workload::{Commits, Hand, Style};
 
 /// The largest batch that producers write, and more.
 const MAX_BATCH: usize = 160 << 10;
@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) records_per_second: u64,
     pub(crate) transactions: bool,
     pub(crate) latest: bool,
+    /// Jepsen's workload: users who assign by hand or change their mind among the others, a history, final polls.
+    pub(crate) jepsen: bool,
     assignors: u64,
     session: Duration,
     rebalance: Duration,
@@ -53,6 +55,7 @@ impl Settings {
             records_per_second: 40 + rng.below(160),
             transactions: rng.below(5) == 0,
             latest: rng.below(8) == 0,
+            jepsen: false,
             assignors: rng.below(6),
             session: seconds(rng, 6, 10),
             rebalance: seconds(rng, 6, 15),
@@ -154,9 +157,12 @@ impl Settings {
             work: [10, 1_000, 50_000, 400_000][rng.below(4) as usize],
             keep,
             whims: 10 + rng.below(300),
+            hand: None,
+            fickle: self.jepsen,
         };
         let traits = Traits {
             events: style.events,
+            by_hand: false,
             auto: commits == Commits::Auto,
             latest: self.latest,
             read_committed: self.transactions,
@@ -165,6 +171,28 @@ impl Settings {
             max_ledger: max_buffered_bytes + self.nodes * MAX_BATCH,
             max_sockets: self.nodes * 4 + 3,
         };
+        (config, style, traits)
+    }
+
+    /// The same for a user who assigns by hand.
+    pub(crate) fn by_hand(
+        &self,
+        base: Config,
+        rng: &mut Rng,
+        hand: Hand,
+        id: usize,
+    ) -> (Config, Style, Traits) {
+        let (mut config, mut style, mut traits) = self.member(base, rng);
+        style.hand = Some(hand);
+        traits.by_hand = true;
+        match hand {
+            Hand::WithGroup => config.group = Some(GroupConfig::new(group_of_hand(id))),
+            Hand::WithoutGroup => {
+                config.group = None;
+                style.commits = Commits::Auto;
+                traits.auto = true;
+            }
+        }
         (config, style, traits)
     }
 }

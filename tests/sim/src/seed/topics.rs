@@ -3,6 +3,8 @@
 use ottla_core::{Rng, TopicPartition};
 
 use super::Simulation;
+use crate::jepsen::{NOBODY, What};
+use crate::workload::key;
 
 impl Simulation {
     pub(super) fn make_topics(&mut self) {
@@ -65,6 +67,11 @@ impl Simulation {
         if self.world.cluster.delete_topic(at, &topic).is_err() {
             return false;
         }
+        if let Some(history) = &mut self.world.history {
+            for tp in self.partitions.iter().filter(|tp| tp.topic() == topic) {
+                history.add(NOBODY, What::Dropped(key(tp)));
+            }
+        }
         self.partitions.retain(|tp| tp.topic() != topic);
         self.oracle.topic_deleted(&topic);
         true
@@ -91,6 +98,9 @@ impl Simulation {
         let offset = start + rng.below((end - start).max(0) as u64 + 1) as i64;
         if offset == start || cluster.delete_records(at, topic, partition, offset).is_err() {
             return false;
+        }
+        if let Some(history) = &mut self.world.history {
+            history.add(NOBODY, What::Deleted(key(&tp), offset));
         }
         self.oracle.log(&tp).delete_below(offset);
         true

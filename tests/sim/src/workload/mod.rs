@@ -1,7 +1,9 @@
 //! What happens around the clients: producers that write, users that read, commit, seek, pause, leave and crash.
 
+mod hand;
 mod produce;
 mod user;
 
+pub(super) use hand::{Hand, key};
 pub(super) use produce::Producer;
 pub(super) use user::{Commits, Style, User};

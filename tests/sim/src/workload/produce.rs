@@ -5,6 +5,7 @@ use ottla_broker::{BatchBuilder, Codec, TestRecord};
 use ottla_core::{Rng, Timestamp, TopicPartition};
 
 use crate::World;
+use crate::jepsen::{NOBODY, Sent, What};
 use crate::oracle::{Entry, Kind, Oracle, content};
 
 /// Writes to all partitions, with gaps as compaction leaves them, in any codec.
@@ -21,6 +22,8 @@ pub(crate) struct Producer {
     compressed: bool,
     /// Aborted and committed transactions among the rest.
     transactions: bool,
+    /// Every value begins with a number that no other has.
+    pub(crate) numbered: bool,
     written: u64,
     pub(crate) records: u64,
 }
@@ -38,6 +41,7 @@ impl Producer {
             gaps: 2 + rng.below(12),
             compressed: rng.below(3) == 0,
             transactions,
+            numbered: false,
             written: 0,
             records: 0,
             rng,
@@ -78,11 +82,13 @@ impl Producer {
         let now = world.now();
         let (_, epoch) = world.cluster.leader(tp.topic(), tp.partition()).unwrap_or((None, 0));
         let mut records = Vec::new();
+        let mut numbers = Vec::new();
         let mut entries = Vec::new();
         // A batch that compaction emptied keeps its place.
         let empty = gap && self.rng.below(4) == 0;
         for _ in 0..if empty { 0 } else { count } {
             let (record, content) = self.record(tp, now);
+            numbers.push((offset, self.written));
             let kind = if aborted { Kind::Aborted } else { Kind::Data };
             entries.push(Entry { offset, kind, content, epoch, at: now, delivered: false, acked: false });
             records.push(record);
@@ -113,6 +119,12 @@ impl Producer {
             }
             offset += 1;
         }
+        if let Some(history) = &mut world.history {
+            for (offset, number) in numbers {
+                let sent = if aborted { Sent::Failed } else { Sent::Ok(offset) };
+                history.add(NOBODY, What::Sent(super::key(tp), number, sent));
+            }
+        }
         self.records += entries.len() as u64;
         oracle.log(tp).append(now, (first, epoch), entries, offset);
         world.drain();
@@ -122,12 +134,16 @@ impl Producer {
         self.written += 1;
         let rng = &mut self.rng;
         let number = self.written;
-        let value: Option<Bytes> = match rng.below(16) {
+        let mut value: Option<Bytes> = match rng.below(16) {
             0 => None,
             1 => Some(Bytes::new()),
             2 => Some(vec![number as u8; 200 + rng.below(2000) as usize].into()),
             _ => Some(format!("{tp}/{number}").into_bytes().into()),
         };
+        if self.numbered {
+            let rest = value.unwrap_or_default();
+            value = Some([&number.to_be_bytes()[..], &rest].concat().into());
+        }
         let key: Option<Bytes> = match rng.below(4) {
             0 => None,
             1 => Some(Bytes::new()),

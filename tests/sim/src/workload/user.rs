@@ -7,6 +7,8 @@ use ottla_core::client::{Command, CommitItem, Offset, Outcome};
 use ottla_core::delivery::{Batch, CommitToken, Event, Filter, Taken};
 use ottla_core::{CommandId, ErrorKind, Rng, Timestamp, TopicPartition};
 
+use super::hand::{Hand, key};
+use crate::jepsen::What;
 use crate::oracle::{Oracle, Sought};
 use crate::{MemberId, World};
 
@@ -40,6 +42,10 @@ pub(crate) struct Style {
     pub(crate) keep: usize,
     /// One read of so many is followed by something else.
     pub(crate) whims: u64,
+    /// It assigns by hand.
+    pub(crate) hand: Option<Hand>,
+    /// It changes its mind about what it reads.
+    pub(crate) fickle: bool,
 }
 
 /// How late timers may be, and a moment.
@@ -55,7 +61,7 @@ struct Held {
 
 /// What a command was.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Asked {
+pub(super) enum Asked {
     Unsubscribe,
     /// These offsets.
     Commit(Vec<(TopicPartition, i64)>),
@@ -68,12 +74,16 @@ enum Asked {
 pub(crate) struct User {
     pub(crate) id: MemberId,
     pub(crate) style: Style,
-    rng: Rng,
+    pub(super) rng: Rng,
     /// When it does something; none while it waits to be woken.
     next: Option<Timestamp>,
     held: VecDeque<Held>,
     asked: BTreeMap<CommandId, Asked>,
-    topics: Vec<String>,
+    pub(super) topics: Vec<String>,
+    /// It subscribes to some of them only.
+    pub(super) narrowed: bool,
+    /// It reads everything there is from the start.
+    pub(crate) reads_all: bool,
     /// It may do what it likes; else it reads on and nothing else.
     pub(crate) free: bool,
     /// So much slower.
@@ -99,6 +109,8 @@ impl User {
             held: VecDeque::new(),
             asked: BTreeMap::new(),
             topics,
+            narrowed: false,
+            reads_all: false,
             free: true,
             slowness: 1,
             unsubscribed: true,
@@ -142,6 +154,7 @@ impl User {
         }
         self.over = true;
         self.held.clear();
+        self.note(world, || What::Crashed);
         world.kill(self.id);
         oracle.gone(self.id);
     }
@@ -158,7 +171,7 @@ impl User {
         self.command(world, oracle, Command::Close { timeout }, asked);
     }
 
-    fn command(&mut self, world: &mut World, oracle: &mut Oracle, command: Command, asked: Asked) {
+    pub(super) fn command(&mut self, world: &mut World, oracle: &mut Oracle, command: Command, asked: Asked) {
         oracle.asked(self.id);
         let id = world.ask(self.id, command);
         self.asked.insert(id, asked);
@@ -238,15 +251,19 @@ impl User {
 
     fn subscribe(&mut self, world: &mut World, oracle: &mut Oracle) {
         self.unsubscribed = false;
-        let topics = self.topics.clone();
-        self.command(world, oracle, Command::Subscribe(topics), Asked::Other);
+        if self.style.hand.is_some() {
+            return self.assign(world, oracle);
+        }
+        self.narrowed = false;
+        self.subscribe_to(world, oracle, self.topics.clone());
     }
 
     /// From now on it wants these topics.
     pub(crate) fn set_topics(&mut self, world: &mut World, oracle: &mut Oracle, topics: &[String]) {
         self.topics = topics.to_vec();
-        if !self.over && !self.closing && !self.unsubscribed {
-            self.command(world, oracle, Command::Subscribe(topics.to_vec()), Asked::Other);
+        if !self.over && !self.closing && !self.unsubscribed && self.style.hand.is_none() {
+            self.narrowed = false;
+            self.subscribe_to(world, oracle, topics.to_vec());
         }
     }
 
@@ -352,7 +369,7 @@ impl User {
         oracle.dropped(self.id, &tp, held.number, held.range);
     }
 
-    fn drop_all(&mut self, oracle: &mut Oracle) {
+    pub(super) fn drop_all(&mut self, oracle: &mut Oracle) {
         while !self.held.is_empty() {
             self.drop_first(oracle);
         }
@@ -401,6 +418,7 @@ impl User {
         });
         world.trace.number(batch.first_offset() as u64);
         world.trace.number(batch.next_offset() as u64);
+        self.note_poll(world, &batch);
         oracle.handed(now, self.id, &batch, number, high);
         let from = before.unwrap_or(batch.first_offset()).min(batch.first_offset());
         let range = (from, batch.next_offset());
@@ -418,6 +436,7 @@ impl User {
         world.trace.line(now, id, || format!("is told: {event:?}"));
         match event {
             Event::Assigned(tps) => {
+                self.note_rebalanced(world, &tps);
                 oracle.assigned(now, id, &tps);
                 // It may know better where to begin, while the committed offset is looked up.
                 if let Some(tp) = tps.first().filter(|_| self.free && self.next_batch % 4 == 3) {
@@ -425,12 +444,17 @@ impl User {
                     self.seek(world, oracle, tp, Sought::At(half));
                 }
             }
-            Event::Lost(tps) => oracle.lost(id, &tps),
+            Event::Lost(tps) => {
+                self.note_rebalanced(world, &tps);
+                oracle.lost(id, &tps);
+            }
             Event::OffsetReset { topic_partition, offset, cause } => {
+                self.note_rebalanced(world, std::slice::from_ref(&topic_partition));
                 oracle.reset(now, id, &topic_partition, offset, cause);
             }
             Event::Revoking(revocation) => {
                 let tps = revocation.partitions().to_vec();
+                self.note_rebalanced(world, &tps);
                 oracle.revoking(id, &tps);
                 if self.style.commits == Commits::Auto {
                     self.drop_all(oracle);
@@ -458,7 +482,9 @@ impl User {
             self.next = None;
             return;
         }
-        let stopped = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Limit | ErrorKind::NoOffset);
+        // A batch whose version byte was damaged is one of a version that nobody knows.
+        use ErrorKind::{Corrupt, Limit, NoOffset, Unsupported};
+        let stopped = matches!(error.kind(), Corrupt | Limit | NoOffset | Unsupported);
         let Some(tp) = error.topic_partition().filter(|_| stopped).cloned() else { return };
         // It was damaged on its way: the same offset once more.
         let position = world.member(self.id).delivery.lock().position(&tp);
@@ -471,16 +497,11 @@ impl User {
 
     fn seek(&mut self, world: &mut World, oracle: &mut Oracle, tp: &TopicPartition, to: Sought) {
         let owned = world.member(self.id).delivery.lock().ownership(tp);
-        let offset = match to {
-            Sought::At(offset) => Offset::At(offset),
-            Sought::Beginning => Offset::Earliest,
-            Sought::End => Offset::Latest,
-            Sought::Committed => Offset::Committed,
-        };
         let now = world.now();
-        self.command(world, oracle, Command::Seek(tp.clone(), offset), Asked::Other);
+        self.command(world, oracle, Command::Seek(tp.clone(), to.place()), Asked::Other);
         // Refused if it is not owned, or being revoked: then nothing has changed.
         if world.member(self.id).delivery.lock().ownership(tp) != owned {
+            self.note(world, || What::Sought(key(tp)));
             oracle.sought(now, self.id, tp, to);
         }
     }
@@ -491,7 +512,8 @@ impl User {
         let any = |rng: &mut Rng| -> Option<TopicPartition> {
             owned.get(rng.below(owned.len() as u64) as usize).cloned()
         };
-        match self.rng.below(14) {
+        match self.rng.below(if self.style.fickle { 17 } else { 14 }) {
+            14 | 15 => self.changes_its_mind(world, oracle),
             0 | 1 => {
                 let Some(tp) = any(&mut self.rng) else { return };
                 self.pause(world, oracle, vec![tp], true);
@@ -523,6 +545,7 @@ impl User {
             8 => {
                 self.drop_all(oracle);
                 self.unsubscribed = true;
+                self.note(world, || What::Subscribed { logged: self.style.events });
                 self.command(world, oracle, Command::Unsubscribe, Asked::Unsubscribe);
                 let pause = Duration::from_millis(self.rng.below(3000));
                 self.next = Some(world.now() + pause.max(Duration::from_micros(1)));
@@ -569,6 +592,10 @@ impl User {
             return;
         }
         self.hurry();
+        if self.narrowed && !self.unsubscribed {
+            self.narrowed = false;
+            self.subscribe_to(world, oracle, self.topics.clone());
+        }
         let paused = world.member(self.id).delivery.lock().paused();
         self.pause(world, oracle, paused, false);
         let now = world.now();
