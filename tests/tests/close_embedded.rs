@@ -4,5 +4,7 @@ use ottla_tests::scenarios::{self, Backend, Result};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn close_returns_whatever_is_gone() -> Result<()> {
-    scenarios::close_returns_whatever_is_gone(&Backend::embedded(3).await?).await
+    // One after the other: threads are those of the whole process.
+    scenarios::close_returns_whatever_is_gone(&Backend::embedded(3).await?).await?;
+    scenarios::consumer_protocol::close_returns_whatever_is_gone(&Backend::embedded(3).await?).await
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use ottla::{Assignor, Batch, Builder, Consumer};
+use ottla::{Assignor, Batch, Builder, Consumer, GroupProtocol};
 use tokio::runtime::Handle;
 
-use super::{Backend, Result, guarded};
+use super::{Backend, Result, guarded, over};
 use crate::kafka::{RecordSpec, unique};
 
 /// Where the driver runs.
@@ -21,17 +21,18 @@ const PLACES: [Place; 2] = [Place::OwnThread, Place::CurrentRuntime];
 struct Stage<'a> {
     backend: &'a Backend,
     topic: String,
+    protocol: GroupProtocol,
 }
 
 impl Stage<'_> {
     fn builder(&self, place: Place, group: &str) -> Builder {
-        let builder = Consumer::builder(self.backend.bootstrap())
-            .group(group)
+        let mut builder = over(&self.backend.bootstrap(), group, self.protocol)
             .subscribe([self.topic.as_str()])
-            // Eager: what is in hand holds up a rebalance.
-            .assignors([Assignor::Range])
-            .heartbeat_interval(Duration::from_millis(300))
             .close_timeout(Duration::from_secs(5));
+        if self.protocol == GroupProtocol::Classic {
+            // Eager: what is in hand holds up a rebalance.
+            builder = builder.assignors([Assignor::Range]);
+        }
         if place == Place::CurrentRuntime { builder.on_current_runtime() } else { builder }
     }
 
@@ -93,7 +94,12 @@ fn threads() -> usize {
 /// # Errors
 /// When it hangs, or something is left.
 pub async fn close_returns_whatever_is_gone(backend: &Backend) -> Result<()> {
-    let stage = Stage { backend, topic: unique("close") };
+    close_returns(backend, GroupProtocol::Classic).await
+}
+
+pub(super) async fn close_returns(backend: &Backend, protocol: GroupProtocol) -> Result<()> {
+    let stage = Stage { backend, topic: unique("close"), protocol };
+    let moving = if protocol == GroupProtocol::Consumer { "Reconciling" } else { "PreparingRebalance" };
     backend.create_topic(&stage.topic, 3)?;
     backend.produce(&stage.topic, "none", &RecordSpec::new(300).partitions(3))?;
 
@@ -114,10 +120,10 @@ pub async fn close_returns_whatever_is_gone(backend: &Backend) -> Result<()> {
         let group = unique("close");
         let (holder, hand) = stage.reading(place, &group).await?;
         let joining = stage.builder(place, &group).connect().await?;
-        backend.group_is(&group, "PreparingRebalance", 2).await?;
+        backend.group_is(&group, moving, 2).await?;
         guarded("the close of one that joins", async { Ok(joining.close().await?) }).await?;
         let joining = stage.builder(place, &group).connect().await?;
-        backend.group_is(&group, "PreparingRebalance", 2).await?;
+        backend.group_is(&group, moving, 2).await?;
         guarded("the close of one that is waited for", async { Ok(holder.close().await?) }).await?;
         drop(hand);
         guarded("the close of the other", async { Ok(joining.close().await?) }).await?;
