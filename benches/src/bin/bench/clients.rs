@@ -40,6 +40,11 @@ impl Run {
         self.cpu().map(|(user, system)| user + system)
     }
 
+    /// Time per record, in nanoseconds.
+    pub(crate) fn time(&self) -> Option<f64> {
+        self.per_record("wall_ns")
+    }
+
     /// Records per second.
     pub(crate) fn rate(&self) -> Option<f64> {
         Some(self.number("records")? / (self.number("wall_ns")? / 1e9))
@@ -104,12 +109,14 @@ impl Pinning {
         }
     }
 
-    fn command(self, program: &PathBuf) -> Command {
+    /// With `whole` the program has all cores, as the brokers have but the first.
+    fn command(self, program: &PathBuf, whole: bool) -> Command {
         if self.cores == 0 {
             return Command::new(program);
         }
+        let cores = if whole { format!("0-{}", self.cores - 1) } else { "0".to_owned() };
         let mut command = Command::new("taskset");
-        command.args(["-c", "0"]).arg(program);
+        command.args(["-c", &cores]).arg(program);
         command
     }
 }
@@ -168,7 +175,8 @@ fn first_line(text: &str) -> String {
 impl Program {
     /// Runs it to its end.
     pub(crate) fn run(&self, job: &Value, pinning: Pinning) -> Result<Run> {
-        let mut command = pinning.command(&self.path);
+        let whole = job["client"].as_str().is_some_and(|client| client.ends_with("-whole"));
+        let mut command = pinning.command(&self.path, whole);
         command.args(&self.arguments).arg(job.to_string());
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let end = Instant::now() + LIMIT;

@@ -32,7 +32,8 @@ line says how long it takes. It needs Java 17 and Maven for the broker, a C comp
   through, one buffer of 1 MiB that is used again; it verifies checksums, decompresses (lz4 with an unsafe decoder,
   zstd with C where librdkafka was built) and steps over the records, believing every byte. `floor-tokio` reads through tokio.
 - ottla: `batch` is `next_batch` with borrowed records, `record` is `next_record`, `stream` is `records()`; `-group`
-  means as a member of a group with automatic commits, `-inline` with `on_current_runtime`.
+  means as a member of a group with automatic commits, `-inline` with `on_current_runtime`. On one core nothing is decoded
+  ahead. `-whole` clients have all cores, those of the brokers too: `batch` then with `decode_threads(0)`, `ahead` with its default.
 - librdkafka: `base` and `stream` are the consumers of the crate `rdkafka`, `batch` and `callback` are
   `rd_kafka_consume_batch_queue` and `rd_kafka_consume_callback_queue` through its C interface, which needs `unsafe`.
 - A ratio is the median of the ratios of the rounds, with the least and the greatest. \"Best\" is librdkafka's client with the

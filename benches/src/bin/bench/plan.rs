@@ -9,8 +9,19 @@ pub(crate) struct Target {
     pub(crate) base: &'static [&'static str],
     /// What the base is called.
     pub(crate) name: &'static str,
-    /// CPU per record as a part of the base's, at most.
+    /// What per record.
+    pub(crate) of: Measure,
+    /// As a part of the base's, at most.
     pub(crate) at_most: f64,
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Measure {
+    /// CPU time, all threads together.
+    Cpu,
+    /// Time that passes.
+    Time,
 }
 
 /// Records in a batch.
@@ -60,8 +71,19 @@ const fn target(
     name: &'static str,
     at_most: f64,
 ) -> Target {
-    Target { client, base, name, at_most }
+    Target { client, base, name, of: Measure::Cpu, at_most }
 }
+
+/// One and a half times the records per second.
+const AHEAD_OF_INLINE: &[Target] = &[Target {
+    client: "ottla-ahead-whole",
+    base: &["ottla-batch-whole"],
+    name: "ottla-batch-whole",
+    of: Measure::Time,
+    at_most: 1.0 / 1.5,
+}];
+
+const WHOLE: &[&str] = &["ottla-batch-whole", "ottla-ahead-whole", "rdkafka-batch-whole"];
 
 const MAIN: &[&str] = &[
     "floor",
@@ -167,6 +189,23 @@ pub(crate) const WORK_SETS: &[WorkSet] = &[
             target("ottla-batch", FLOOR, "floor", 1.4),
             target("ottla-batch", BEST, "librdkafka's best", 0.6),
         ],
+        ..LARGE
+    },
+    WorkSet {
+        name: "1kb-zstd-whole",
+        what: "1 KB, zstd, 6 partitions, clients on all cores: without and with decoding ahead",
+        codec: "zstd",
+        clients: WHOLE,
+        targets: AHEAD_OF_INLINE,
+        ..LARGE
+    },
+    WorkSet {
+        name: "1kb-zstd-whole-1p",
+        what: "1 KB, zstd, 1 partition, clients on all cores: without and with decoding ahead",
+        codec: "zstd",
+        partitions: 1,
+        clients: WHOLE,
+        targets: AHEAD_OF_INLINE,
         ..LARGE
     },
     WorkSet { name: "1kb-gzip", what: "1 KB, gzip, 6 partitions", codec: "gzip", ..LARGE },

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::clients::Run;
-use crate::plan::{Special, Target, WorkSet};
+use crate::plan::{Measure, Special, Target, WorkSet};
 use crate::run::Results;
 use crate::stats::Spread;
 
@@ -20,13 +20,17 @@ pub(crate) fn ratios(set: &WorkSet, results: &Results) -> Vec<Ratio> {
         .iter()
         .filter_map(|target| {
             let runs = results.runs.get(target.client)?;
-            let median = |runs: &&Vec<Run>| Spread::of(runs.iter().filter_map(Run::total)).map(|s| s.median);
+            let per_record = match target.of {
+                Measure::Cpu => Run::total,
+                Measure::Time => Run::time,
+            };
+            let median = |runs: &&Vec<Run>| Spread::of(runs.iter().filter_map(per_record)).map(|s| s.median);
             let bases = target.base.iter().filter_map(|base| results.runs.get(base));
             let best = bases.min_by(|a, b| {
                 f64::total_cmp(&median(a).unwrap_or(f64::MAX), &median(b).unwrap_or(f64::MAX))
             })?;
             let of_rounds =
-                runs.iter().zip(best).filter_map(|(run, base)| Some(run.total()? / base.total()?));
+                runs.iter().zip(best).filter_map(|(run, base)| Some(per_record(run)? / per_record(base)?));
             Some(Ratio { target: *target, spread: Spread::of(of_rounds)? })
         })
         .collect()
@@ -76,14 +80,20 @@ pub(crate) fn work_set(set: &WorkSet, results: &Results) -> String {
     }
     let ratios = ratios(set, results);
     if !ratios.is_empty() {
-        text += "\n| ratio of CPU per record | median (min–max) | target | |\n|---|---|---|---|\n";
+        text += "\n| ratio per record | median (min–max) | target | |\n|---|---|---|---|\n";
     }
     for Ratio { target, spread } in &ratios {
         let met = if spread.median <= target.at_most { "met" } else { "**missed**" };
         let _ = writeln!(
             text,
-            "| {} / {} | {:.3} ({:.3}–{:.3}) | ≤ {:.3} | {met} |",
-            target.client, target.name, spread.median, spread.min, spread.max, target.at_most
+            "| {}: {} / {} | {:.3} ({:.3}–{:.3}) | ≤ {:.3} | {met} |",
+            if target.of == Measure::Cpu { "CPU" } else { "time" },
+            target.client,
+            target.name,
+            spread.median,
+            spread.min,
+            spread.max,
+            target.at_most
         );
     }
     if results.repeated {

@@ -60,13 +60,17 @@ async fn connect(job: &Job) -> Result<Consumer> {
     if job.client()?.ends_with("-inline") {
         builder = builder.on_current_runtime();
     }
+    if job.client()? == "ottla-batch-whole" {
+        builder = builder.decode_threads(0);
+    }
     Ok(builder.connect().await?)
 }
 
 /// Reads the topic once without counting, then as often as the job says.
 async fn throughput(job: &Job, meter: &mut Meter) -> Result<Touch> {
-    let read = match job.client()?.trim_end_matches("-inline").trim_end_matches("-group") {
-        "ottla-batch" => Read::Batch,
+    let client = job.client()?;
+    let read = match ["-inline", "-group", "-whole"].iter().fold(client, |c, end| c.trim_end_matches(end)) {
+        "ottla-batch" | "ottla-ahead" => Read::Batch,
         "ottla-record" => Read::Record,
         "ottla-stream" => Read::Stream,
         other => return Err(format!("there is no client {other:?}").into()),

@@ -31,7 +31,12 @@ fn main() -> Result<()> {
         println!("{result}");
         std::process::exit(0);
     }
-    let touch = match job.client()?.trim_end_matches("-defaults").trim_end_matches("-group") {
+    let touch = match job
+        .client()?
+        .trim_end_matches("-defaults")
+        .trim_end_matches("-group")
+        .trim_end_matches("-whole")
+    {
         "rdkafka-base" => run::<BaseConsumer>(&job, &mut meter, base)?,
         "rdkafka-stream" => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

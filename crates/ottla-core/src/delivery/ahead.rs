@@ -12,7 +12,8 @@
 //! | running | the job is dropped | the reader's |
 //! | any | the reader is past it; its segment is dropped | – |
 //!
-//! A reader that comes to a running batch is given what lies before it, or waits for the job to end.
+//! A reader that comes to a running batch is given what lies before it. If that is nothing it runs jobs itself, and waits
+//! only when there are none.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -191,6 +192,21 @@ impl Shared {
         job
     }
 
+    /// Decodes a batch ahead on the reader's thread, if the reader would wait for another thread otherwise.
+    pub(super) fn help(self: &Arc<Self>, decoder: &mut BatchDecoder) -> bool {
+        if !self.decodes_ahead() {
+            return false;
+        }
+        let mut delivery = self.lock();
+        let awaits = delivery
+            .awaited
+            .and_then(|key| delivery.partitions.get(&key))
+            .is_some_and(|p| p.decoding.is_some());
+        let job = if awaits { delivery.next_job(self) } else { None };
+        drop(delivery);
+        job.map(|job| job.run(decoder)).is_some()
+    }
+
     /// Whom to wake when there is something to decode ahead.
     pub fn set_decoder_waker(&self, waker: Waker) {
         let mut delivery = self.lock();
@@ -260,8 +276,11 @@ impl Delivery {
 
     /// A job of this partition has ended.
     fn decoded(&mut self, key: Key) {
-        let Some(p) = self.partitions.get_mut(&key).filter(|p| p.decoding) else { return };
-        p.decoding = false;
+        let Some(p) = self.partitions.get_mut(&key) else { return };
+        // Whoever waits does so for one of them.
+        if p.decoding.take_if(|slot| !slot.is_running()).is_none() {
+            return;
+        }
         self.make_ready(key);
         self.settle_partition(key, None);
         self.settle(None);

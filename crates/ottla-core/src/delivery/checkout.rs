@@ -17,7 +17,7 @@ use crate::{Error, LeaderEpoch};
 /// Batches are joined until they hold this many bytes: a reader waits for one batch, and what it waits for is
 /// decoded whether there is room in the ledger or not. And what was just decoded is still in the processor's cache when
 /// it is read: with a megabyte most of it is not.
-const JOIN_BYTES: usize = 512 << 10;
+const JOIN_BYTES: usize = 768 << 10;
 
 /// Collections that are used again.
 #[derive(Debug, Default)]

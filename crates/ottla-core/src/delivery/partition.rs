@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::Key;
+use super::ahead::Slot;
 use super::batch::BatchInner;
 use super::clock::PollClock;
 use super::events::ResetCause;
@@ -85,7 +86,7 @@ pub(super) struct Partition {
     /// The driver is told when the queue has shrunk to this.
     pub(super) low_mark: usize,
     /// The reader has come to a batch that is being decoded ahead.
-    pub(super) decoding: bool,
+    pub(super) decoding: Option<Arc<Slot>>,
     /// Decoding goes on outside the lock, under this number.
     pub(super) checkout: Option<u64>,
     /// The reader hands out records of it to itself, and moves the position by that.
@@ -141,7 +142,7 @@ impl Partition {
             queue: VecDeque::new(),
             queued_bytes: 0,
             low_mark: 0,
-            decoding: false,
+            decoding: None,
             checkout: None,
             strip: None,
             in_ready: false,
@@ -263,7 +264,7 @@ impl Partition {
     pub(super) fn drop_queue(&mut self) {
         self.queue.clear();
         self.queued_bytes = 0;
-        self.decoding = false;
+        self.decoding = None;
         self.checkout = None;
         self.close_strip();
     }
@@ -285,7 +286,7 @@ impl Partition {
         !self.queue.is_empty()
             && (self.paused.is_none() || planted!(PausedDelivered))
             && (self.revoking.is_none() || planted!(RevokedDelivered))
-            && !self.decoding
+            && self.decoding.is_none()
             && self.checkout.is_none()
             && self.strip.is_none()
             && self.unmarked_room(max_unmarked) > 0

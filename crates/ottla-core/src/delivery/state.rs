@@ -91,6 +91,8 @@ pub struct Delivery {
     /// Segments with batches that nobody has claimed, in the order they came.
     pub(super) ahead: AheadQueue,
     pub(super) decoder_waker: Option<Waker>,
+    /// The partition whose next batch the reader found being decoded, if it still is.
+    pub(super) awaited: Option<Key>,
     /// Whoever decodes ahead found nothing to do.
     pub(super) decoders_idle: bool,
 }
@@ -137,6 +139,7 @@ impl Delivery {
             scratch: Scratch::default(),
             ahead: AheadQueue::new(),
             decoder_waker: None,
+            awaited: None,
             decoders_idle: true,
         }
     }

@@ -67,6 +67,11 @@ impl Shared {
         loop {
             let begun = self.lock().begin_take(self, now, &filter, waker, single.is_some(), came_back);
             let mut checkout = match begun {
+                // Rather than wait for a batch that is being decoded, it decodes what comes after it.
+                Begun::Answer(Taken::Pending) if self.help(decoder) => {
+                    came_back = false;
+                    continue;
+                }
                 Begun::Answer(taken) => return taken,
                 Begun::Decode(checkout) => checkout,
             };
@@ -322,7 +327,10 @@ impl Delivery {
             if p.queue.is_empty() { 0 } else { p.queued_bytes.saturating_sub(checkout.bytes) + put_back };
         let drained = p.set_queued_bytes(queued);
         // Looked at under the lock: a job that ends now tells so after this.
-        p.decoding = !delivers && checkout.awaits.take().is_some_and(|slot| slot.is_running());
+        p.decoding = checkout.awaits.take().filter(|slot| !delivers && slot.is_running());
+        if p.decoding.is_some() {
+            self.awaited = Some(key);
+        }
         let strip = single.filter(|_| records > 1);
         if strip.is_none() && checkout.position > p.position() {
             p.move_position(checkout.position, checkout.position_epoch);

@@ -12,21 +12,15 @@ use super::varint::{read_i32, read_i64, take_i32, take_i64};
 /// `data` has at most `i32::MAX` bytes, so positions fit u32.
 #[inline(always)]
 pub(super) fn read_record(data: &[u8], start: usize) -> Option<RecordSpan> {
-    let mut at = start;
-    let length = read_i32(data, &mut at)?;
+    let (length, at) = read_i32(data, start)?;
     // A negative length becomes one that is too long. No sum can wrap: no read succeeds behind the end of `data`.
     let end = at.wrapping_add(length as u32 as usize);
-    // The attributes, which say nothing.
-    at = at.wrapping_add(1);
-    let timestamp_delta = read_i64(data, &mut at)?;
-    let offset_delta = read_i32(data, &mut at)?;
-    let key_len = read_i32(data, &mut at)?;
-    let key_start = at as u32;
-    at = at.wrapping_add(key_len.max(0) as usize);
-    let value_len = read_i32(data, &mut at)?;
-    let value_start = at as u32;
-    at = at.wrapping_add(value_len.max(0) as usize);
-    let header_count = read_i32(data, &mut at)?;
+    // Behind the attributes, which say nothing.
+    let (timestamp_delta, at) = read_i64(data, at.wrapping_add(1))?;
+    let (offset_delta, at) = read_i32(data, at)?;
+    let (key_len, key_start) = read_i32(data, at)?;
+    let (value_len, value_start) = read_i32(data, behind(key_start, key_len))?;
+    let (header_count, at) = read_i32(data, behind(value_start, value_len))?;
     if at > end || end > data.len() || header_count < 0 {
         return None;
     }
@@ -35,13 +29,19 @@ pub(super) fn read_record(data: &[u8], start: usize) -> Option<RecordSpan> {
         offset_delta,
         start: start as u32,
         end: end as u32,
-        key_start,
+        key_start: key_start as u32,
         key_len,
-        value_start,
+        value_start: value_start as u32,
         value_len,
         headers_start: at as u32,
         header_count: header_count as u32,
     })
+}
+
+/// Where a field ends whose length may be that of null.
+#[inline(always)]
+fn behind(start: usize, length: i32) -> usize {
+    start.wrapping_add(length.max(0) as usize)
 }
 
 /// Whether the headers of a record are what it says, and its content ends where the record ends.
@@ -49,10 +49,9 @@ pub(super) fn read_record(data: &[u8], start: usize) -> Option<RecordSpan> {
 fn has_good_headers(data: &[u8], span: &RecordSpan) -> bool {
     let mut at = span.headers_start as usize;
     for _ in 0..span.header_count {
-        let Some(len) = read_i32(data, &mut at).filter(|len| *len >= 0) else { return false };
-        at = at.wrapping_add(len as usize);
-        let Some(len) = read_i32(data, &mut at) else { return false };
-        at = at.wrapping_add(len.max(0) as usize);
+        let Some((len, start)) = read_i32(data, at).filter(|(len, _)| *len >= 0) else { return false };
+        let Some((len, start)) = read_i32(data, behind(start, len)) else { return false };
+        at = behind(start, len);
     }
     at == span.end as usize
 }

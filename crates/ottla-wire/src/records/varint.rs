@@ -4,65 +4,61 @@
 //! so that what walks records stays small. Cleverer ways (SWAR, unrolling) were measured and lose.
 //! Overlong but terminated forms are read as Java reads them: surplus bits of the last byte are dropped.
 
-/// What a varint of at most `MOST` bytes at `at` says before zigzag; `at` moves behind it.
+/// What a varint of at most `MOST` bytes at `at` says before zigzag, and where it ends. Positions go in and out by value,
+/// so that they stay in registers.
 #[inline(always)]
-fn read<const MOST: u32>(data: &[u8], at: &mut usize) -> Option<u64> {
-    let first = u64::from(*data.get(*at)?);
+fn read<const MOST: u32>(data: &[u8], at: usize) -> Option<(u64, usize)> {
+    let first = u64::from(*data.get(at)?);
     let next = at.wrapping_add(1);
     if first < 0x80 {
-        *at = next;
-        return Some(first);
+        return Some((first, next));
     }
     let second = u64::from(*data.get(next)?);
     if second < 0x80 {
-        *at = next.wrapping_add(1);
-        return Some((first & 0x7f) | (second << 7));
+        return Some(((first & 0x7f) | (second << 7), next.wrapping_add(1)));
     }
     read_long::<MOST>(data, at)
 }
 
 #[cold]
 #[inline(never)]
-fn read_long<const MOST: u32>(data: &[u8], at: &mut usize) -> Option<u64> {
+fn read_long<const MOST: u32>(data: &[u8], at: usize) -> Option<(u64, usize)> {
     let mut value = 0u64;
-    let bytes = data.get(*at..)?;
-    for (index, byte) in (0..MOST).zip(bytes) {
+    for (index, byte) in (0..MOST).zip(data.get(at..)?) {
         value |= u64::from(byte & 0x7f).wrapping_shl(index.wrapping_mul(7));
-        *at = at.wrapping_add(1);
         if *byte < 0x80 {
-            return Some(value);
+            return Some((value, at.wrapping_add(index as usize).wrapping_add(1)));
         }
     }
     None
 }
 
-/// Reads a varint of at most 5 bytes.
+/// Reads a varint of at most 5 bytes: its value, and where it ends.
 #[inline(always)]
-pub(super) fn read_i32(data: &[u8], at: &mut usize) -> Option<i32> {
-    let value = read::<5>(data, at)? as u32;
-    Some((value >> 1) as i32 ^ (value & 1).wrapping_neg() as i32)
+pub(super) fn read_i32(data: &[u8], at: usize) -> Option<(i32, usize)> {
+    let (value, end) = read::<5>(data, at)?;
+    let value = value as u32;
+    Some(((value >> 1) as i32 ^ (value & 1).wrapping_neg() as i32, end))
 }
 
-/// Reads a varint of at most 10 bytes.
+/// Reads a varint of at most 10 bytes: its value, and where it ends.
 #[inline(always)]
-pub(super) fn read_i64(data: &[u8], at: &mut usize) -> Option<i64> {
-    let value = read::<10>(data, at)?;
-    Some((value >> 1) as i64 ^ (value & 1).wrapping_neg() as i64)
+pub(super) fn read_i64(data: &[u8], at: usize) -> Option<(i64, usize)> {
+    let (value, end) = read::<10>(data, at)?;
+    Some(((value >> 1) as i64 ^ (value & 1).wrapping_neg() as i64, end))
 }
 
 /// Takes a varint of at most 5 bytes off the front of `buf`.
 pub(super) fn take_i32(buf: &mut &[u8]) -> Option<i32> {
-    let mut at = 0;
-    let value = read_i32(buf, &mut at)?;
-    *buf = buf.get(at..)?;
+    let (value, end) = read_i32(buf, 0)?;
+    *buf = buf.get(end..)?;
     Some(value)
 }
 
 /// Takes a varint of at most 10 bytes off the front of `buf`.
 pub(super) fn take_i64(buf: &mut &[u8]) -> Option<i64> {
-    let mut at = 0;
-    let value = read_i64(buf, &mut at)?;
-    *buf = buf.get(at..)?;
+    let (value, end) = read_i64(buf, 0)?;
+    *buf = buf.get(end..)?;
     Some(value)
 }
 

@@ -26,7 +26,7 @@ pub(super) struct ReadBuffer {
 
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
-    /// Oldest first: it is the likeliest to be free.
+    /// In the order in which they were filled.
     kept: VecDeque<ReadBuffer>,
     total: usize,
 }
@@ -57,7 +57,9 @@ impl Buffers {
     }
 
     fn take(&mut self, needed: usize) -> ReadBuffer {
-        for at in 0..self.kept.len() {
+        // Frames are read in the order in which they came: of the buffers that are free again the one that was filled
+        // last is the warmest.
+        for at in (0..self.kept.len()).rev() {
             let Some(kept) = self.kept.get_mut(at) else { break };
             let fits = kept.allocated >= needed && kept.allocated / 2 <= needed;
             if fits

@@ -33,12 +33,12 @@ fn batches_of_several_responses_are_joined() {
 }
 
 #[test]
-fn joining_stops_at_half_a_megabyte() {
+fn joining_stops_at_three_quarters_of_a_megabyte() {
     let mut rig = Rig::new(auto());
     rig.own(0, 0);
     rig.push(0, joined((0..40).map(|i| compressed(i * 10, 10, 10_000))));
     let batch = rig.batch();
-    assert_eq!(batch.len(), 60, "records of 10 KB");
+    assert_eq!(batch.len(), 80, "records of 10 KB");
 }
 
 #[test]
