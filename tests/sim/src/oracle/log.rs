@@ -76,6 +76,12 @@ impl GhostLog {
         index.checked_sub(1).map_or(0, |i| self.ends[i].1)
     }
 
+    /// Where the log has ended since then.
+    pub fn ends_since(&self, time: Timestamp) -> impl Iterator<Item = i64> + '_ {
+        let index = self.ends.partition_point(|(at, _)| *at <= time);
+        std::iter::once(self.end_at(time)).chain(self.ends[index..].iter().map(|(_, end)| *end))
+    }
+
     /// The oldest records are deleted.
     pub fn delete_below(&mut self, offset: i64) {
         self.start = offset;

@@ -218,7 +218,7 @@ impl Oracle {
             Expect::Beginning(_) => starts.push(0),
             Expect::End(since) => {
                 // Anywhere between the end of then and the end of now: what came meanwhile may be left out.
-                starts.push(log.end_at(since));
+                starts.extend(log.ends_since(since));
                 starts.extend(log.entries.iter().filter(|e| e.at >= since).map(|e| e.offset));
                 starts.push(log.end);
             }
