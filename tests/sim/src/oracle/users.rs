@@ -67,6 +67,9 @@ impl Oracle {
 
     /// `Event::Revoking` was read.
     pub fn revoking(&mut self, id: MemberId, partitions: &[TopicPartition]) {
+        // With another revocation the pauses of an earlier one are over (KIP-848: nothing is assigned in between).
+        let GhostMember { paused, owned, .. } = &mut self.members[id.0];
+        paused.retain(|tp| owned.get(tp).is_some_and(|owned| !owned.revoking));
         for tp in partitions {
             match self.members[id.0].owned.get_mut(tp) {
                 Some(owned) => {
