@@ -56,6 +56,7 @@ on_shared! {
     positions_that_a_policy_chose_are_committed_at_once,
     unknown_topics_hold_up_nothing,
     topics_come_and_go,
+    transactions_are_seen_when_they_are_committed,
 }
 
 on_own! {

@@ -32,6 +32,7 @@ on_embedded! {
     positions_that_a_policy_chose_are_committed_at_once(3),
     unknown_topics_hold_up_nothing(3),
     topics_come_and_go(3),
+    transactions_are_seen_when_they_are_committed(3),
 }
 
 #[tokio::test(flavor = "multi_thread")]

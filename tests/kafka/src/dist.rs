@@ -11,13 +11,14 @@ use crate::error::Context;
 use crate::{Error, Result, target_dir, unique};
 
 /// Our Java helpers: file name and text.
-const SOURCES: [(&str, &str); 7] = [
+const SOURCES: [(&str, &str); 8] = [
     ("Bench.java", include_str!("../java/ottla/Bench.java")),
     ("Json.java", include_str!("../java/ottla/Json.java")),
     ("Launcher.java", include_str!("../java/ottla/Launcher.java")),
     ("Records.java", include_str!("../java/ottla/Records.java")),
     ("Produce.java", include_str!("../java/ottla/Produce.java")),
     ("Tool.java", include_str!("../java/ottla/Tool.java")),
+    ("Transactions.java", include_str!("../java/ottla/Transactions.java")),
     ("GroupMember.java", include_str!("../java/ottla/GroupMember.java")),
 ];
 

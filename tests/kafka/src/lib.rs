@@ -39,7 +39,7 @@ pub use error::Error;
 pub use member::{Event, Member, MemberSpec, librdkafka_python};
 pub use process::Lines;
 pub use records::{Expected, RecordSpec};
-pub use tool::{Group, GroupMember, Offsets, Produced, Replicas, Tool};
+pub use tool::{Group, GroupMember, Offsets, Produced, Replicas, Seen, Tool};
 
 /// The result of everything here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -43,6 +43,15 @@ pub struct Offsets {
     pub end: i64,
 }
 
+/// What a consumer sees of a partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Offsets and values.
+    pub records: Vec<(i64, String)>,
+    /// Where the partition ends for it.
+    pub end: i64,
+}
+
 /// A partition's replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replicas {
@@ -277,6 +286,47 @@ impl Tool {
             result.push(produced);
         }
         Ok(result)
+    }
+
+    /// Writes values; with an id in the open transaction of that producer, or in a new one.
+    ///
+    /// # Errors
+    /// When one cannot be written.
+    pub fn transaction_send(
+        &mut self,
+        id: Option<&str>,
+        topic: &str,
+        partition: u32,
+        values: &[String],
+    ) -> Result<()> {
+        let command = json!({
+            "command": "transaction_send", "id": id, "topic": topic, "partition": partition, "values": values,
+        });
+        self.call(&command).map(drop)
+    }
+
+    /// Ends the open transaction of a producer; its markers are there when it returns.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub fn transaction_end(&mut self, id: &str, abort: bool) -> Result<()> {
+        self.call(&json!({"command": "transaction_end", "id": id, "abort": abort})).map(drop)
+    }
+
+    /// What Java's consumer sees in each partition of a topic, and where it ends for it. `isolation` is
+    /// `read_committed` or `read_uncommitted`.
+    ///
+    /// # Errors
+    /// When it does not come to the end.
+    pub fn read(&mut self, topic: &str, isolation: &str) -> Result<BTreeMap<u32, Seen>> {
+        let answer = self.call(&json!({"command": "read", "topic": topic, "isolation": isolation}))?;
+        let seen = |p: &Value| {
+            let records = list(&p["values"]).iter();
+            let records = records.map(|r| (r[0].as_i64().unwrap_or(-1), text(&r[1]))).collect();
+            let end = p["end"].as_i64().unwrap_or(-1);
+            (number(&p["partition"]).unwrap_or(0), Seen { records, end })
+        };
+        Ok(list(&answer["partitions"]).iter().map(seen).collect())
     }
 
     /// What [`RecordSpec::digest`] is in Java.

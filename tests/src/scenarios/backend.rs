@@ -53,7 +53,7 @@ impl Backend {
         Ok(Self::Own(Box::new(Mutex::new(KafkaCluster::start(version, brokers)?))))
     }
 
-    fn real<T>(&self, on: impl FnOnce(&KafkaCluster) -> Result<T>) -> Option<Result<T>> {
+    pub(super) fn real<T>(&self, on: impl FnOnce(&KafkaCluster) -> Result<T>) -> Option<Result<T>> {
         match self {
             Self::Embedded(_) => None,
             Self::Shared(kafka) => Some(on(kafka)),

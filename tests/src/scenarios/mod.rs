@@ -15,6 +15,7 @@ mod groups;
 mod offsets;
 mod peers;
 mod topics;
+mod transactions;
 
 use std::future::Future;
 use std::time::Duration;
@@ -46,6 +47,7 @@ pub use peers::{
     a_mixed_group_of_the_consumer_protocol_is_stable_and_loses_nothing,
 };
 pub use topics::{topics_come_and_go, unknown_topics_hold_up_nothing};
+pub use transactions::transactions_are_seen_when_they_are_committed;
 
 /// A member of `group` that speaks `protocol` and heartbeats often. (Under the consumer protocol the brokers decide
 /// about that.)

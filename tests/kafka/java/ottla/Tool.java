@@ -40,6 +40,7 @@ import org.apache.kafka.common.config.ConfigResource;
 public final class Tool {
     private final String bootstrap;
     private final Admin admin;
+    private final Transactions transactions;
 
     private Tool(String bootstrap) {
         this.bootstrap = bootstrap;
@@ -49,6 +50,7 @@ public final class Tool {
         properties.put("default.api.timeout.ms", "60000");
         properties.put("request.timeout.ms", "15000");
         this.admin = Admin.create(properties);
+        this.transactions = new Transactions(bootstrap, admin);
     }
 
     public static void main(String[] args) throws Exception {
@@ -75,6 +77,9 @@ public final class Tool {
         int partition = (int) Json.number(command, "partition", 0);
         switch (command.get("command").asText()) {
             case "produce" -> Produce.run(bootstrap, command, answer);
+            case "transaction_send" -> transactions.send(command);
+            case "transaction_end" -> transactions.end(command);
+            case "read" -> transactions.read(command, answer);
             case "digest" -> answer.put("digest", Long.toHexString(new Records(command).digest()));
             case "create_topic" -> createTopic(topic, command, answer);
             case "delete_topic" -> admin.deleteTopics(List.of(topic)).all().get();
