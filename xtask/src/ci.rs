@@ -29,8 +29,8 @@ const CHECKS: &[(&str, Check)] = &[
     ("vectors", || crate::vectors(&[]).map(|()| None)),
     ("instructions", instructions::check),
     ("fuzz", fuzz::check),
-    // Fewer than the 5,000 of a full run: some seeds beyond these still fail, 415 first.
-    ("sim", || crate::simulator(&["--seeds", "0..400"]).map(|()| None)),
+    // As many as it takes to demand that every fault hits. A full run has 5,000.
+    ("sim", || crate::simulator(&["--seeds", "0..1000"]).map(|()| None)),
     // 34 fails: the last commit of what was assigned by hand before, sent again behind an assign().
     ("sim-consumer", || crate::simulator(&["--consumer", "--seeds", "35..135"]).map(|()| None)),
 ];
