@@ -135,17 +135,15 @@ impl Delivery {
         if self.next_ready().is_none() {
             return false;
         }
-        if self.signals.ledger() >= self.config.max_buffered_bytes / 2 {
-            return true;
-        }
-        let mut records = 0usize;
+        let (mut records, mut bytes) = (0usize, 0usize);
         for key in &self.ready {
             let Some(p) = self.partitions.get(key) else { continue };
             if !p.claimed && p.is_deliverable(self.config.max_unmarked) {
                 let queued: usize = p.queue.iter().map(super::queue::Segment::records).sum();
+                bytes = bytes.saturating_add(p.queued_bytes);
                 records = records.saturating_add(queued.min(p.unmarked_room(self.config.max_unmarked)));
             }
-            if records >= wanted {
+            if records >= wanted || bytes >= self.config.max_buffered_bytes / 2 {
                 return true;
             }
         }

@@ -78,6 +78,8 @@ impl Delivery {
             let ownership = self.new_ownership(tp.clone(), key);
             new.push((tp.clone(), ownership.epoch));
             let mut partition = Partition::new(ownership);
+            // A task of an earlier ownership has not returned: it is nobody else's before that.
+            partition.claimed = self.ends.contains_key(tp);
             if self.paused_before.contains(tp) {
                 self.pause_partition(&mut partition);
             }

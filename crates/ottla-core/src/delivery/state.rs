@@ -413,7 +413,9 @@ impl Delivery {
     pub(super) fn settle_partition(&mut self, key: Key, now: Option<Timestamp>) {
         let max_unmarked = self.config.max_unmarked;
         let Some(p) = self.partitions.get_mut(&key).filter(|p| p.claimed) else { return };
-        let run = !self.reader_gone && (p.in_hand || p.is_deliverable(max_unmarked));
+        // Nobody can come to it while the task of an earlier ownership has not returned.
+        let waits = !self.ends.is_empty() && self.ends.contains_key(&p.ownership.topic_partition);
+        let run = !self.reader_gone && !waits && (p.in_hand || p.is_deliverable(max_unmarked));
         let before = p.clock.running();
         let started = p.clock.update(run, now);
         let after = p.clock.running();

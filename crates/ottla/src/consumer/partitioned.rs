@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use ottla_core::delivery::{Batch, Filter, PartitionEnd, Taken};
@@ -31,7 +33,7 @@ impl Consumer {
     /// - A revocation waits until the tasks of its partitions have returned, or its deadline has passed; then they
     ///   are lost.
     /// - A partition that comes again gets its next task when the one before has returned, and so does a
-    ///   partition whose task returns before its end.
+    ///   partition whose task returns before its end: one that does not want to read on must not return.
     /// - [`max_poll_interval`](crate::Builder::max_poll_interval) holds for each partition: the stuck one's read
     ///   ends with [`PartitionEnd::Lost`], and the member leaves the group and joins again.
     /// - With [`Commit::Auto`](crate::Commit::Auto) a batch is done when the task came back for more or returned
@@ -133,13 +135,14 @@ impl Consumer {
                 return Poll::Pending;
             }
             for topic_partition in claimed {
-                let running = task(self.partition(topic_partition.clone()));
-                self.tasks.spawn(topic_partition, async move { running.await.map_err(Into::into) });
+                let over = Arc::new(AtomicBool::new(false));
+                let running = task(self.partition(topic_partition.clone(), Arc::clone(&over)));
+                self.tasks.spawn(topic_partition, over, async move { running.await.map_err(Into::into) });
             }
         }
     }
 
-    fn partition(&self, topic_partition: TopicPartition) -> PartitionConsumer {
+    fn partition(&self, topic_partition: TopicPartition, over: Arc<AtomicBool>) -> PartitionConsumer {
         PartitionConsumer {
             link: self.link.downgrade(),
             handle: self.handle.clone(),
@@ -147,6 +150,7 @@ impl Consumer {
             topic_partition,
             max_batch_records: self.max_batch_records,
             end: None,
+            over,
         }
     }
 
@@ -165,7 +169,7 @@ impl Consumer {
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     running: JoinSet<Result<(), Failure>>,
-    names: BTreeMap<Id, TopicPartition>,
+    names: BTreeMap<Id, (TopicPartition, Arc<AtomicBool>)>,
     stopped: bool,
     failed: Option<PartitionTaskError>,
 }
@@ -174,10 +178,11 @@ impl Tasks {
     fn spawn(
         &mut self,
         topic_partition: TopicPartition,
+        over: Arc<AtomicBool>,
         task: impl Future<Output = Result<(), Failure>> + Send + 'static,
     ) {
         let id = self.running.spawn(task).id();
-        self.names.insert(id, topic_partition);
+        self.names.insert(id, (topic_partition, over));
     }
 
     /// A task that has returned.
@@ -190,7 +195,8 @@ impl Tasks {
             Ok((id, _)) => *id,
             Err(error) => error.id(),
         };
-        let Some(topic_partition) = self.names.remove(&id) else { return Poll::Ready(None) };
+        let Some((topic_partition, over)) = self.names.remove(&id) else { return Poll::Ready(None) };
+        over.store(true, Ordering::Release);
         let failed = |source| PartitionTaskError::Task { topic_partition: topic_partition.clone(), source };
         let outcome = match joined {
             Ok((_, outcome)) => outcome.map_err(failed),
@@ -216,6 +222,8 @@ pub struct PartitionConsumer {
     topic_partition: TopicPartition,
     max_batch_records: usize,
     end: Option<PartitionEnd>,
+    /// Its task has returned: whoever has this still is not to read what the next task reads.
+    over: Arc<AtomicBool>,
 }
 
 impl PartitionConsumer {
@@ -243,6 +251,9 @@ impl PartitionConsumer {
     }
 
     fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Batch>, Error>> {
+        if self.over.load(Ordering::Acquire) {
+            self.end.get_or_insert(PartitionEnd::Revoked);
+        }
         if self.end.is_some() {
             return Poll::Ready(Ok(None));
         }
