@@ -33,6 +33,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("sim", || crate::simulator(&["--seeds", "0..1000"]).map(|()| None)),
     // 34 fails: the last commit of what was assigned by hand before, sent again behind an assign().
     ("sim-consumer", || crate::simulator(&["--consumer", "--seeds", "35..135"]).map(|()| None)),
+    ("planted", || crate::planted_bugs().map(|()| None)),
 ];
 
 /// One line of the closing table.

@@ -19,7 +19,7 @@ use super::trace::Trace;
 
 mod rows;
 
-use rows::ROWS;
+use rows::{ROWS, UNSEEN};
 
 /// How many beyond the seed of the table `--check` tries: seeds change their meaning whenever the simulator does.
 const DRIFT: u64 = 2_000;
@@ -237,7 +237,7 @@ fn table(hunts: &[Hunt]) -> String {
         "# Planted bugs\n\n\
          Written by `cargo xtask sim --planted all --docs`; do not edit. Each bug is planted alone, and seeds of the full mix \
          run from 0 on until one fails because of it (without the bug it holds). *Rule* is the invariant that said so \
-         (`tests/sim/src/oracle/mod.rs`), *executed* how often the planted branch was executed in these seeds. \
+         (`tests/sim/src/oracle/invariants.rs`), *executed* how often the planted branch was executed in these seeds. \
          CI holds that each is still caught. Replay one with \
          `cargo xtask sim --planted NAME --seeds SEED --trace`.\n\n\
          | bug | row | what it does | seeds until caught | seed | rule | executed |\n\
@@ -276,6 +276,11 @@ fn table(hunts: &[Hunt]) -> String {
             .collect();
         let here = if bugs.is_empty() { (*why).to_owned() } else { bugs.join(", ") };
         let _ = writeln!(text, "| {row} | {what} | {here} |");
+    }
+    text +=
+        "\n## Not planted\n\nWhat survives because nobody outside could tell.\n\n| bug | why |\n|---|---|\n";
+    for (what, why) in UNSEEN {
+        let _ = writeln!(text, "| {what} | {why} |");
     }
     text
 }

@@ -2,7 +2,6 @@
 
 use super::group::{Group, NONE, find, id};
 use super::{Assignor, user_data};
-use crate::planted::planted;
 
 /// What members claim to own, settled by generation (KIP-792): the highest generation that claims a partition
 /// has it; where two members of that generation claim it nobody has it. A missing generation is older than any.
@@ -69,7 +68,7 @@ impl Claims {
 
 impl Winner {
     fn challenge(&mut self, member: u32, generation: i32) {
-        if self.member == NONE || (generation > self.generation && !planted!(StaleClaims)) {
+        if self.member == NONE || generation > self.generation {
             *self = Self { member, generation, contested: false };
         } else if generation == self.generation && self.member != member {
             self.contested = true;

@@ -145,6 +145,7 @@ impl Client {
         match &self.closing {
             Closing::Committing(close) => Some(close.commits_until),
             Closing::Leaving(_) if planted!(BusyLoop) => Some(self.now),
+            Closing::Leaving(close) if self.now >= close.deadline && planted!(CloseHangs) => None,
             Closing::Leaving(close) => Some(close.deadline),
             Closing::No | Closing::Done => None,
         }

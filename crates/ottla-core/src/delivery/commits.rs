@@ -149,11 +149,12 @@ impl Delivery {
         let (own, own_epoch) = p.settle_done(token.next, token.leader_epoch);
         // What else is done was given out to be committed before, perhaps, and it is not known what became of that:
         // going back would be wrong if it was taken. Behind a rewind it is what the user wants.
-        let (mut offset, mut leader_epoch) = if p.done.to() > own.max(p.commit_above) {
-            p.settle_done(p.done.to(), p.done.epoch())
-        } else {
-            (own, own_epoch)
-        };
+        let (mut offset, mut leader_epoch) =
+            if p.done.to() > own.max(p.commit_above) && !planted!(CommitGoesBack) {
+                p.settle_done(p.done.to(), p.done.epoch())
+            } else {
+                (own, own_epoch)
+            };
         let mut metadata = if offset == own {
             token.metadata.as_deref().map(str::to_owned)
         } else {

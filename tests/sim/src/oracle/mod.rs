@@ -219,6 +219,7 @@ impl Oracle {
                     }
                 }
             }
+            self.check_handovers(now, &owners);
             self.owners = owners;
         }
     }

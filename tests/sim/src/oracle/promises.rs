@@ -1,6 +1,7 @@
 //! What a client owes beyond each single step: a commit that it says is done is done, what is done gets committed, a
 //! partition changes hands without a record given twice, who leaves has left, and a group comes to rest.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ottla_broker::sim::Cluster;
@@ -104,6 +105,22 @@ impl Oracle {
     pub(super) fn gives_back(&mut self, id: MemberId, tp: &TopicPartition) {
         if self.members[id.0].traits.auto {
             self.handovers.insert(tp.clone(), Handover { from: id.0, done: None });
+        }
+    }
+
+    /// S7: the leader gives nobody a partition that its owner has not given back.
+    pub(super) fn check_handovers(&mut self, now: Timestamp, owners: &BTreeMap<TopicPartition, usize>) {
+        if !self.was_quiet(now) {
+            return;
+        }
+        let taken = owners.iter().find_map(|(tp, new)| {
+            let old = *self.owners.get(tp).filter(|old| *old != new)?;
+            let member = &self.members[old];
+            let holds = member.owned.get(tp).is_some_and(|owned| !owned.revoking);
+            (member.alive && member.out_since.is_none() && holds).then_some((tp, *new, old))
+        });
+        if let Some((tp, new, old)) = taken {
+            self.fail("S7", format!("the group gives {tp} to m{new}, which m{old} has not given back"));
         }
     }
 

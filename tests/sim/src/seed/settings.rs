@@ -131,6 +131,7 @@ impl Settings {
             group: Some(group),
             auto_offset_reset: if self.latest { OffsetReset::Latest } else { OffsetReset::Earliest },
             commit: if commits == Commits::Auto { CommitMode::Auto { interval } } else { CommitMode::Manual },
+            marks_interval: interval,
             isolation_level: if self.transactions {
                 IsolationLevel::ReadCommitted
             } else {

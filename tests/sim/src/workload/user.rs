@@ -270,7 +270,7 @@ impl User {
     /// The work on what is in hand is done.
     fn finish_work(&mut self, world: &mut World, oracle: &mut Oracle) {
         let now = world.now();
-        let mut gap = false;
+        let mut keep = if self.free { self.style.keep } else { 0 };
         match self.style.commits {
             Commits::Auto => {}
             Commits::Delivered => {
@@ -289,12 +289,12 @@ impl User {
                 if self.rng.below(2) == 0 {
                     numbers.reverse();
                 }
-                // Or the last one now, and the one before it after the next read.
-                gap = self.free && numbers.len() == 2 && self.next_batch.is_multiple_of(3);
-                if gap {
-                    numbers = vec![1];
-                } else if self.may_wait() {
-                    numbers.clear();
+                // Or every other one now, and the rest before it lets go of them.
+                if self.free && self.style.keep > 0 {
+                    keep = 3;
+                    let spare = self.held.len().saturating_sub(keep);
+                    let now = |i: &usize| *i < spare || self.held[*i].number.is_multiple_of(2);
+                    numbers.retain(now);
                 }
                 for index in numbers {
                     let Some(held) = self.held.get(index) else { continue };
@@ -307,7 +307,6 @@ impl User {
             }
             Commits::Tokens | Commits::Offsets | Commits::Background => self.commit(world, oracle),
         }
-        let keep = if self.free { self.style.keep + usize::from(gap) } else { 0 };
         while self.held.len() > keep {
             self.drop_first(oracle);
         }

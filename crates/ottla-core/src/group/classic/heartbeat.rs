@@ -76,12 +76,15 @@ impl ClassicGroup {
             && !matches!(self.state, State::Unjoined)
             && self.session_runs();
         let parked = self.in_flight.is_outstanding(Kind::Join) || self.in_flight.is_outstanding(Kind::Sync);
+        if wanted && planted!(HeartbeatsStop) {
+            return None;
+        }
         wanted.then_some(if parked { Kind::Probe } else { Kind::Heartbeat })
     }
 
     pub(super) fn try_heartbeat(&mut self, now: Timestamp) {
         let (Some(lane), Some(generation_id)) = (self.heartbeat_lane(), self.generation) else { return };
-        if now < self.clock.due || planted!(HeartbeatsStop) {
+        if now < self.clock.due {
             return;
         }
         self.clock.due = now + self.config.heartbeat_interval;

@@ -365,7 +365,7 @@ impl ClassicGroup {
     /// When [`Self::handle_timeout`] is to be called.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let mut next = Timestamp::NEVER;
-        if self.session_runs() {
+        if self.session_runs() && !planted!(SessionNeverEnds) {
             next = next.min(self.clock.session);
         }
         if let Some(revocation) = &self.revocation {
@@ -408,7 +408,8 @@ impl ClassicGroup {
     /// Whether the coordinator takes commits: not between the answers to JoinGroup and SyncGroup, and not
     /// without a generation. While JoinGroup is parked it takes them with the present one.
     pub fn may_commit(&self) -> bool {
-        self.generation.is_some() && !matches!(self.state, State::Syncing(_))
+        let blocked = matches!(self.state, State::Revoking) && planted!(CommitWaitsForJoin);
+        self.generation.is_some() && !matches!(self.state, State::Syncing(_)) && !blocked
     }
 
     /// What is owned, what is being revoked included.
