@@ -543,3 +543,28 @@ async fn an_idle_latest_group_commits_the_position_it_chose() {
     let mut consumer = builder().connect().await.unwrap();
     assert_eq!(consumer.next_batch().await.unwrap().unwrap().first_offset(), 10);
 }
+
+#[tokio::test(start_paused = true)]
+async fn unsubscribing_does_not_wait_for_what_is_held_of_a_revocation() {
+    for events in [false, true] {
+        let broker = broker(2).await;
+        produce(&broker, 2, 0..20);
+        let mut one = member(&broker, 1).connect().await.unwrap();
+        let mut held = Vec::new();
+        while held.len() < 2 {
+            held.push(one.next_batch().await.unwrap().unwrap());
+        }
+        let two = member(&broker, 2).connect().await.unwrap();
+        if events {
+            while !matches!(one.next_event().await.unwrap().unwrap(), Event::Revoking(_)) {}
+        } else {
+            // Long enough for a heartbeat to tell of the rebalance; the batches keep it open.
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+        let begun = tokio::time::Instant::now();
+        one.unsubscribe().await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(10), "{events}: {:?}", begun.elapsed());
+        assert_eq!(one.assignment().unwrap(), []);
+        drop((held, two));
+    }
+}

@@ -139,6 +139,8 @@ impl Client {
         match self.mode {
             Mode::Subscribed => {
                 self.subscription.clear();
+                // Whoever holds what is being given back may be who waits for this call.
+                self.delivery.lock().finish_revocations();
                 let deadline = now + self.config.default_api_timeout;
                 self.commands.insert(id, Pending { deadline, what: Waiting::Left });
                 if let Some(group) = &mut self.group {

@@ -81,6 +81,7 @@ impl Client {
                 self.forget_lookups(&partitions);
                 let lost: BTreeSet<&TopicPartition> = partitions.iter().collect();
                 self.revoking.retain(|_, revoking| !revoking.iter().all(|tp| lost.contains(tp)));
+                self.commits.lost(&lost);
             }
             GroupAction::Fail(error) if error.code() == Some(ErrorCode::InconsistentGroupProtocol) => {
                 self.describe_group(now, error);

@@ -278,6 +278,12 @@ impl Delivery {
         }
     }
 
+    /// Nobody waits for the reader any more: it gave up what it reads.
+    pub fn finish_revocations(&mut self) {
+        self.read_to_the_end();
+        self.settle(None);
+    }
+
     /// The reader was told the end: it meets no event any more.
     pub(super) fn read_to_the_end(&mut self) {
         for open in self.revocations.values_mut() {

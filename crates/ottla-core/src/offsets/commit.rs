@@ -224,6 +224,14 @@ impl CommitQueue {
         self.jobs.push_back(job);
     }
 
+    /// These partitions were lost: whoever has them now may have committed more, so that their last commit is not
+    /// sent any more, whatever membership comes next.
+    pub(crate) fn lost(&mut self, partitions: &BTreeSet<&TopicPartition>) {
+        for job in self.jobs.iter_mut().filter(|job| job.last) {
+            job.last = !job.entries.iter().any(|entry| partitions.contains(&entry.tp));
+        }
+    }
+
     /// Whether something can be sent now.
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
         self.in_flight.is_none() && !self.jobs.is_empty() && now >= self.not_before

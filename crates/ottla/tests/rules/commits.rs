@@ -177,7 +177,9 @@ async fn control_and_aborted_offsets_next_to_done_data_are_done() {
 async fn a_commit_is_sent_again_with_the_generation_that_came_meanwhile() {
     let broker = broker(2).await;
     produce(&broker, 2, 0..20);
-    let mut first = manual(&broker).await;
+    // A revocation that waited for the commit, whose request times out after 30 s, would keep the generation.
+    let builder = member(&broker, 1).commit(Commit::Manual).revoke_timeout(Duration::from_secs(5));
+    let mut first = builder.connect().await.unwrap();
     let mut batches = Vec::new();
     while batches.len() < 2 {
         if let Event::Batch(batch) = first.next_event().await.unwrap().unwrap() {

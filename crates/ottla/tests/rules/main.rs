@@ -22,7 +22,7 @@
 //! | A recreated topic: `DataLoss` once, then earliest of the new id, with an event | a_recreated_topic_is_data_loss_once_and_is_read_from_its_beginning, a_recreated_topic_stops_its_partitions_where_the_policy_is_error |
 //! | `pause` and `seek`: once the call resolves no record of the old state is returned | once_a_pause_resolves_no_record_of_the_partition_is_returned, once_a_seek_resolves_no_record_of_the_old_position_is_returned |
 //! | `PartitionEof` comes after the last record was handed out, once until new data | the_end_of_a_partition_is_told_once_until_there_is_more, the_end_comes_after_a_seek_to_the_very_end_and_after_assigning_anew |
-//! | Unsubscribing commits what is done and leaves | unsubscribe_commits_what_is_done_leaves_the_group_and_allows_to_begin_anew |
+//! | Unsubscribing commits what is done and leaves, without waiting for the reader | unsubscribe_commits_what_is_done_leaves_the_group_and_allows_to_begin_anew, unsubscribing_does_not_wait_for_what_is_held_of_a_revocation |
 //! | An unknown topic is created only where that is allowed | an_unknown_topic_is_created_only_where_that_is_allowed |
 //! | **Done, marks and commits** | |
 //! | Auto: done is what the reader came back from … | auto_commits_only_what_the_reader_has_come_back_from, close_commits_what_is_done_and_not_what_is_in_hand |

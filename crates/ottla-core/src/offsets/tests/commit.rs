@@ -132,6 +132,18 @@ fn the_last_commit_of_an_ownership_is_sent_although_it_has_ended() {
 }
 
 #[test]
+fn the_last_commit_of_a_membership_that_was_lost_is_not_sent_by_the_next_one() {
+    let mut queue = CommitQueue::new(BACKOFF, Rng::new(1));
+    queue.push(CommitJob::last(CommitOrigin::Unsubscribe, vec![entry(0, 7)], LATER));
+    queue.lost(&[&tp(1)].into());
+    assert_eq!(queue.settle(T0, |_| None).len(), 0, "another partition");
+    queue.lost(&[&tp(0)].into());
+    let over = queue.settle(T0, |_| None);
+    assert!(matches!(results(over)[..], [Err(CommitError::NotOwned)]));
+    assert!(!queue.is_due(T0));
+}
+
+#[test]
 fn a_rebalance_in_progress_is_told_to_the_group_and_the_commit_waits() {
     let mut queue = queue(vec![entry(0, 7)]);
     let step = commit_round(&mut queue, 5, &[(0, 27)]);
