@@ -212,6 +212,8 @@ impl ConsumerGroup {
             }
         };
         let joined = self.epoch == 0;
+        // Decided: a group that turns classic later is told as such.
+        self.may_fall_back = false;
         self.epoch = reply.epoch;
         self.released = false;
         let told = u64::try_from(reply.interval_ms).unwrap_or(0);
@@ -225,6 +227,11 @@ impl ConsumerGroup {
         }
         let news = parts.is_some();
         if let Some(parts) = parts {
+            let owned = self.owned_parts();
+            // What was never taken over, because nobody could name it, is given up by saying what is owned.
+            if self.target.difference(&parts).any(|part| !owned.contains(part)) {
+                self.told_owned = None;
+            }
             self.target = parts;
         }
         if news || matches!(self.state, S::Joining | S::Acknowledging) {

@@ -89,7 +89,8 @@ impl ConsumerGroup {
     pub(super) fn leave_answered(&mut self, now: Timestamp, code: ErrorCode) {
         let again = matches!(reaction(code), Reaction::Rediscover | Reaction::Backoff);
         if !again {
-            self.maybe_known = false;
+            // One that joins again behind it makes the coordinator know us anew.
+            self.maybe_known = self.in_flight.iter().any(|s| !s.leaves);
         }
         // One that was sent for another reason is waited for by nobody.
         if self.state != S::Leaving || self.in_flight.iter().any(|s| s.leaves) {

@@ -141,3 +141,18 @@ fn a_reader_that_stays_away_leaves_and_is_taken_back() {
     assert_eq!(rig.reply(ok(-1, None)), [""; 0]);
     assert_eq!(rig.input(ConsumerGroup::polled), ["beat 0 reads[a,b] owns[] all"]);
 }
+
+#[test]
+fn what_was_decided_at_the_first_join_stays_so() {
+    let mut rig = Rig::dynamic();
+    rig.group.allow_fallback();
+    let mut rig = rig.joining();
+    rig.reply(ok(2, Some(&[])));
+    rig.next_beat(refused(ErrorCode::FencedMemberEpoch));
+    rig.wait(60_000);
+    // Classic members took the group meanwhile.
+    rig.group.handle_reply(rig.now, Ok(refused(ErrorCode::GroupIdNotFound)));
+    assert_eq!(rig.group.take_fallback(), None);
+    rig.drain();
+    assert_eq!(rig.state(), ConsumerState::Fatal);
+}

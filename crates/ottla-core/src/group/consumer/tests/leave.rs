@@ -67,6 +67,8 @@ fn subscribing_again_on_the_way_out_joins_again() {
     assert_eq!(rig.reply(ok(-1, None)), [""; 0]);
     rig.reply(ok(4, Some(&[])));
     assert_eq!(rig.state(), ConsumerState::Stable);
+    // The late answer to the first leave is not taken for one to this.
+    assert_eq!(rig.input(ConsumerGroup::leave), ["beat -1"]);
 }
 
 #[test]

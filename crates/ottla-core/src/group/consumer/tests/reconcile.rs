@@ -170,3 +170,15 @@ fn a_commit_with_a_stale_epoch_asks_for_the_newer_one_at_once() {
     );
     assert_eq!(rig.reply(refused(ErrorCode::UnknownMemberId))[0], "lost [a-0]");
 }
+
+#[test]
+fn what_is_taken_away_before_it_was_taken_over_is_acknowledged() {
+    let mut rig = Rig::dynamic().stable(&[("a", 0)]);
+    assert_eq!(rig.next_beat(ok(2, Some(&[("a", 0), ("b", 7)]))), ["want names"]);
+    assert_eq!(rig.state(), ConsumerState::Reconciling);
+    // To the coordinator saying nothing is no acknowledgement.
+    assert_eq!(rig.next_beat(ok(3, Some(&[("a", 0)]))), ["beat 3 reads[a,b] owns[a-0] all"]);
+    rig.reply(ok(3, None));
+    assert_eq!(rig.state(), ConsumerState::Stable);
+    assert_eq!(rig.next_beat(ok(3, None)), [""; 0], "told once");
+}
