@@ -277,8 +277,7 @@ fn table(hunts: &[Hunt]) -> String {
         let here = if bugs.is_empty() { (*why).to_owned() } else { bugs.join(", ") };
         let _ = writeln!(text, "| {row} | {what} | {here} |");
     }
-    text +=
-        "\n## Not planted\n\nWhat survives because nobody outside could tell.\n\n| bug | why |\n|---|---|\n";
+    text += "\n## Not planted\n\nWhat survives, or would, because nobody outside could tell.\n\n| bug | why |\n|---|---|\n";
     for (what, why) in UNSEEN {
         let _ = writeln!(text, "| {what} | {why} |");
     }
