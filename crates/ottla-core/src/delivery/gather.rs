@@ -91,30 +91,18 @@ impl Shared {
 impl Delivery {
     fn look_for(&mut self, now: Timestamp, gathering: &mut Gathering, waker: &Waker) -> Look {
         self.saw(now);
-        self.lose_strip();
-        let deadline = match gathering.deadline {
-            Some(deadline) => deadline,
-            None => {
-                self.came_back(&Filter::BATCHES);
-                // A reader that waits is not away; so that its clock need not know, it comes at half of its time.
-                let longest = self.config.max_poll_interval.map_or(Duration::MAX, |interval| interval / 2);
-                *gathering.deadline.insert(now + gathering.max_wait.min(longest))
-            }
-        };
-        self.reader_came();
+        let begins = gathering.deadline.is_none();
+        let deadline = *gathering.deadline.get_or_insert_with(|| {
+            // A reader that waits is not away; so that its clock need not know, it comes at half of its time.
+            let longest = self.config.max_poll_interval.map_or(Duration::MAX, |interval| interval / 2);
+            now + gathering.max_wait.min(longest)
+        });
         self.gathering = None;
-        if let Some(error) = self.fatal.clone() {
-            return Look::Gathered(Gathered::Error(error));
-        }
-        if self.shutdown {
-            self.settle(Some(now));
-            return Look::Gathered(Gathered::End);
-        }
-        self.take_event(false);
-        if let Some(error) = self.errors.pop_front() {
-            self.holding = true;
-            self.settle(Some(now));
-            return Look::Gathered(Gathered::Error(error));
+        if let Some(taken) = self.begin_read(now, &Filter::BATCHES, begins) {
+            return Look::Gathered(match taken {
+                Taken::Error(error) => Gathered::Error(error),
+                _ => Gathered::End,
+            });
         }
         if self.has_at_hand(gathering.records) {
             return Look::Enough;

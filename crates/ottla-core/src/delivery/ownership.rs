@@ -2,7 +2,6 @@
 
 use super::events::{Event, PartitionEnd, ResetCause};
 use super::partition::{Partition, Phase};
-use super::queue::Pending;
 use super::{Delivery, Key};
 use crate::planted::planted;
 use crate::{Error, LeaderEpoch, OwnershipEpoch, Timestamp, TopicPartition};
@@ -161,13 +160,7 @@ impl Delivery {
         let epoch = ownership.epoch;
         self.partitions.get_mut(&key)?.renew(ownership);
         self.uncommitted.remove(&key);
-        // Of where it was, nothing is told any more.
-        self.events.retain(|event| match event {
-            Pending::Told(
-                Event::OffsetReset { topic_partition, .. } | Event::PartitionEof { topic_partition, .. },
-            ) => topic_partition != tp,
-            _ => true,
-        });
+        self.forget_news(std::slice::from_ref(tp));
         self.fetch_generation += 1;
         self.settle_partition(key, Some(now));
         self.settle(Some(now));

@@ -323,7 +323,8 @@ impl Delivery {
         }
     }
 
-    /// Takes out what was to be told of where these partitions are: who gave them up does not want to know.
+    /// Takes out what was to be told of where these partitions are: who gave them up, or sought, does not want to
+    /// know.
     pub(super) fn forget_news(&mut self, gone: &[TopicPartition]) {
         let gone: BTreeSet<&TopicPartition> = gone.iter().collect();
         self.events.retain(|event| match event {

@@ -107,25 +107,7 @@ impl Delivery {
         if let Some(tp) = filter.partition {
             return self.begin_partition(shared, now, filter, tp, waker, came_back);
         }
-        self.lose_strip();
-        if came_back {
-            self.came_back(filter);
-        }
-        self.reader_came();
-        if let Some(error) = self.fatal.clone() {
-            return Begun::Answer(Taken::Error(error));
-        }
-        if self.shutdown {
-            if self.events_mode {
-                self.read_to_the_end();
-            }
-            self.settle(Some(now));
-            return Begun::Answer(Taken::End);
-        }
-        let event = self.take_event(filter.events).map(Taken::Event);
-        if let Some(taken) = event.or_else(|| self.errors.pop_front().map(Taken::Error)) {
-            self.holding = true;
-            self.settle(Some(now));
+        if let Some(taken) = self.begin_read(now, filter, came_back) {
             return Begun::Answer(taken);
         }
         if filter.max_records > 0
@@ -140,6 +122,35 @@ impl Delivery {
         // Without an answer it stands, unless data is there that was not asked for.
         self.settle(Some(now));
         Begun::Answer(Taken::Pending)
+    }
+
+    /// The reader is here: the end, an event or an error comes before data.
+    pub(super) fn begin_read(
+        &mut self,
+        now: Timestamp,
+        filter: &Filter<'_>,
+        came_back: bool,
+    ) -> Option<Taken> {
+        self.lose_strip();
+        if came_back {
+            self.came_back(filter);
+        }
+        self.reader_came();
+        if let Some(error) = self.fatal.clone() {
+            return Some(Taken::Error(error));
+        }
+        if self.shutdown {
+            if self.events_mode {
+                self.read_to_the_end();
+            }
+            self.settle(Some(now));
+            return Some(Taken::End);
+        }
+        let event = self.take_event(filter.events).map(Taken::Event);
+        let taken = event.or_else(|| self.errors.pop_front().map(Taken::Error))?;
+        self.holding = true;
+        self.settle(Some(now));
+        Some(taken)
     }
 
     /// A read of one partition on its own.
@@ -192,7 +203,7 @@ impl Delivery {
     }
 
     /// The reader came for more.
-    pub(super) fn came_back(&mut self, filter: &Filter<'_>) {
+    fn came_back(&mut self, filter: &Filter<'_>) {
         self.read_on();
         self.events_mode = filter.events;
         self.holding = false;
@@ -208,7 +219,7 @@ impl Delivery {
 
     /// The next event; or, if events are not asked for, all of them handled by the defaults, which is to know
     /// that the reader has met them.
-    pub(super) fn take_event(&mut self, wanted: bool) -> Option<Event> {
+    fn take_event(&mut self, wanted: bool) -> Option<Event> {
         while let Some(event) = self.events.pop_front() {
             match event {
                 Pending::Revoking(id) if wanted => {
@@ -365,7 +376,7 @@ impl Delivery {
     }
 
     /// A strip that its reader did not give back before it read on: the rest is fetched again.
-    pub(super) fn lose_strip(&mut self) {
+    fn lose_strip(&mut self) {
         if let Some(key) = self.walked.take().map(|walked| walked.key)
             && self.partitions.get(&key).is_some_and(|p| p.strip.is_some())
         {
