@@ -610,24 +610,5 @@ async fn answers_are_those_of_apache_kafka() {
     classic_group(&mut talk, if real.is_some() { 999 } else { 5999 }).await;
     talk.say("# static group");
     static_group(&mut talk).await;
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/parity/transcript.txt");
-    if real.is_some() && std::env::var_os("OTTLA_PARITY_RECORD").is_some() {
-        std::fs::write(path, talk.lines.join("\n") + "\n").unwrap();
-        return;
-    }
-    let transcript = std::fs::read_to_string(path).unwrap();
-    let expected: Vec<&str> = transcript.lines().collect();
-    let mut wrong = Vec::new();
-    for (i, line) in talk.lines.iter().enumerate() {
-        let kafka = expected.get(i).copied().unwrap_or("(nothing)");
-        if kafka != line {
-            wrong.push(format!("kafka:    {kafka}\nembedded: {line}"));
-        }
-    }
-    assert!(
-        wrong.is_empty() && expected.len() == talk.lines.len(),
-        "{} differ\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    talk.compare("transcript.txt", real.is_some());
 }

@@ -426,24 +426,5 @@ async fn answers_about_consumer_groups_are_those_of_apache_kafka() {
     refusals(&mut talk, &mut conn, &name).await;
     two_members(&mut talk, &mut conn, &name, id).await;
     statics(&mut talk, &mut conn, &name, id).await;
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/parity/consumer_groups.txt");
-    if real.is_some() && std::env::var_os("OTTLA_PARITY_RECORD").is_some() {
-        std::fs::write(path, talk.lines.join("\n") + "\n").unwrap();
-        return;
-    }
-    let transcript = std::fs::read_to_string(path).unwrap();
-    let expected: Vec<&str> = transcript.lines().collect();
-    let mut wrong = Vec::new();
-    for (i, line) in talk.lines.iter().enumerate() {
-        let kafka = expected.get(i).copied().unwrap_or("(nothing)");
-        if kafka != line {
-            wrong.push(format!("kafka:    {kafka}\nembedded: {line}"));
-        }
-    }
-    assert!(
-        wrong.is_empty() && expected.len() == talk.lines.len(),
-        "{} differ\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    talk.compare("consumer_groups.txt", real.is_some());
 }

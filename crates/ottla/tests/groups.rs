@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{GROUP, TOPIC, answered, broker, member, produce, settle, tp};
 use ottla::{Commit, CommitError, CommitOffset, Consumer, ErrorKind, Event, Offset};
-use ottla_broker::{Api, Broker, Fault};
+use ottla_broker::{Api, Broker, ErrorCode, Fault};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -554,12 +554,15 @@ async fn unsubscribing_does_not_wait_for_what_is_held_of_a_revocation() {
         while held.len() < 2 {
             held.push(one.next_batch().await.unwrap().unwrap());
         }
+        let mark = broker.mark();
         let two = member(&broker, 2).connect().await.unwrap();
         if events {
             while !matches!(one.next_event().await.unwrap().unwrap(), Event::Revoking(_)) {}
         } else {
-            // Long enough for a heartbeat to tell of the rebalance; the batches keep it open.
-            tokio::time::sleep(Duration::from_secs(10)).await;
+            // The batches keep it open.
+            let rebalance = Some(ErrorCode::REBALANCE_IN_PROGRESS);
+            broker.wait_for_since(mark, |r| r.api == Api::Heartbeat && r.error == rebalance).await;
+            settle().await;
         }
         let begun = tokio::time::Instant::now();
         one.unsubscribe().await.unwrap();

@@ -83,6 +83,13 @@ where
     })
 }
 
+/// All tasks have ended well, and so does the consumer.
+async fn close(running: tokio::task::JoinHandle<(Consumer, Result<(), PartitionTaskError>)>) {
+    let (consumer, outcome) = running.await.unwrap();
+    outcome.unwrap();
+    consumer.close().await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_partition_that_is_slow_holds_up_no_other() {
     let broker = broker(3).await;
@@ -119,9 +126,7 @@ async fn a_partition_that_is_slow_holds_up_no_other() {
     // Nobody came back from what is in hand: that of 0 is still worked on when it all ends.
     handle.shutdown();
     go_on.notify_one();
-    let (consumer, outcome) = running.await.unwrap();
-    outcome.unwrap();
-    consumer.close().await.unwrap();
+    close(running).await;
     assert_eq!([0, 1, 2].map(|p| committed(&broker, p)), [Some(200), Some(200), Some(200)]);
 }
 
@@ -168,9 +173,7 @@ async fn a_revocation_waits_for_the_task_to_return_and_the_next_task_begins_when
     }
     may_return.add_permits(1000);
     handle.shutdown();
-    let (one, outcome) = running.await.unwrap();
-    outcome.unwrap();
-    one.close().await.unwrap();
+    close(running).await;
     assert_eq!(story.count("0 ends: Shutdown") + story.count("1 ends: Shutdown"), 2);
     assert_eq!(story.count("0 begins") + story.count("1 begins"), 3);
 }
@@ -279,9 +282,7 @@ async fn a_task_that_is_stuck_loses_its_partition_and_the_next_one_waits_for_it(
         story.1.notified().await;
     }
     handle.shutdown();
-    let (consumer, outcome) = running.await.unwrap();
-    outcome.unwrap();
-    consumer.close().await.unwrap();
+    close(running).await;
     assert_eq!(committed(&broker, 1), Some(20));
 }
 

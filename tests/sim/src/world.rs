@@ -17,6 +17,8 @@ use super::network::{Condition, Conditions, Queue, Way, Weather, Wire};
 use super::tamper::{Answer, Lie, Then};
 use super::trace::Trace;
 
+mod wires;
+
 /// Numbers the members of a world in the order in which they came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberId(pub usize);
@@ -482,48 +484,6 @@ impl World {
         self.silent.clear();
     }
 
-    /// Something happens to the network.
-    pub fn weather(&mut self, condition: Condition) {
-        self.conditions.add(condition);
-    }
-
-    /// From now on the connections of this node end without a word, or no more.
-    pub fn silence(&mut self, node: i32, yes: bool) {
-        if yes {
-            self.silent.insert(node);
-        } else {
-            self.silent.remove(&node);
-        }
-    }
-
-    /// The open connections that these are: of which member, to which node.
-    pub(super) fn links_of(&self, which: impl Fn(&Link) -> bool) -> Vec<BrokerConn> {
-        self.links.iter().filter(|(_, l)| l.open && which(l)).map(|(c, _)| *c).collect()
-    }
-
-    /// How many connections a member has, those that are being made among them.
-    pub fn sockets(&self, id: MemberId) -> usize {
-        let first = ConnectionId(0);
-        let from = (id, first);
-        self.ids.range(from..).take_while(|((m, _), _)| *m == id).count()
-            + self.connecting.range(from..).take_while(|(m, _)| *m == id).count()
-    }
-
-    /// Breaks a connection: the client gets `bytes` more of what is on its way and then a reset.
-    pub(super) fn reset(&mut self, link: BrokerConn) {
-        let Some(l) = self.links.get_mut(&link) else { return };
-        let at = l.after(true, self.now + Duration::from_micros(10));
-        self.cluster.handle_closed(broker_time(self.now), link);
-        self.queue.push(at, Wire::Closed { link });
-    }
-
-    /// The broker's end of these connections is gone, and nobody tells the client.
-    pub(super) fn half_open(&mut self, link: BrokerConn) {
-        let Some(l) = self.links.get_mut(&link) else { return };
-        l.half_open = true;
-        self.cluster.handle_closed(broker_time(self.now), link);
-    }
-
     fn act(&mut self, member: MemberId, action: Action) {
         match action {
             Action::Connect { conn, port, .. } => {
@@ -565,47 +525,6 @@ impl World {
                 self.members[member.0].handle_computed(self.now, job.id, &assignment);
                 self.touched.insert(member.0);
             }
-        }
-    }
-
-    fn unlink(&mut self, link: BrokerConn) {
-        if let Some(l) = self.links.get_mut(&link) {
-            l.open = false;
-            self.ids.remove(&(l.member, l.conn));
-        }
-    }
-
-    fn latency(&mut self) -> Duration {
-        Duration::from_micros(100 + self.rng.below(900))
-    }
-
-    /// Puts bytes on their way, cut anywhere, in order.
-    fn send(&mut self, link: BrokerConn, bytes: &Bytes, to_client: bool) {
-        let Some((member, node)) = self.links.get(&link).map(|l| (l.member, l.node)) else { return };
-        let verdict = self.conditions.judge(self.now, (member, node, to_client), &mut self.rng);
-        let dribble = self.dribble || verdict.dribble;
-        let mut rest = bytes.clone();
-        while !rest.is_empty() {
-            let cut = if dribble {
-                1
-            } else if self.rng.below(8) == 0 {
-                1 + self.rng.below(rest.len() as u64) as usize
-            } else {
-                rest.len()
-            };
-            let bytes = rest.split_to(cut);
-            let mut at = verdict.not_before + verdict.later + self.latency();
-            let Some(l) = self.links.get_mut(&link) else { return };
-            if let Some(rate) = verdict.rate {
-                let busy = &mut l.busy[usize::from(to_client)];
-                *busy =
-                    (*busy).max(self.now) + Duration::from_nanos(cut as u64 * 1_000_000_000 / rate.max(1));
-                at = at.max(*busy);
-            }
-            let at = l.after(to_client, at);
-            let wire =
-                if to_client { Wire::ToClient { link, bytes } } else { Wire::ToBroker { link, bytes } };
-            self.queue.push(at, wire);
         }
     }
 }

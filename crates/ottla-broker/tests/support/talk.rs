@@ -49,6 +49,27 @@ impl Talk {
         format!("m{}", place + 1)
     }
 
+    /// Compares what was said with the transcript in `file`; if it was said to a real broker that is to be recorded,
+    /// that is the transcript from now on.
+    pub(crate) fn compare(&self, file: &str, real: bool) {
+        let path = format!("{}/tests/parity/{file}", env!("CARGO_MANIFEST_DIR"));
+        if real && std::env::var_os("OTTLA_PARITY_RECORD").is_some() {
+            std::fs::write(path, self.lines.join("\n") + "\n").unwrap();
+            return;
+        }
+        let transcript = std::fs::read_to_string(path).unwrap();
+        let expected: Vec<&str> = transcript.lines().collect();
+        let mut wrong = Vec::new();
+        for (i, line) in self.lines.iter().enumerate() {
+            let kafka = expected.get(i).copied().unwrap_or("(nothing)");
+            if kafka != line {
+                wrong.push(format!("kafka:    {kafka}\nembedded: {line}"));
+            }
+        }
+        let whole = wrong.is_empty() && expected.len() == self.lines.len();
+        assert!(whole, "{} differ\n{}", wrong.len(), wrong.join("\n"));
+    }
+
     pub(crate) async fn call<R: Request>(
         &mut self,
         conn: &mut Conn,
