@@ -56,6 +56,7 @@ on_shared! {
     positions_that_a_policy_chose_are_committed_at_once,
     unknown_topics_hold_up_nothing,
     topics_come_and_go,
+    offsets_in_a_database_decide_where_reading_begins,
     transactions_are_seen_when_they_are_committed,
 }
 
@@ -248,6 +249,7 @@ mod consumer_protocol {
         auto_commits_in_between_stop_before_what_is_in_hand,
         manual_commits_are_where_the_next_member_begins,
         a_token_of_a_lost_ownership_moves_nothing,
+        offsets_in_a_database_decide_where_reading_begins,
     }
 
     on_own! {

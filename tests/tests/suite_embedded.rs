@@ -32,6 +32,7 @@ on_embedded! {
     positions_that_a_policy_chose_are_committed_at_once(3),
     unknown_topics_hold_up_nothing(3),
     topics_come_and_go(3),
+    offsets_in_a_database_decide_where_reading_begins(3),
     transactions_are_seen_when_they_are_committed(3),
 }
 
@@ -56,6 +57,7 @@ mod consumer_protocol {
         auto_commits_in_between_stop_before_what_is_in_hand(3),
         manual_commits_are_where_the_next_member_begins(3),
         a_token_of_a_lost_ownership_moves_nothing(3),
+        offsets_in_a_database_decide_where_reading_begins(3),
         a_restarted_broker_loses_nothing(1),
         leaders_and_coordinators_move(3),
     }

@@ -139,6 +139,9 @@ pub enum CommitMode {
     },
     /// What the user commits or marks.
     Manual,
+    /// Nothing: the user keeps the offsets, in the same transaction as the results perhaps, and says where each
+    /// partition begins when it is assigned. Nothing of it is fetched before.
+    External,
 }
 
 impl Default for Config {
@@ -199,7 +202,7 @@ impl Config {
     pub(crate) fn commit_interval(&self) -> Duration {
         match self.commit {
             CommitMode::Auto { interval } => interval,
-            CommitMode::Manual => self.marks_interval,
+            CommitMode::Manual | CommitMode::External => self.marks_interval,
         }
     }
 }

@@ -175,6 +175,12 @@ impl Error {
         self.edit(|e| e.source = Some(Arc::new(source)))
     }
 
+    /// With a cause whose type is not known here.
+    #[must_use]
+    pub fn with_boxed_source(self, source: Box<dyn StdError + Send + Sync>) -> Self {
+        self.edit(|e| e.source = Some(Arc::from(source)))
+    }
+
     /// Marked as the end of the consumer, or not.
     #[must_use]
     pub fn with_fatal(self, fatal: bool) -> Self {

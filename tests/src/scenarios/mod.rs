@@ -14,6 +14,7 @@ mod group;
 mod groups;
 mod offsets;
 mod peers;
+mod subscriptions;
 mod topics;
 mod transactions;
 
@@ -46,6 +47,7 @@ pub use peers::{
     a_group_is_migrated_online_and_back, a_mixed_group_is_stable_and_loses_nothing,
     a_mixed_group_of_the_consumer_protocol_is_stable_and_loses_nothing,
 };
+pub use subscriptions::offsets_in_a_database_decide_where_reading_begins;
 pub use topics::{topics_come_and_go, unknown_topics_hold_up_nothing};
 pub use transactions::transactions_are_seen_when_they_are_committed;
 

@@ -196,8 +196,9 @@ impl Client {
         let later = |at: Option<Timestamp>| at.filter(|at| *at > now);
         let (reader, clock) = {
             let delivery = self.delivery.lock();
-            let reader = delivery.revocation_deadline().into_iter().chain(delivery.gather_deadline());
-            (reader.min(), delivery.poll_deadline())
+            let reader =
+                [delivery.revocation_deadline(), delivery.gather_deadline(), delivery.question_deadline()];
+            (reader.into_iter().flatten().min(), delivery.poll_deadline())
         };
         let wants_metadata =
             !self.cluster.wanted().is_empty() || !self.cluster.is_known() || !self.admin.is_empty();

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::{Client, Command, CommitItem, CommittedOffset, Mode, Offset, Outcome};
 use crate::admin::AdminCall;
+use crate::config::CommitMode;
 use crate::connection::{Role, Target};
-use crate::delivery::{CommitEntry, CommitRequest, CommitScope};
+use crate::delivery::{CommitEntry, CommitRequest, CommitScope, ResetCause};
 use crate::offsets::{Asker, CommitJob, CommitOrigin, Place};
 use crate::planted::planted;
-use crate::{CommandId, CommitError, Error, ErrorKind, Timestamp, TopicPartition};
+use crate::{CommandId, CommitError, Error, ErrorKind, OwnershipEpoch, Timestamp, TopicPartition};
 
 /// How often every configured address must have refused us before the first contact is given up early.
 const BOOTSTRAP_TRIES: u32 = 3;
@@ -58,6 +59,7 @@ fn misuse(text: &str) -> Outcome {
     Outcome::Failed(Error::new(ErrorKind::ApiMisuse, text))
 }
 
+const EXTERNAL: &str = "with Commit::External the offsets are in a store of your own, and none in Kafka";
 const NO_GROUP: &str = "there is no group: give the builder one with group(\"…\")";
 
 impl Client {
@@ -74,6 +76,7 @@ impl Client {
             Command::Subscribe(topics) => self.subscribe(now, topics),
             Command::Unsubscribe => return self.unsubscribe(now, id),
             Command::Assign(partitions) => self.assign(now, partitions),
+            Command::StartAt(starts) => self.start_at(now, starts),
             Command::Seek(tp, offset) => self.seek(now, &tp, offset),
             Command::Pause(partitions) => {
                 self.delivery.lock().pause(&partitions);
@@ -204,7 +207,9 @@ impl Client {
             }
             match offset {
                 Offset::At(offset) if *offset < 0 => return misuse(&format!("{offset} is no offset")),
-                Offset::Committed if self.group.is_none() => return misuse(NO_GROUP),
+                Offset::Committed if self.group.is_none() && !self.keeps_no_offsets() => {
+                    return misuse(NO_GROUP);
+                }
                 _ => {}
             }
         }
@@ -212,8 +217,50 @@ impl Client {
         let tps: Vec<TopicPartition> = partitions.iter().map(|(tp, _)| tp.clone()).collect();
         let owned = self.delivery.lock().assign_manual(now, &tps);
         self.mode = if partitions.is_empty() { Mode::Idle } else { Mode::Assigned };
-        for ((tp, epoch), (_, offset)) in owned.into_iter().zip(partitions) {
-            self.begin_position(now, tp, epoch, offset);
+        self.begin_assigned(now, owned, partitions);
+        Outcome::Done
+    }
+
+    fn begin_assigned(
+        &mut self,
+        now: Timestamp,
+        owned: Vec<(TopicPartition, OwnershipEpoch)>,
+        places: Vec<(TopicPartition, Offset)>,
+    ) {
+        let places: BTreeMap<TopicPartition, Offset> = places.into_iter().collect();
+        let mut asked = Vec::new();
+        for (tp, epoch) in owned {
+            match places.get(&tp) {
+                Some(Offset::Committed) if self.keeps_no_offsets() => asked.push((tp, epoch)),
+                Some(offset) => self.begin_position(now, tp, epoch, *offset),
+                None => {}
+            }
+        }
+        self.delivery.lock().ask_start(now, &asked);
+    }
+
+    /// Whether the offsets are in a store of the user's.
+    pub(super) fn keeps_no_offsets(&self) -> bool {
+        self.config.commit == CommitMode::External
+    }
+
+    /// What was asked of the reader is answered.
+    fn start_at(
+        &mut self,
+        now: Timestamp,
+        starts: Vec<(TopicPartition, OwnershipEpoch, Option<Offset>)>,
+    ) -> Outcome {
+        if let Some(bad) = starts.iter().filter_map(|(_, _, offset)| *offset).find(|o| !o.is_start()) {
+            return misuse(&format!("{bad} is no place to start at"));
+        }
+        for (tp, epoch, offset) in starts {
+            if self.delivery.lock().ownership(&tp) != Some(epoch) {
+                continue;
+            }
+            match offset {
+                Some(offset) => self.begin_position(now, tp, epoch, offset),
+                None => self.reset_position(now, tp, epoch, ResetCause::NoCommittedOffset),
+            }
         }
         Outcome::Done
     }
@@ -221,6 +268,7 @@ impl Client {
     fn seek(&mut self, now: Timestamp, tp: &TopicPartition, offset: Offset) -> Outcome {
         match offset {
             Offset::At(offset) if offset < 0 => return misuse(&format!("{offset} is no offset")),
+            Offset::Committed if self.keeps_no_offsets() => return misuse(EXTERNAL),
             Offset::Committed if self.group.is_none() => return misuse(NO_GROUP),
             _ => {}
         }
@@ -266,8 +314,13 @@ impl Client {
                         },
                     ),
                 };
-                if self.config.group.is_none() {
-                    let error = Error::new(ErrorKind::ApiMisuse, NO_GROUP);
+                let refused = if self.keeps_no_offsets() {
+                    Some(EXTERNAL)
+                } else {
+                    self.config.group.is_none().then_some(NO_GROUP)
+                };
+                if let Some(why) = refused {
+                    let error = Error::new(ErrorKind::ApiMisuse, why);
                     results.push((tp, Err(CommitError::Fatal(error))));
                     continue;
                 }
@@ -285,6 +338,9 @@ impl Client {
     }
 
     fn commit_delivered(&mut self, now: Timestamp, id: CommandId) {
+        if self.keeps_no_offsets() {
+            return self.finish_command(id, misuse(EXTERNAL));
+        }
         if self.config.group.is_none() {
             return self.finish_command(id, misuse(NO_GROUP));
         }

@@ -69,9 +69,11 @@ impl Client {
                         epoch.inspect(|epoch| self.begin_position(now, tp, *epoch, super::Offset::Committed));
                     }
                 }
+                let external = self.keeps_no_offsets();
                 let owned = self.delivery.lock().assign(now, &partitions);
                 for (tp, epoch) in owned {
-                    if let Some(committed) = &mut self.committed {
+                    // Who keeps the offsets is asked by the delivery.
+                    if let Some(committed) = self.committed.as_mut().filter(|_| !external) {
                         committed.begin(now, Asker::Position(epoch), tp);
                     }
                 }
@@ -213,6 +215,7 @@ impl Client {
             delivery.take_driver_dirty();
             let revoked: Vec<_> = std::iter::from_fn(|| delivery.poll_revocation(now)).collect();
             delivery.gather_expired(now);
+            delivery.expire_questions(now);
             let expired =
                 delivery.poll_deadline().is_some_and(|at| now >= at) && delivery.poll_expired(now).is_some();
             let expired = expired.then(|| delivery.is_reader_away());
@@ -268,7 +271,7 @@ impl Client {
 
     /// Moves what is done, or marked, into the queue of commits.
     pub(super) fn commit_done(&mut self, now: Timestamp, origin: CommitOrigin) {
-        if self.config.group.is_none() || self.commits.holds(origin) {
+        if self.config.group.is_none() || self.keeps_no_offsets() || self.commits.holds(origin) {
             return;
         }
         let entries = self.delivery.lock().committable(CommitScope::All);
@@ -279,7 +282,10 @@ impl Client {
     }
 
     pub(super) fn commit_timeout(&self) -> Option<Timestamp> {
-        (self.config.group.is_some() && self.mode != Mode::Idle && matches!(self.closing, Closing::No))
-            .then_some(self.next_auto_commit)
+        (self.config.group.is_some()
+            && !self.keeps_no_offsets()
+            && self.mode != Mode::Idle
+            && matches!(self.closing, Closing::No))
+        .then_some(self.next_auto_commit)
     }
 }

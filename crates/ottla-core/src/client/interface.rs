@@ -9,7 +9,7 @@ use crate::connection::Io;
 use crate::delivery::CommitToken;
 use crate::group::{AssignJob, GroupIdentity};
 pub use crate::offsets::{CommitResults, CommittedOffset, Offset};
-use crate::{ConnectionId, Error, LeaderEpoch, TopicPartition};
+use crate::{ConnectionId, Error, LeaderEpoch, OwnershipEpoch, TopicPartition};
 
 /// Something the driver does for the core.
 #[derive(Debug)]
@@ -102,6 +102,10 @@ pub enum Command {
     Unsubscribe,
     /// Replaces what is read, without group management.
     Assign(Vec<(TopicPartition, Offset)>),
+    /// With [`CommitMode::External`](crate::config::CommitMode::External): where partitions begin that were asked
+    /// for ([`Delivery::answer_start`](crate::delivery::Delivery::answer_start) gives the epochs); `None`: where the
+    /// reset policy says. Ownerships that are over are left out.
+    StartAt(Vec<(TopicPartition, OwnershipEpoch, Option<Offset>)>),
     /// Moves the position; resolves when no record of the old position can be returned any more.
     Seek(TopicPartition, Offset),
     /// No records of these partitions until resumed; their buffers are kept.

@@ -68,6 +68,10 @@ impl Delivery {
     }
 
     pub(super) fn committable_of(&mut self, key: Key) -> Option<CommitEntry> {
+        if self.config.is_external() {
+            self.uncommitted.remove(&key);
+            return None;
+        }
         let auto = self.config.is_auto();
         let p = self.partitions.get_mut(&key)?;
         if !p.has_position() {

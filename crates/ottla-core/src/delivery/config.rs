@@ -26,6 +26,8 @@ pub struct DeliveryConfig {
     pub max_poll_interval: Option<Duration>,
     /// Whether an event says that a partition was read to its end.
     pub partition_eof: bool,
+    /// With [`CommitMode::External`]: how long the reader may take to say where a partition begins.
+    pub start_timeout: Duration,
     /// Most bytes that are decoded, or being decoded, ahead of the reader by somebody who runs
     /// [`DecodeJob`](super::DecodeJob)s: a part of `max_buffered_bytes`, which fetching does not use. 0: nobody does.
     pub decode_ahead_bytes: usize,
@@ -34,7 +36,12 @@ pub struct DeliveryConfig {
 impl DeliveryConfig {
     /// Whether what the reader is done with counts as done without a word of it.
     pub(super) fn is_auto(&self) -> bool {
-        matches!(self.commit, CommitMode::Auto { .. })
+        matches!(self.commit, CommitMode::Auto { .. } | CommitMode::External)
+    }
+
+    /// Whether the user keeps the offsets.
+    pub(super) fn is_external(&self) -> bool {
+        self.commit == CommitMode::External
     }
 
     pub(super) fn read_committed(&self) -> bool {
@@ -54,6 +61,7 @@ impl From<&Config> for DeliveryConfig {
             max_unmarked: config.max_unmarked.max(1),
             max_poll_interval: config.group.as_ref().and_then(|group| group.max_poll_interval),
             partition_eof: config.partition_eof,
+            start_timeout: config.default_api_timeout,
             decode_ahead_bytes: if config.decode_threads > 0 {
                 ahead_bytes(config.max_buffered_bytes)
             } else {

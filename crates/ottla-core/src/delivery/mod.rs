@@ -36,6 +36,7 @@ mod ledger;
 mod marks;
 mod ownership;
 mod partition;
+mod questions;
 mod queue;
 mod record;
 mod revocation;

@@ -46,6 +46,9 @@ impl Delivery {
     ) -> Vec<(TopicPartition, OwnershipEpoch)> {
         let new = self.assign_manual(now, partitions);
         if !new.is_empty() {
+            if self.config.is_external() {
+                self.open_questions(new.iter().map(|(tp, _)| tp));
+            }
             self.queue_event(Event::Assigned(if planted!(AssignsTwice) {
                 partitions.to_vec()
             } else {
@@ -160,6 +163,7 @@ impl Delivery {
         let epoch = ownership.epoch;
         self.partitions.get_mut(&key)?.renew(ownership);
         self.uncommitted.remove(&key);
+        self.forget_question(key);
         self.forget_news(std::slice::from_ref(tp));
         self.fetch_generation += 1;
         self.settle_partition(key, Some(now));
@@ -263,6 +267,7 @@ impl Delivery {
         let tp = &p.ownership.topic_partition;
         self.index.remove(tp);
         self.uncommitted.remove(&key);
+        self.forget_question(key);
         if let Some(number) = p.paused {
             self.paused.remove(&number);
         }

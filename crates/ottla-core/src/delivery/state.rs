@@ -56,6 +56,8 @@ pub struct Delivery {
     pub(super) clocks: BTreeSet<(Option<Timestamp>, Key)>,
     /// Partitions that were read on their own until this happened.
     pub(super) ends: BTreeMap<TopicPartition, PartitionEnd>,
+    /// Partitions that wait to be told where they begin, and until when, once the reader knows of it.
+    pub(super) questions: BTreeMap<Key, Option<Timestamp>>,
 
     pub(super) reader_waker: Option<Waker>,
     /// To be called after the lock.
@@ -119,6 +121,7 @@ impl Delivery {
             uncommitted: BTreeSet::new(),
             clocks: BTreeSet::new(),
             ends: BTreeMap::new(),
+            questions: BTreeMap::new(),
             reader_waker: None,
             wakes: Vec::new(),
             stale: Vec::new(),
@@ -206,7 +209,7 @@ impl Delivery {
     /// Handles that hold back commits although the reader came back: partition, the offset that cannot be
     /// passed, and how long ago it was handed out.
     pub fn held_back(&mut self, now: Timestamp) -> Vec<(TopicPartition, i64, Duration)> {
-        if !self.config.is_auto() {
+        if !self.config.is_auto() || self.config.is_external() {
             return Vec::new();
         }
         let held = |p: &mut Partition| {

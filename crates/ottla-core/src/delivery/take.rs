@@ -228,7 +228,14 @@ impl Delivery {
                     }
                 }
                 Pending::Revoking(id) => self.revocation_met(id),
-                Pending::Told(event) if wanted => return Some(event),
+                Pending::Told(event) if wanted => {
+                    if let Event::Assigned(partitions) = &event
+                        && !self.questions.is_empty()
+                    {
+                        self.questions_told(partitions);
+                    }
+                    return Some(event);
+                }
                 Pending::Told(event) => tracing::debug!(?event, "handled by the defaults"),
             }
         }

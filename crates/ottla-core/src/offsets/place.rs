@@ -22,6 +22,13 @@ pub enum Offset {
     Committed,
 }
 
+impl Offset {
+    /// Whether a partition can begin there when the user keeps the offsets.
+    pub fn is_start(self) -> bool {
+        !matches!(self, Self::Committed | Self::At(..0))
+    }
+}
+
 /// A committed offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -42,6 +42,11 @@ impl Builder {
         }
         config.group = self.check_group(&mut problems);
         self.check_subscription(&mut problems);
+        if self.start_offsets.is_some() && config.commit != CommitMode::External {
+            let why = "it says where partitions begin whose offsets are not in Kafka: leave commit out, or set it to External";
+            let (setting, with) = ("start_offsets", "commit");
+            problems.0.push(ConfigProblem::Conflict { setting, with, why: why.to_owned() });
+        }
         ConfigError::new(problems.0).map(|()| config)
     }
 

@@ -106,6 +106,7 @@ fn commit(commit: CommitMode) -> String {
     match commit {
         CommitMode::Auto { interval } => format!("auto every {interval:?}"),
         CommitMode::Manual => "manual".to_owned(),
+        CommitMode::External => "external".to_owned(),
         other => format!("{other:?}"),
     }
 }

@@ -13,8 +13,11 @@ mod start;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ottla_core::TopicPartition;
+use ottla_core::client::Offset;
 use ottla_core::config::{CommitMode, Config, GroupConfig, IsolationLevel, OffsetReset};
 
+use crate::consumer::StartOffsets;
 use crate::driver::Transport;
 
 pub(crate) use check::topic_problem;
@@ -58,6 +61,7 @@ pub struct Builder {
     close_timeout: Duration,
     on_current_runtime: bool,
     decode_threads: Option<usize>,
+    start_offsets: Option<StartOffsets>,
     transport: Arc<dyn Transport>,
     seed: Option<u64>,
     /// What its author should know; logged at the start.
@@ -77,6 +81,7 @@ impl Builder {
             close_timeout: Duration::from_secs(30),
             on_current_runtime: false,
             decode_threads: None,
+            start_offsets: None,
             transport: Arc::new(crate::driver::Tcp),
             seed: None,
             warnings: Vec::new(),
@@ -127,6 +132,9 @@ impl Builder {
     /// Default: [`Commit::Auto`](crate::Commit::Auto) every 5 seconds, on revocation and on close. Auto commits
     /// only what is *done*: the reader has come back for more, and nothing that was handed out is held any more.
     /// With [`Commit::Manual`](crate::Commit::Manual) only what the application commits or marks is committed.
+    /// With [`Commit::External`](crate::Commit::External) nothing is: the offsets are in a store of your own, and each
+    /// partition that is assigned waits until [`start_offsets`](Self::start_offsets) or
+    /// [`Consumer::start_at`](crate::Consumer::start_at) has said where it begins.
     /// A shorter interval means fewer repeated records after a crash, and more requests to the coordinator.
     /// Without a group nothing is committed.
     #[doc(alias = "enable.auto.commit")]
@@ -135,6 +143,67 @@ impl Builder {
     pub fn commit(mut self, commit: CommitMode) -> Self {
         self.config.commit = commit;
         self
+    }
+
+    /// Keeps the offsets in a store of your own, in the same transaction as the results perhaps: `find` says where
+    /// partitions begin that are assigned, and nothing is committed to Kafka. Sets
+    /// [`commit`](Self::commit) to [`Commit::External`](crate::Commit::External).
+    ///
+    /// `find` is called with the partitions inside of the next read, whatever read it is, which waits for its
+    /// answer; nothing of them is fetched before. What it leaves out begins where
+    /// [`auto_offset_reset`](Self::auto_offset_reset) says. Its error is the read's (kind
+    /// [`NoOffset`](crate::ErrorKind::NoOffset), with yours as its source), and the next read calls it again; so does
+    /// the next read after one that was dropped. It is dropped when its partitions are lost, or when it took longer
+    /// than [`default_api_timeout`](Self::default_api_timeout): then they stop with an error each.
+    ///
+    /// With [`assign`](crate::Consumer::assign) it is asked for [`Offset::Committed`](crate::Offset::Committed), with
+    /// or without a group. [`group_metadata`](crate::Consumer::group_metadata) gives what fences a former owner that
+    /// writes late.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use ottla::{Consumer, Offset};
+    /// # use ottla_broker::Broker;
+    /// # struct Database;
+    /// # impl Database {
+    /// #     async fn offsets(&self, p: Vec<ottla::TopicPartition>) -> Result<Vec<(ottla::TopicPartition, i64)>, std::io::Error> {
+    /// #         Ok(p.into_iter().map(|p| (p, 1)).collect())
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let broker = Broker::builder().topic("orders", 1).start().await?;
+    /// # broker.produce("orders", 0, ["a", "b"])?;
+    /// # let database = std::sync::Arc::new(Database);
+    /// let stored = database.clone();
+    /// let mut consumer = Consumer::builder(broker.bootstrap())
+    ///     .group("billing")
+    ///     .subscribe(["orders"])
+    ///     .start_offsets(move |partitions| {
+    ///         let stored = stored.clone();
+    ///         async move {
+    ///             let found = stored.offsets(partitions).await?;
+    ///             Ok::<_, std::io::Error>(found.into_iter().map(|(p, offset)| (p, Offset::At(offset))))
+    ///         }
+    ///     })
+    ///     .connect()
+    ///     .await?;
+    /// let batch = consumer.next_batch().await?.expect("nobody shuts it down");
+    /// // One transaction: the results, and batch.next_offset() of the partition.
+    /// assert_eq!((batch.first_offset(), batch.next_offset()), (1, 2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn start_offsets<F, R, I, E>(mut self, find: F) -> Self
+    where
+        F: Fn(Vec<TopicPartition>) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<I, E>> + Send + 'static,
+        I: IntoIterator<Item = (TopicPartition, Offset)>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.start_offsets = Some(StartOffsets::new(find));
+        self.commit(CommitMode::External)
     }
 
     /// Whether records of transactions that are open or aborted are handed out (KIP-98).

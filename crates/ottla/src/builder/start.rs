@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_core::client::{Client, Command, Outcome};
-use ottla_core::config::GroupProtocol;
+use ottla_core::config::{CommitMode, GroupProtocol};
 use ottla_core::delivery::{DeliveryConfig, Shared};
 use ottla_core::{Error, ErrorKind};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Builder;
 use crate::Consumer;
+use crate::consumer::Starts;
 use crate::driver::{self, Background, Clock, Decoders, Parts, Place, unix_millis};
 use crate::link::Link;
 
@@ -81,8 +82,13 @@ impl Builder {
 
     fn start(self) -> Result<Consumer, Error> {
         let (max_batch_records, close_timeout) = (self.config.max_batch_records, self.close_timeout);
+        let starts = match (self.config.commit, &self.start_offsets) {
+            (CommitMode::External, Some(function)) => Starts::Function(function.clone()),
+            (CommitMode::External, None) => Starts::Events,
+            _ => Starts::Committed,
+        };
         let (link, ended) = self.launch()?;
-        Ok(Consumer::new(link, ended, max_batch_records, close_timeout))
+        Ok(Consumer::new(link, ended, max_batch_records, close_timeout, starts))
     }
 
     /// Starts the driver. What is returned besides resolves when it has ended.

@@ -5,6 +5,7 @@ mod forward;
 mod partitioned;
 mod read;
 mod records;
+mod start;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::{Builder, ConsumerHandle};
 
 pub use partitioned::{PartitionConsumer, PartitionTaskError};
 pub use records::Records;
+pub(crate) use start::{StartOffsets, Starts};
 
 /// Reads records of Kafka topics, alone or as a member of a group.
 ///
@@ -83,6 +85,7 @@ pub struct Consumer {
     reader: RecordReader,
     max_batch_records: usize,
     close_timeout: Duration,
+    starts: Starts,
     /// The tasks of [`run_partitioned`](Self::run_partitioned).
     tasks: partitioned::Tasks,
     /// Resolves when the driver has ended.
@@ -100,6 +103,7 @@ impl Consumer {
         ended: oneshot::Receiver<()>,
         max_batch_records: usize,
         close_timeout: Duration,
+        starts: Starts,
     ) -> Self {
         let handle = ConsumerHandle::new(link.downgrade());
         let decoder = BatchDecoder::default();
@@ -110,6 +114,7 @@ impl Consumer {
             reader: RecordReader::new(),
             max_batch_records,
             close_timeout,
+            starts,
             tasks: partitioned::Tasks::default(),
             ended,
         }

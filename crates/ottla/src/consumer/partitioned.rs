@@ -14,6 +14,7 @@ use ottla_wire::records::BatchDecoder;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::Consumer;
+use super::start::Asking;
 use crate::link::WeakLink;
 use crate::{ConsumerHandle, IntoCommit};
 
@@ -89,13 +90,15 @@ impl Consumer {
             let text = "run_partitioned spawns tasks: call it inside of a tokio runtime";
             return Err(PartitionTaskError::Consumer(Error::new(ErrorKind::ApiMisuse, text)));
         }
-        poll_fn(|cx| self.poll_tasks(cx, &mut task)).await
+        let mut asking = Asking::default();
+        poll_fn(|cx| self.poll_tasks(cx, &mut task, &mut asking)).await
     }
 
     fn poll_tasks<S, F, E>(
         &mut self,
         cx: &mut Context<'_>,
         task: &mut S,
+        asking: &mut Asking,
     ) -> Poll<Result<(), PartitionTaskError>>
     where
         S: FnMut(PartitionConsumer) -> F,
@@ -115,6 +118,11 @@ impl Consumer {
                     true => Poll::Ready(self.tasks.failed.take().map_or(Ok(()), Err)),
                     false => Poll::Pending,
                 };
+            }
+            // The tasks go on meanwhile.
+            if let Poll::Ready(Err(error)) = self.poll_starts(cx, asking) {
+                self.stop_tasks(PartitionTaskError::Consumer(error));
+                continue;
             }
             // Events by the defaults, and no data.
             match self.poll_take(cx, false, 0) {

@@ -8,6 +8,7 @@ use ottla_core::Error;
 use ottla_core::delivery::{Batch, Event, Filter, Gathered, Gathering, Record, Taken};
 
 use super::Consumer;
+use super::start::{Asking, Starts};
 
 impl Consumer {
     /// Waits for the next batch of records, all of one partition.
@@ -32,7 +33,12 @@ impl Consumer {
     #[doc(alias = "poll")]
     pub async fn next_batch(&mut self) -> Result<Option<Batch>, Error> {
         let max_records = self.max_batch_records;
-        poll_fn(|cx| self.poll_batch(cx, max_records)).await
+        let mut asking = Asking::default();
+        poll_fn(|cx| {
+            ready!(self.poll_starts(cx, &mut asking))?;
+            self.poll_batch(cx, max_records)
+        })
+        .await
     }
 
     /// Waits for the next record.
@@ -50,7 +56,8 @@ impl Consumer {
     /// Cancel safe: nothing is taken from the buffers before the poll that returns it.
     #[doc(alias = "recv")]
     pub async fn next_record(&mut self) -> Result<Option<Record>, Error> {
-        poll_fn(|cx| self.poll_record(cx)).await
+        let mut asking = Asking::default();
+        poll_fn(|cx| self.poll_record(cx, &mut asking)).await
     }
 
     /// Waits for the next thing that happens: a batch, or a change of the assignment, or something else of
@@ -94,7 +101,14 @@ impl Consumer {
     /// # }
     /// ```
     pub async fn next_event(&mut self) -> Result<Option<Event>, Error> {
-        poll_fn(|cx| self.poll_event(cx)).await
+        let mut asking = Asking::default();
+        poll_fn(|cx| {
+            if !matches!(self.starts, Starts::Events) {
+                ready!(self.poll_starts(cx, &mut asking))?;
+            }
+            self.poll_event(cx)
+        })
+        .await
     }
 
     /// Waits for records of whatever partitions: until `max_records` are there, or `max_wait` has passed since the
@@ -145,7 +159,12 @@ impl Consumer {
         max_wait: Duration,
     ) -> Result<Option<Vec<Batch>>, Error> {
         let mut gathering = Gathering::new(max_records, max_wait);
-        poll_fn(|cx| self.poll_batches(cx, &mut gathering)).await
+        let mut asking = Asking::default();
+        poll_fn(|cx| {
+            ready!(self.poll_starts(cx, &mut asking))?;
+            self.poll_batches(cx, &mut gathering)
+        })
+        .await
     }
 
     fn poll_batches(
@@ -191,13 +210,18 @@ impl Consumer {
         }
     }
 
-    pub(super) fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Record>, Error>> {
+    pub(super) fn poll_record(
+        &mut self,
+        cx: &mut Context<'_>,
+        asking: &mut Asking,
+    ) -> Poll<Result<Option<Record>, Error>> {
         // A record costs less than the budget does, so that is asked for now and then.
         if !self.reader.is_to_yield()
             && let Some(record) = self.reader.next_at_hand()
         {
             return Poll::Ready(Ok(Some(record)));
         }
+        ready!(self.poll_starts(cx, asking))?;
         let budget = ready!(tokio::task::coop::poll_proceed(cx));
         let Self { link, decoder, reader, .. } = self;
         let taken = link.delivery.take_record(|| link.now(), decoder, reader, Some(cx.waker()));

@@ -9,6 +9,7 @@ use ottla_core::Error;
 use ottla_core::delivery::Record;
 
 use super::Consumer;
+use super::start::Asking;
 
 /// The records of a consumer, owned, one after the other. Made by [`Consumer::records`].
 ///
@@ -17,6 +18,7 @@ use super::Consumer;
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct Records<'a> {
     consumer: &'a mut Consumer,
+    asking: Asking,
     ended: bool,
 }
 
@@ -30,7 +32,7 @@ impl Consumer {
     /// the oldest one that is held is committed.
     #[doc(alias = "stream")]
     pub fn records(&mut self) -> Records<'_> {
-        Records { consumer: self, ended: false }
+        Records { consumer: self, asking: Asking::default(), ended: false }
     }
 }
 
@@ -41,7 +43,8 @@ impl Stream for Records<'_> {
         if self.ended {
             return Poll::Ready(None);
         }
-        let item = ready!(self.consumer.poll_record(cx)).transpose();
+        let Self { consumer, asking, .. } = &mut *self;
+        let item = ready!(consumer.poll_record(cx, asking)).transpose();
         self.ended = match &item {
             None => true,
             Some(Err(error)) => error.is_fatal(),

@@ -47,6 +47,7 @@
 //! | A commit over several partitions sends the owned ones and answers per partition | a_commit_over_several_partitions_sends_the_owned_ones_and_answers_for_each |
 //! | On ILLEGAL_GENERATION with a newer one known, tokens still held are sent again | a_commit_is_sent_again_with_the_generation_that_came_meanwhile |
 //! | A cancelled commit is still sent | a_cancelled_commit_is_still_sent |
+//! | `External`: the function is run inside the read, repeated if cancelled; `Assigned` is answered by `start_at`; nothing is fetched before, nothing written | nothing_is_fetched_before_the_answer, with_events_the_assignment_is_answered_by_start_at, partitions_begin_where_the_users_store_says_and_nothing_is_committed |
 //! | **Rebalance, liveness, end** | |
 //! | Revocation is an event met on the next read; heartbeats continue | a_revocation_is_met_on_the_next_read_and_ends_with_finish |
 //! | The deadline is the shorter of `revoke_timeout` and the rebalance timeout less a margin | core: the_deadline_of_a_revocation_leaves_room_for_the_last_commit_and_the_join |

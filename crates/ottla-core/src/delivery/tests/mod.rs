@@ -10,6 +10,7 @@ mod marks;
 mod memory;
 mod model;
 mod partitioned;
+mod questions;
 mod reading;
 mod rebalance;
 mod strips;
