@@ -16,9 +16,12 @@ use ottla_wire::messages::JoinGroupRequest;
 use ottla_wire::{Encode, ErrorCode};
 
 use super::input::Input;
-use crate::generated::{heartbeat_response, join_group_response, leave_group_response, sync_group_response};
+use crate::generated::{
+    describe_groups_response, heartbeat_response, join_group_response, leave_group_response,
+    sync_group_response,
+};
 
-const KINDS: [Kind; 5] = [Kind::Join, Kind::Sync, Kind::Heartbeat, Kind::Probe, Kind::Leave];
+const KINDS: [Kind; 6] = [Kind::Join, Kind::Sync, Kind::Heartbeat, Kind::Probe, Kind::Leave, Kind::Describe];
 
 /// What a coordinator may say, and one code that nobody knows.
 const CODES: [i16; 14] = [0, 14, 15, 16, 22, 23, 25, 26, 27, 30, 79, 81, 82, 999];
@@ -115,7 +118,7 @@ impl World {
             }
             5..=8 => self.answer(input),
             9 => {
-                let kind = KINDS[input.below(5)];
+                let kind = KINDS[input.below(KINDS.len())];
                 let what =
                     [ErrorKind::Transport, ErrorKind::Unsupported, ErrorKind::Authorization][input.below(3)];
                 self.fail(kind, what);
@@ -186,13 +189,14 @@ impl World {
     }
 
     fn answer(&mut self, input: &mut Input<'_>) {
-        let kind = KINDS[input.below(5)];
+        let kind = KINDS[input.below(KINDS.len())];
         let Some(request) = self.asked.get_mut(&kind).and_then(VecDeque::pop_front) else { return };
         let version = match kind {
             Kind::Join => self.versions.join,
             Kind::Sync => self.versions.sync,
             Kind::Heartbeat | Kind::Probe => self.versions.heartbeat,
             Kind::Leave => self.versions.leave,
+            Kind::Describe => 6,
             Kind::ConsumerHeartbeat => unreachable!("of the other protocol"),
         };
         let mut body = BytesMut::new();
@@ -213,6 +217,7 @@ impl World {
                 GroupRequest::Leave(_) => {
                     leave_group_response::LeaveGroupResponse::default().encode(version, &mut body)
                 }
+                GroupRequest::Describe(_) => self.described(code, input).encode(version, &mut body),
                 GroupRequest::ConsumerHeartbeat(_) => unreachable!("of the other protocol"),
             };
             encoded.expect("an answer");
@@ -287,6 +292,28 @@ impl World {
         }
     }
 
+    fn described(
+        &self,
+        code: i16,
+        input: &mut Input<'_>,
+    ) -> describe_groups_response::DescribeGroupsResponse {
+        let choices = input.byte();
+        let member =
+            |member_id: &str, input: &mut Input<'_>| describe_groups_response::DescribedGroupMember {
+                member_id: member_id.to_owned(),
+                member_assignment: self.synced(0, input).assignment,
+                ..Default::default()
+            };
+        let group = describe_groups_response::DescribedGroup {
+            error_code: code,
+            group_id: "g".to_owned(),
+            group_state: ["Stable", "PreparingRebalance"][usize::from(choices & 1)].to_owned(),
+            members: ["m", "o", ""].iter().take(input.below(4)).map(|id| member(id, input)).collect(),
+            ..Default::default()
+        };
+        describe_groups_response::DescribeGroupsResponse { groups: vec![group], ..Default::default() }
+    }
+
     fn drain(&mut self) {
         let mut actions = 0;
         loop {
@@ -321,7 +348,7 @@ impl World {
                             (identity.generation_id, &identity.member_id)
                         );
                     }
-                    GroupRequest::Sync(_) | GroupRequest::Leave(_) => {}
+                    GroupRequest::Sync(_) | GroupRequest::Leave(_) | GroupRequest::Describe(_) => {}
                     GroupRequest::ConsumerHeartbeat(r) => panic!("{r:?} is of the other protocol"),
                 }
                 let asked = self.asked.entry(kind).or_default();

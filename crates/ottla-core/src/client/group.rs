@@ -201,6 +201,7 @@ impl Client {
             GroupRequest::Sync(r) => network.send(now, on_group, &r, i16::MAX, tag, timeout),
             GroupRequest::Heartbeat(r) => network.send(now, on_group, &r, i16::MAX, tag, timeout),
             GroupRequest::Probe(r) => network.send(now, on_control, &r, i16::MAX, tag, timeout),
+            GroupRequest::Describe(r) => network.send(now, on_control, &r, i16::MAX, tag, timeout),
             GroupRequest::Leave(r) => network.send(now, on_control, &r, i16::MAX, tag, timeout),
             GroupRequest::ConsumerHeartbeat(r) => network.send(now, on_group, &r, i16::MAX, tag, timeout),
         };

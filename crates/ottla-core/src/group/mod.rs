@@ -14,7 +14,8 @@ mod member;
 use std::time::Duration;
 
 use ottla_wire::messages::{
-    ConsumerGroupHeartbeatRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest,
+    ConsumerGroupHeartbeatRequest, DescribeGroupsRequest, HeartbeatRequest, JoinGroupRequest,
+    LeaveGroupRequest, SyncGroupRequest,
 };
 
 pub use assignment::Assignment;
@@ -90,6 +91,8 @@ pub enum GroupRequest {
     Probe(HeartbeatRequest),
     /// LeaveGroup, on the **control** connection.
     Leave(LeaveGroupRequest),
+    /// DescribeGroups, on the **control** connection: what a static member that came back has inherited.
+    Describe(DescribeGroupsRequest),
     /// ConsumerGroupHeartbeat, on the group connection, also when it leaves: it must not overtake one that joins.
     ConsumerHeartbeat(ConsumerGroupHeartbeatRequest),
 }
@@ -107,6 +110,8 @@ pub enum GroupRequestKind {
     Probe,
     /// [`GroupRequest::Leave`].
     Leave,
+    /// [`GroupRequest::Describe`].
+    Describe,
     /// [`GroupRequest::ConsumerHeartbeat`].
     ConsumerHeartbeat,
 }
@@ -120,6 +125,7 @@ impl GroupRequest {
             Self::Heartbeat(_) => GroupRequestKind::Heartbeat,
             Self::Probe(_) => GroupRequestKind::Probe,
             Self::Leave(_) => GroupRequestKind::Leave,
+            Self::Describe(_) => GroupRequestKind::Describe,
             Self::ConsumerHeartbeat(_) => GroupRequestKind::ConsumerHeartbeat,
         }
     }
@@ -133,6 +139,7 @@ impl GroupRequestKind {
             Self::Sync => "SyncGroup",
             Self::Heartbeat | Self::Probe => "Heartbeat",
             Self::Leave => "LeaveGroup",
+            Self::Describe => "DescribeGroups",
             Self::ConsumerHeartbeat => "ConsumerGroupHeartbeat",
         }
     }

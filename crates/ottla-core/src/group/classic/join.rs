@@ -5,6 +5,7 @@ use ottla_wire::{EncodeError, ErrorCode};
 
 use super::blob;
 use super::errors::{self, Reaction, reaction};
+use super::inherited::{Inherited, SKIP_ASSIGNMENT};
 use super::reply::JoinReply;
 use super::{ClassicGroup, FREE_ROUNDS, Kind, PROTOCOL_TYPE, Pace, State};
 use crate::assignor::{Assignor, RebalanceProtocol};
@@ -180,6 +181,8 @@ impl ClassicGroup {
             );
         }
         self.generation = Some(reply.generation_id);
+        // Only a static member is let in at once, and whoever was here before under its name may have been put out.
+        let came_back = self.is_static() && self.member_id.is_empty();
         self.member_id = reply.member_id;
         self.membership += 1;
         assignor.name().clone_into(&mut self.protocol_name);
@@ -187,8 +190,11 @@ impl ClassicGroup {
         self.in_flight.forget(Kind::Probe);
         self.clock.joined(now, &self.config);
         if reply.leader == self.member_id {
+            self.inherited = (came_back && reply.skip_assignment).then_some(Inherited::Assignment);
             self.lead(now, reply.members, reply.skip_assignment);
         } else {
+            let told = self.coordinator.is_none_or(|v| v.join >= SKIP_ASSIGNMENT);
+            self.inherited = (came_back && !told).then_some(Inherited::Leader(reply.leader));
             self.follow();
         }
     }

@@ -10,7 +10,7 @@ use super::reply::JoinMember;
 use super::{ClassicGroup, Pace, Phase, State};
 use crate::assignor::{Assignor, ClusterTopics, GroupAssignment, GroupMember, PartitionInfo, TopicInfo};
 use crate::group::{AssignJob, GroupAction, JobId};
-use crate::{Error, Timestamp};
+use crate::{Error, Timestamp, TopicPartition};
 
 /// More members than any group has: an answer with more is no answer.
 const MAX_MEMBERS: usize = 100_000;
@@ -31,6 +31,25 @@ pub(super) struct Leadership {
 }
 
 impl Leadership {
+    /// Whether it is known of every topic what it has.
+    pub(super) fn sees_all(&self) -> bool {
+        self.used.is_some()
+    }
+
+    /// Every partition that there is to assign.
+    pub(super) fn partitions(&self) -> impl Iterator<Item = TopicPartition> + '_ {
+        self.seen.iter().flat_map(|(topic, info)| {
+            let count = info.as_ref().map_or(0, |info| info.partitions.len());
+            (0..count).map(|n| TopicPartition::new(topic.as_str(), i32::try_from(n).unwrap_or(i32::MAX)))
+        })
+    }
+
+    /// Whether this is one of them.
+    pub(super) fn knows(&self, tp: &TopicPartition) -> bool {
+        let info = self.seen.get(tp.topic()).and_then(Option::as_ref);
+        info.is_some_and(|info| usize::try_from(tp.partition()).is_ok_and(|n| n < info.partitions.len()))
+    }
+
     /// Whether another assignment could come out now.
     ///
     /// A rack that is missing is no news: metadata do not name the rack of a broker that is down, and it will be

@@ -43,6 +43,7 @@ mod blob;
 mod errors;
 mod heartbeat;
 mod in_flight;
+mod inherited;
 mod join;
 mod leader;
 mod leave;
@@ -64,6 +65,7 @@ pub(crate) use self::errors::{Described, no_assignor_in_common};
 use self::errors::{Reaction, reaction};
 use self::heartbeat::Clock;
 use self::in_flight::InFlight;
+use self::inherited::Inherited;
 use self::leader::Leadership;
 use self::reply::Reply;
 use self::revoke::OpenRevocation;
@@ -105,6 +107,8 @@ pub struct ClassicGroup {
     /// The assignor that the group picked, by name.
     protocol_name: String,
     leadership: Option<Leadership>,
+    /// This static member came back, and does not know yet whether its group's assignment is whole.
+    inherited: Option<Inherited>,
 
     subscription: BTreeSet<String>,
     /// The subscription that the last JoinGroup told.
@@ -157,6 +161,7 @@ impl ClassicGroup {
             membership: 0,
             protocol_name: String::new(),
             leadership: None,
+            inherited: None,
             subscription: BTreeSet::new(),
             joined_with: BTreeSet::new(),
             rejoin: None,
@@ -244,6 +249,8 @@ impl ClassicGroup {
         match kind {
             Kind::Leave | Kind::ConsumerHeartbeat => self.leave_answered(),
             _ if !ticket.live => {}
+            // It is asked for nobody's sake but to spare a rebalance.
+            Kind::Describe => self.described(now, None),
             _ if matches!(
                 error.kind(),
                 ErrorKind::Unsupported | ErrorKind::Authorization | ErrorKind::Authentication
@@ -275,6 +282,8 @@ impl ClassicGroup {
             (Ok(Reply::Heartbeat(code)), Kind::Heartbeat | Kind::Probe) => {
                 self.heartbeat_answered(now, kind, ticket, code);
             }
+            (Ok(Reply::Describe(members)), Kind::Describe) => self.described(now, members),
+            (Err(_), Kind::Describe) => self.described(now, None),
             (Err(error), Kind::Heartbeat | Kind::Probe) => {
                 self.report(error);
                 self.retry_heartbeat(now);
@@ -391,7 +400,7 @@ impl ClassicGroup {
                 request_timeout.max(self.config.rebalance_timeout.saturating_add(PARKED_REQUEST_SLACK))
             }
             Kind::Heartbeat | Kind::Probe => request_timeout.min(self.config.session_timeout),
-            Kind::Leave | Kind::ConsumerHeartbeat => request_timeout,
+            Kind::Leave | Kind::Describe | Kind::ConsumerHeartbeat => request_timeout,
         }
     }
 

@@ -1,7 +1,8 @@
 //! The answers of the coordinator as plain values: the seam between bytes and decisions.
 
 use bytes::Bytes;
-use ottla_wire::messages::{HeartbeatResponse, JoinGroupResponse, SyncGroupResponse};
+use ottla_wire::messages::describe_groups_response::DescribedGroupMember;
+use ottla_wire::messages::{DescribeGroupsResponse, HeartbeatResponse, JoinGroupResponse, SyncGroupResponse};
 use ottla_wire::{DecodeError, ErrorCode, View};
 
 use crate::group::GroupRequestKind as Kind;
@@ -12,6 +13,8 @@ pub(super) enum Reply {
     Join(JoinReply),
     Sync(SyncReply),
     Heartbeat(ErrorCode),
+    /// DescribeGroups: the members of a stable group with what each was assigned; `None` of any other.
+    Describe(Option<Vec<(String, Bytes)>>),
     /// Its content makes no difference.
     Leave,
 }
@@ -85,6 +88,16 @@ impl Reply {
                 Self::Heartbeat(ErrorCode::from_i16(HeartbeatResponse::decode(version, body)?.error_code))
             }
             // The latter is not of this protocol.
+            Kind::Describe => {
+                let r = DescribeGroupsResponse::decode(version, body)?;
+                let ours = r.groups.iter().find(|g| g.error_code == 0 && g.group_state == "Stable");
+                Self::Describe(ours.map(|group| {
+                    let member = |m: DescribedGroupMember<'_>| {
+                        (m.member_id.to_owned(), Bytes::copy_from_slice(m.member_assignment))
+                    };
+                    group.members.iter().map(member).collect()
+                }))
+            }
             Kind::Leave | Kind::ConsumerHeartbeat => Self::Leave,
         })
     }

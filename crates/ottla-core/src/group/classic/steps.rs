@@ -18,6 +18,7 @@ impl ClassicGroup {
         self.try_join(now);
         self.try_sync(now);
         self.try_heartbeat(now);
+        self.try_describe(now);
         let wants = !matches!(
             self.state,
             State::Unsubscribed | State::Leaving { .. } | State::Expired | State::Failed
@@ -59,6 +60,8 @@ impl ClassicGroup {
 
     /// The round that is under way is over for us: its answers do not count.
     pub(super) fn forget_rounds(&mut self) {
+        self.inherited = None;
+        self.in_flight.forget(Kind::Describe);
         self.in_flight.forget(Kind::Join);
         self.in_flight.forget(Kind::Sync);
     }

@@ -122,6 +122,7 @@ fn every_request_can_be_encoded_for_the_oldest_and_the_newest_broker() {
                 GroupRequest::Sync(r) => r.encode(versions.sync, &mut out),
                 GroupRequest::Heartbeat(r) | GroupRequest::Probe(r) => r.encode(versions.heartbeat, &mut out),
                 GroupRequest::Leave(r) => r.encode(versions.leave, &mut out),
+                GroupRequest::Describe(r) => r.encode(0, &mut out).and_then(|()| r.encode(6, &mut out)),
                 GroupRequest::ConsumerHeartbeat(r) => panic!("{r:?} is of the other protocol"),
             }
             .unwrap();

@@ -246,6 +246,7 @@ impl Rig {
                 let members: Vec<_> = r.members.iter().map(|m| m.member_id.as_str()).collect();
                 format!("leave {}{}", r.member_id, members.join(","))
             }
+            GroupAction::Send(GroupRequest::Describe(r)) => format!("describe {}", r.groups.join(",")),
             GroupAction::Compute(job) => {
                 let members: Vec<_> = job.members.iter().map(|m| m.member_id.as_str()).collect();
                 format!("compute {} for {}", job.assignor.name(), members.join(","))
@@ -283,6 +284,14 @@ impl Rig {
 
     fn sync(&mut self, reply: SyncReply) -> Vec<String> {
         self.reply(Kind::Sync, Reply::Sync(reply))
+    }
+
+    /// Each member with what it was assigned.
+    fn described(&mut self, members: &[(&str, &[(&str, i32)])]) -> Vec<String> {
+        let member =
+            |(id, partitions): &(&str, &[(&str, i32)])| ((*id).to_owned(), synced(partitions).assignment);
+        let members = members.iter().map(member).collect();
+        self.reply(Kind::Describe, Reply::Describe(Some(members)))
     }
 
     fn beat(&mut self, code: ErrorCode) -> Vec<String> {

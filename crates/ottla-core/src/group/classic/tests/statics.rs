@@ -77,10 +77,75 @@ fn kip_814_skip_assignment_is_honoured_and_the_topics_are_watched() {
     assert!(rig.group.is_leader());
     assert_eq!(
         rig.metadata(&[("a", 1)], &[]),
-        [""; 0],
-        "the first sight is what the group was assigned from"
+        ["describe g"],
+        "the first sight is what the group was assigned from, if that is whole"
     );
+    assert_eq!(rig.described(&[("m", &[("a", 0)])]), [""; 0]);
     assert_eq!(rig.metadata(&[("a", 2)], &[]), ["join 'm' a g5 owns[a-0]"]);
+}
+
+/// A static leader that came back, stable, with metadata of topic `a`: it has asked what is assigned.
+fn came_back(partitions: usize) -> Rig {
+    let mut rig = Rig::fixed();
+    rig.subscribe(&["a"]);
+    rig.known();
+    let reply = JoinReply { skip_assignment: true, ..leading(5, "m", &[("m", subscription(&["a"]))]) };
+    rig.join(reply);
+    rig.sync(synced(&[("a", 0)]));
+    assert_eq!(rig.metadata(&[("a", partitions)], &[]), ["describe g"]);
+    rig
+}
+
+/// Found by the simulator (seed 4502; jepsen 598, where the earlier life had not subscribed to the topic): partitions
+/// that were added while the leader was away were never assigned to anybody.
+#[test]
+fn a_static_leader_that_came_back_joins_again_when_a_partition_is_nobodys() {
+    let mut rig = came_back(3);
+    assert_eq!(rig.described(&[("m", &[("a", 0)]), ("n", &[("a", 1)])]), [""; 0]);
+    assert_eq!(rig.wait(200), ["join 'm' a g5 owns[a-0]"]);
+    rig.join(leading(6, "m", &[("m", subscription(&["a"]))]));
+    rig.metadata(&[("a", 3)], &[]);
+    rig.computed();
+    assert_eq!(rig.sync(synced(&[("a", 0), ("a", 1), ("a", 2)])), ["assign [a-1, a-2]"]);
+    assert_eq!(rig.metadata(&[("a", 3)], &[]), [""; 0], "it asks once");
+}
+
+#[test]
+fn a_static_leader_that_came_back_stays_when_all_is_assigned() {
+    let mut rig = came_back(3);
+    assert_eq!(rig.described(&[("m", &[("a", 0)]), ("n", &[("a", 1), ("a", 2), ("b", 7)])]), [""; 0]);
+    assert_eq!(rig.wait(900), [""; 0]);
+}
+
+/// Nobody can tell what is assigned: another assignment is whole.
+#[test]
+fn a_static_leader_that_is_not_told_what_is_assigned_joins_again() {
+    for broken in [true, false] {
+        let mut rig = came_back(1);
+        let told = if broken {
+            rig.broken(Kind::Describe)
+        } else {
+            rig.reply(Kind::Describe, Reply::Describe(None))
+        };
+        assert_eq!(told, [""; 0]);
+        assert_eq!(rig.wait(200), ["join 'm' a g5 owns[a-0]"]);
+    }
+}
+
+/// Before KIP-814 the leader that came back is told that its earlier life leads: nobody would watch the topics.
+#[test]
+fn a_static_member_joins_again_when_its_leader_is_gone() {
+    for (members, rejoins) in [(["m", "n"], true), (["m", "old"], false)] {
+        let mut rig = Rig::fixed();
+        rig.subscribe(&["a"]);
+        let versions = GroupVersions { join: 7, sync: 5, heartbeat: 4, leave: 4 };
+        rig.input(|g, now| g.coordinator_known(now, versions));
+        rig.join(joined(5, "m", "old"));
+        assert_eq!(rig.sync(synced(&[("a", 0)])), ["assign [a-0]", "describe g"]);
+        rig.described(&members.map(|m| (m, &[][..])));
+        let expected = if rejoins { vec!["join 'm' a g5 owns[a-0]"] } else { vec![] };
+        assert_eq!(rig.wait(200), expected);
+    }
 }
 
 /// The old member of a doubled instance id is fenced and stops at once.

@@ -87,6 +87,7 @@ impl Coordinator {
                 GroupRequest::Join(_) => Reply::Join(join_error(code, "")),
                 GroupRequest::Sync(_) => Reply::Sync(sync_error(code)),
                 GroupRequest::Heartbeat(_) | GroupRequest::Probe(_) => Reply::Heartbeat(code),
+                GroupRequest::Describe(_) => Reply::Describe(None),
                 GroupRequest::Leave(_) | GroupRequest::ConsumerHeartbeat(_) => Reply::Leave,
             };
             return self.answers.push((from, reply));
@@ -102,6 +103,7 @@ impl Coordinator {
                 self.leave(now, r);
                 self.answers.push((from, Reply::Leave));
             }
+            GroupRequest::Describe(r) => panic!("{r:?} is of static members"),
             GroupRequest::ConsumerHeartbeat(r) => panic!("{r:?} is of the other protocol"),
         }
     }
