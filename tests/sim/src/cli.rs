@@ -23,7 +23,7 @@ usage: cargo xtask sim [--seeds A..B] [--scenario NAME] [--consumer] [--jobs N] 
   --jobs N           so many threads (default: one per processor)
   --trace            the readable trace of a single seed, with as few faults as it takes to fail
   --live             the same as it happens, with all faults: for a seed that does not come to an end
-  --hash             the trace hash of each seed
+  --hash             the trace hash and the figures of each seed
   --keep-going       goes on after a seed that fails
   --planted          bugs on purpose, each until a seed fails because of it: at most 10,000, or these seeds
     --docs           writes docs/planted-bugs.md
@@ -206,7 +206,7 @@ fn one(arguments: &Arguments, spec: &Spec, total: &Mutex<Total>, next: &AtomicU6
     let again = spec.seed.is_multiple_of(10) && run(spec, Trace::default()).0.hash != outcome.hash;
     let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if arguments.hash {
-        println!("seed {} hash {:016x}", spec.seed, outcome.hash);
+        println!("seed {} hash {:016x} {:?}", spec.seed, outcome.hash, outcome.figures);
     }
     total.coverage.add(&outcome.coverage);
     total.figures.push(outcome.figures);

@@ -37,7 +37,8 @@ impl Oracle {
             match by_hand.or_else(|| self.ids.get(&commit.member_id).copied()) {
                 Some(id) => {
                     let epoch = cluster.leader(tp.topic(), tp.partition()).ok().map(|(_, epoch)| epoch);
-                    self.check_commit(MemberId(id), &tp, commit, epoch);
+                    let told = (commit.committed.offset, commit.committed.leader_epoch);
+                    self.check_commit(MemberId(id), &tp, told, epoch);
                 }
                 None => self.fail("S10", format!("{:?} commits {tp}", commit.member_id)),
             }
@@ -50,14 +51,14 @@ impl Oracle {
         }
     }
 
-    fn check_commit(
+    /// `epoch` is the commit's, `leader_epoch` the partition's.
+    pub(super) fn check_commit(
         &mut self,
         id: MemberId,
         tp: &TopicPartition,
-        commit: &Commit,
+        (offset, epoch): (i64, i32),
         leader_epoch: Option<i32>,
     ) {
-        let offset = commit.committed.offset;
         let member = &self.members[id.0];
         // The present row, or one that has ended while the commit was on its way.
         let present = member.spans.get(tp).map(|s| (s.start, s.contig, s.moved));
@@ -76,7 +77,17 @@ impl Oracle {
         };
         let before = self.committed_of(id).get(tp).and_then(|c| c.last()).map_or(-1, |(_, offset)| *offset);
         // A position that the policy chose is committed at once, before its event is read.
-        let is_start = log.is_some_and(|l| before < l.start && l.is_reset(offset, member.traits.latest))
+        // So is one of a user who is, or has sought, where the log begins no more.
+        let fell_off = |l: &GhostLog| {
+            let present = member.spans.get(tp).map(|s| s.position);
+            let sought = match expect {
+                Expect::At(at, _) => Some(at),
+                _ => None,
+            };
+            present.into_iter().chain(sought).any(|at| at < l.start)
+        };
+        let is_start = log
+            .is_some_and(|l| (before < l.start || fell_off(l)) && l.is_reset(offset, member.traits.latest))
             || (before < 0 && log.is_none_or(|l| l.is_reset(offset, member.traits.latest)));
         let latest = member.traits.latest;
         // Whoever comes next begins here, whatever was done before.
@@ -101,7 +112,6 @@ impl Oracle {
         if gone_back {
             self.handovers.remove(tp);
         }
-        let epoch = commit.committed.leader_epoch;
         let known = self.logs.get(tp).and_then(|l| l.epoch_before(offset));
         // A position that the broker chose comes with the epoch of what lies at it, or of the present leader.
         let newest = self.logs.get(tp).and_then(GhostLog::last_epoch).max(leader_epoch);

@@ -137,6 +137,8 @@ pub(super) struct GhostMember {
     /// Since when the coordinator does not know it; none while it does.
     pub(super) out_since: Option<Timestamp>,
     pub(super) given: u64,
+    /// When a broker last did something wrong with a request of its.
+    pub(super) hurt: Option<Timestamp>,
 }
 
 impl GhostMember {
@@ -155,6 +157,7 @@ impl GhostMember {
             rewound: std::collections::BTreeSet::new(),
             out_since: Some(now),
             given: 0,
+            hurt: None,
         }
     }
 

@@ -10,6 +10,8 @@ mod member;
 mod promises;
 mod rates;
 mod spans;
+#[cfg(test)]
+mod tests;
 mod users;
 
 use std::collections::BTreeMap;
@@ -60,7 +62,9 @@ pub struct Oracle {
     /// Who owns what by the coordinator's word.
     owners: BTreeMap<TopicPartition, usize>,
     group: Option<(ottla_broker::GroupState, i32, usize)>,
-    /// Rebalances that were finished.
+    /// The last that was complete.
+    generation: Option<i32>,
+    /// Generations after the first.
     pub rebalances: u64,
     rates: Rates,
     violation: Option<Violation>,
@@ -206,8 +210,12 @@ impl Oracle {
                 | ottla_broker::GroupState::Reconciling
                 | ottla_broker::GroupState::Assigning
         ) {
-            self.rebalances += u64::from(group.state == ottla_broker::GroupState::Stable);
-            self.rebalanced_at = now;
+            // The same generation may be looked at again and again, for other reasons.
+            if self.generation != Some(group.generation) {
+                self.rebalances += u64::from(self.generation.is_some());
+                self.generation = Some(group.generation);
+                self.rebalanced_at = now;
+            }
             let mut owners: BTreeMap<TopicPartition, usize> = BTreeMap::new();
             for member in &group.members {
                 let Some(id) = number(&member.client_id) else { continue };

@@ -64,10 +64,15 @@ impl Oracle {
         let mut hot = None;
         let mut confused = None;
         for request in cluster.requests().rev().take_while(|r| r.index >= seen) {
-            let Some(id) = request.client_id.as_deref().and_then(|c| c.strip_prefix('m')?.parse().ok())
-            else {
+            let number = |client: &str| client.strip_prefix('m')?.parse::<usize>().ok();
+            let Some(id) = request.client_id.as_deref().and_then(number) else {
                 continue;
             };
+            if request.faulted
+                && let Some(member) = self.members.get_mut(id)
+            {
+                member.hurt = Some(now);
+            }
             if request.error == Some(ErrorCode::INVALID_FETCH_SESSION_EPOCH) {
                 confused = Some((id, request.node));
             }

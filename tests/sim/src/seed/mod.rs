@@ -60,7 +60,7 @@ pub struct Outcome {
 pub struct Figures {
     /// Members in all.
     pub members: u64,
-    /// Finished rebalances.
+    /// Generations of the group after the first.
     pub rebalances: u64,
     /// Records handed out.
     pub records: u64,
