@@ -78,6 +78,7 @@ impl Steady {
             tp: self.tp.clone(),
             epoch: self.epoch,
             fetch_offset: self.offset,
+            leader_epoch: None,
             records: frame,
             high_watermark: i64::MAX / 2,
             last_stable_offset: i64::MAX / 2,

@@ -175,6 +175,7 @@ fn a_commit_that_is_made_again_does_not_go_back_over_offsets_without_a_record() 
             tp: tp.clone(),
             epoch,
             fetch_offset: offset,
+            leader_epoch: None,
             records: records.to_vec().into(),
             high_watermark: end,
             last_stable_offset: end,

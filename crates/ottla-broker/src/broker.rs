@@ -189,6 +189,15 @@ impl Broker {
         self.shared.act(|cluster, now| cluster.truncate(now, topic, partition, offset))
     }
 
+    /// An unclean leader election: `node` leads from now on, under the next leader epoch, and its log ends at
+    /// `offset` (at the start of the batch that holds it). What the former leader had beyond is gone.
+    ///
+    /// # Errors
+    /// There is no such partition or node, or the node is down.
+    pub fn elect_uncleanly(&self, topic: &str, partition: i32, node: i32, offset: i64) -> Result<()> {
+        self.shared.act(|cluster, now| cluster.elect_uncleanly(now, topic, partition, node, offset))
+    }
+
     /// Holds the high watermark at `offset`; none lets it follow the log's end again.
     ///
     /// # Errors

@@ -288,7 +288,7 @@ impl Cluster {
         Err(BrokerError::Unknown(format!("there is no node {node}; the nodes are {}", known.join(", "))))
     }
 
-    fn expect_up(&self, node: i32) -> Result<()> {
+    pub(super) fn expect_up(&self, node: i32) -> Result<()> {
         self.expect_node(node)?;
         if self.is_up(node) { Ok(()) } else { Err(BrokerError::Invalid(format!("node {node} is down"))) }
     }

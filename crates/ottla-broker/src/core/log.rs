@@ -285,8 +285,14 @@ impl PartitionLog {
             (Some((epoch, _)), None) => (*epoch, self.log_end),
             // Older than everything that is left: the log starts with a later epoch.
             (None, Some((_, next_start))) => (asked, *next_start),
-            (None, None) => (-1, -1),
+            // Nothing is left of any epoch, and the present one begins at the end.
+            (None, None) => (asked, self.log_end),
         }
+    }
+
+    /// The leader epoch of the last record.
+    pub(crate) fn last_epoch(&self) -> i32 {
+        self.epochs.last().map_or(0, |(epoch, _)| *epoch)
     }
 
     pub(crate) fn epoch_at(&self, offset: i64) -> i32 {

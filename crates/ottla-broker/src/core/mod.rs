@@ -8,6 +8,7 @@ mod connection;
 mod consumer_group_api;
 mod coordinator;
 mod dispatch;
+mod elections;
 mod fetch;
 pub(crate) mod group;
 mod group_api;

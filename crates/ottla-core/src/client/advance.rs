@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ottla_wire::messages::MetadataRequest;
+use ottla_wire::Request;
 use ottla_wire::messages::metadata_request::MetadataRequestTopic;
+use ottla_wire::messages::{FetchRequest, MetadataRequest};
 
 use super::anybody::Question;
 use super::close::Closing;
+use super::truncation::doubt;
 use super::{Client, Mode, Tag, TimerReason};
 use crate::connection::{Role, Target};
 use crate::delivery::FetchPosition;
@@ -15,6 +17,9 @@ use crate::fetch::{Candidate, MIN_GRANT};
 use crate::group::Group;
 use crate::planted::planted;
 use crate::{BrokerId, Timestamp, TopicPartition};
+
+/// The first version of Fetch that tells where the logs part.
+const DIVERGING_EPOCH: i16 = 12;
 
 impl Client {
     /// Hands on what happened and does what has become due or possible. Repeating it changes nothing.
@@ -63,7 +68,7 @@ impl Client {
         self.drive_committed(now);
         moved |= self.drive_commits(now);
         self.drive_fetches(now);
-        moved
+        moved | self.drive_validations(now)
     }
 
     /// Which topics metadata is asked for, and asking for it.
@@ -133,7 +138,10 @@ impl Client {
         if self.fetcher.is_outdated(generation, cluster) {
             let positions = self.delivery.lock().fetchable();
             let leader = |p: &FetchPosition| self.cluster.leader(&p.tp).map(|leader| leader.broker);
-            let leaders: BTreeSet<BrokerId> = positions.iter().filter_map(leader).collect();
+            let in_doubt = |p: &&FetchPosition| doubt(&self.cluster, p).is_some();
+            positions.iter().filter(in_doubt).for_each(|p| self.validations.begin(now, &p.tp));
+            let known = positions.iter().filter(|p| !in_doubt(p));
+            let leaders: BTreeSet<BrokerId> = known.filter_map(leader).collect();
             let leaderless = positions.iter().any(|position| leader(position).is_none());
             self.fetcher.looked(generation, cluster, leaders, leaderless);
         }
@@ -169,10 +177,21 @@ impl Client {
 
     fn fetch_from(&mut self, now: Timestamp, broker: BrokerId, room: usize, brokers: usize) {
         let (delivery, cluster) = (&self.delivery, &self.cluster);
+        let target = Target::Broker(broker);
+        let version = self.network.versions(target, Role::Fetch).and_then(|v| v.max(FetchRequest::API));
+        let tells_divergence = version.is_some_and(|version| version >= DIVERGING_EPOCH)
+            && !planted!(NotValidated)
+            && !planted!(DivergenceIgnored)
+            && !planted!(FetchEpochNotSent);
         let candidate = |position: FetchPosition| {
             let leader = cluster.leader(&position.tp).filter(|leader| leader.broker == broker)?;
+            if doubt(cluster, &position).is_some() {
+                return None;
+            }
             let topic_id = cluster.topic(position.tp.topic()).and_then(|t| t.id);
-            Some(Candidate { position, topic_id, leader_epoch: leader.epoch })
+            let last_epoch = position.last_epoch.filter(|_| tells_divergence);
+            let leader_epoch = leader.epoch.filter(|_| !planted!(FetchEpochNotSent));
+            Some(Candidate { position, topic_id, leader_epoch, last_epoch })
         };
         let look = |only: Option<&BTreeSet<TopicPartition>>| -> Vec<Candidate> {
             let delivery = delivery.lock();
@@ -183,7 +202,7 @@ impl Client {
         };
         let Some(prepared) = self.fetcher.prepare(now, broker, look, room, brokers) else { return };
         let timeout = self.config.request_timeout + prepared.max_wait;
-        let use_ = (Target::Broker(broker), Role::Fetch);
+        let use_ = (target, Role::Fetch);
         self.network.send(now, use_, &prepared.request, prepared.max_version, Tag::Fetch, timeout);
     }
 
@@ -211,6 +230,7 @@ impl Client {
             (self.lookups.next_timeout(now), TimerReason::Retry),
             (self.committed.as_ref().and_then(|c| c.next_timeout(now)), TimerReason::Retry),
             (later(self.commits.next_timeout()), TimerReason::Retry),
+            (self.validations.next_timeout(now), TimerReason::Retry),
             (self.fetcher.next_timeout(now), TimerReason::Retry),
             (self.admin.next_timeout(now), TimerReason::Retry),
             (self.commit_timeout(), TimerReason::AutoCommit),

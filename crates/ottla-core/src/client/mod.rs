@@ -15,6 +15,7 @@ mod positions;
 mod responses;
 #[cfg(test)]
 mod tests;
+mod truncation;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -34,7 +35,9 @@ use crate::connection::Network;
 use crate::delivery;
 use crate::fetch::Fetcher;
 use crate::group::{Group, GroupRequestKind, JobId};
-use crate::offsets::{CommitQueue, CommittedLookups, CommittedTag, LookupTag, Lookups};
+use crate::offsets::{
+    CommitQueue, CommittedLookups, CommittedTag, LookupTag, Lookups, ValidationTag, Validations,
+};
 use crate::{CommandId, ConnectionId, Error, Rng, Timestamp, TopicPartition};
 use anybody::Helpless;
 use close::Closing;
@@ -52,6 +55,7 @@ enum Tag {
     OffsetFetch(CommittedTag),
     OffsetCommit,
     ListOffsets(LookupTag),
+    OffsetForLeaderEpoch(ValidationTag),
     Fetch,
     Admin(AdminTag),
 }
@@ -90,6 +94,7 @@ pub struct Client {
     /// Topics whose refusal the user was told of.
     refused: BTreeMap<Arc<str>, ErrorCode>,
     lookups: Lookups,
+    validations: Validations,
     committed: Option<CommittedLookups>,
     commits: CommitQueue,
     fetcher: Fetcher,
@@ -151,6 +156,7 @@ impl Client {
             fetcher: Fetcher::new(&config, rng.split()),
             commands: BTreeMap::new(),
             admin: Calls::new(backoff, rng.split()),
+            validations: Validations::new(backoff, rng.split()),
             revoking: BTreeMap::new(),
             given_up: Vec::new(),
             next_auto_commit: now + config.commit_interval(),

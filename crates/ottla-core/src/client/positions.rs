@@ -74,6 +74,9 @@ impl Client {
                     ResetCause::OutOfRange { .. } => {
                         "the offset is out of range and auto_offset_reset is error: seek, or choose another policy"
                     }
+                    ResetCause::LogTruncation { .. } => {
+                        "the log was truncated and auto_offset_reset is error: seek"
+                    }
                     ResetCause::TopicRecreated => "the topic was deleted and created anew: seek",
                 };
                 let error = Error::new(ErrorKind::NoOffset, text).with_partition(tp.clone());
@@ -196,6 +199,11 @@ impl Client {
                     let reset = delivery.is_resetting(&tp, epoch);
                     let cause = if reset { StartCause::Reset } else { StartCause::Explicit };
                     let started = delivery.start(now, &tp, epoch, Start { offset, leader_epoch, cause });
+                    if started {
+                        // Nothing was read before it that a truncation could have taken: an offset that is not there
+                        // is out of range.
+                        delivery.forget_fetch_epoch(&tp, epoch, offset);
+                    }
                     if reset && started {
                         // An idle partition would be reset again after a restart and lose what came meanwhile.
                         self.next_auto_commit = now;

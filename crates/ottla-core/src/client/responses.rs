@@ -113,6 +113,10 @@ impl Client {
                 self.lookups.failed(now, tag);
                 self.refresh.request(now);
             }
+            Tag::OffsetForLeaderEpoch(tag) => {
+                self.validations.failed(now, tag);
+                self.refresh.request(now);
+            }
             Tag::Fetch => {
                 if let Target::Broker(broker) = target {
                     self.fetcher.failed(now, broker);
@@ -138,7 +142,7 @@ impl Client {
         let from_version = match tag {
             Tag::Metadata(_) | Tag::OffsetFetch(_) | Tag::OffsetCommit => 3,
             Tag::FindCoordinator | Tag::DescribeGroup => 1,
-            Tag::ListOffsets(_) => 2,
+            Tag::ListOffsets(_) | Tag::OffsetForLeaderEpoch(_) => 2,
             Tag::Fetch => 1,
             // Silence towards the coordinator would cost the membership: the group's requests are rare.
             Tag::Group(_) => return,
@@ -254,6 +258,7 @@ impl Client {
                 }
                 self.check_queries();
             }
+            Tag::OffsetForLeaderEpoch(tag) => self.validation_answered(now, version, answer.body(), tag)?,
             Tag::Fetch => {
                 if let Target::Broker(broker) = answer.target {
                     self.fetched(now, broker, answer)?;
@@ -303,7 +308,7 @@ impl Client {
         }
     }
 
-    fn report_all(&mut self, errors: Vec<Error>) {
+    pub(super) fn report_all(&mut self, errors: Vec<Error>) {
         for error in errors {
             self.delivery.lock().report(error.with_fatal(false));
         }
@@ -325,6 +330,9 @@ impl Client {
                 Finding::LeaderHint { tp, leader, epoch } => {
                     self.cluster.hint(&tp, leader, epoch);
                     self.refresh.request(now);
+                }
+                Finding::Diverges { tp, epoch, offset, found } => {
+                    self.diverged(now, &tp, epoch, offset, found);
                 }
                 Finding::OutOfRange { tp, epoch, offset } => {
                     tracing::info!(partition = %tp, offset, %broker, "the offset is out of range");

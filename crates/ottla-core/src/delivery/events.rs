@@ -111,6 +111,12 @@ pub enum ResetCause {
         /// The offset that was asked for.
         offset: i64,
     },
+    /// The log of the leader is shorter than what was read, or another one: an unclean election has taken records
+    /// away (KIP-320). It is read on from where the logs part.
+    LogTruncation {
+        /// The position until then.
+        offset: i64,
+    },
     /// The topic was deleted and created anew (its id is another one): it begins at its first record.
     TopicRecreated,
 }

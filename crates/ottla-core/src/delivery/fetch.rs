@@ -30,6 +30,8 @@ pub struct FetchPosition {
     pub offset: i64,
     /// Leader epoch of what lies before it (KIP-320, KIP-595).
     pub last_epoch: Option<LeaderEpoch>,
+    /// The leader epoch as of which what lies before it is known to be in the leader's log.
+    pub validated: Option<LeaderEpoch>,
     /// Bytes that wait to be handed out.
     pub buffered_bytes: usize,
     /// Whether a fetch has told this ownership where the log ends.
@@ -45,6 +47,8 @@ pub struct Fetched {
     pub epoch: OwnershipEpoch,
     /// The offset that was asked for.
     pub fetch_offset: i64,
+    /// The leader epoch that the request named, so that only a leader of this epoch has answered.
+    pub leader_epoch: Option<LeaderEpoch>,
     /// The records as they came.
     pub records: Bytes,
     /// Negative: unknown.
@@ -144,6 +148,11 @@ impl Delivery {
             Phase::Active if planted!(StaleFetchTaken) => {}
             Phase::Active | Phase::AwaitingPosition => return Pushed::Stale,
         }
+        if fetched.leader_epoch.is_some() && p.validated != fetched.leader_epoch {
+            // An answer of the former leader may come after the new one was asked about what lies before it.
+            self.fetch_generation += u64::from(p.validated.is_some());
+            p.validated = fetched.leader_epoch;
+        }
         let known = |offset: i64| (offset >= 0).then_some(offset);
         p.watermarks.high_watermark = known(fetched.high_watermark);
         p.watermarks.last_stable_offset = known(fetched.last_stable_offset);
@@ -168,7 +177,7 @@ impl Delivery {
             Some(stable) if read_committed => stable.min(fetched.high_watermark),
             _ => fetched.high_watermark,
         };
-        let walk = walk(&fetched.records, p.fetch_offset, end);
+        let walk = walk(&fetched.records, p.fetch_offset, end, (p.fetch_epoch, fetched.leader_epoch));
         if walk.bytes > 0 && walk.records == 0 && planted!(MarkersFetchedAgain) {
             return Pushed::Empty;
         }
@@ -363,6 +372,7 @@ fn fetch_position(p: &Partition) -> FetchPosition {
         epoch: p.ownership.epoch,
         offset: p.fetch_offset,
         last_epoch: p.fetch_epoch,
+        validated: p.validated,
         buffered_bytes: p.queued_bytes,
         knows_end: p.watermarks.high_watermark.is_some(),
     }
@@ -398,9 +408,17 @@ enum Stop {
 ///
 /// Of two batches that overlap the first is the one that lies if it left a gap before it: its records may be those
 /// of the gap. Otherwise it is the second.
-fn walk(records: &Bytes, fetch_offset: i64, end: i64) -> Walk {
+///
+/// `before` is the leader epoch of what lies before, `leader` that of the leader: a log's epochs never go back and
+/// never exceed its leader's, and one that does is not taken for where the log stands.
+fn walk(
+    records: &Bytes,
+    fetch_offset: i64,
+    end: i64,
+    (before, leader): (Option<LeaderEpoch>, Option<LeaderEpoch>),
+) -> Walk {
     let mut walk =
-        Walk { bytes: 0, records: 0, next: fetch_offset, epoch: None, compressed: false, stop: Stop::End };
+        Walk { bytes: 0, records: 0, next: fetch_offset, epoch: before, compressed: false, stop: Stop::End };
     // The walk as it was before the last batch, and that batch, if there was a gap.
     let mut doubtful: Option<(Walk, BatchHeader)> = None;
     let mut batches = Batches::new(records.clone());
@@ -432,7 +450,11 @@ fn walk(records: &Bytes, fetch_offset: i64, end: i64) -> Walk {
         walk.bytes += header.size;
         walk.compressed |= header.compression != Compression::None;
         walk.next = header.next_offset();
-        walk.epoch = LeaderEpoch::from_wire(header.partition_leader_epoch);
+        walk.epoch = match LeaderEpoch::from_wire(header.partition_leader_epoch) {
+            Some(epoch) if leader.is_some_and(|leader| epoch > leader) => walk.epoch,
+            Some(epoch) => walk.epoch.max(Some(epoch)),
+            None => None,
+        };
         if !header.is_control {
             walk.records += usize::try_from(header.record_count).unwrap_or(1);
         }

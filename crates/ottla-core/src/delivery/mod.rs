@@ -45,6 +45,7 @@ mod state;
 mod strip;
 mod take;
 mod token;
+mod truncation;
 
 pub use ottla_wire::records::BatchDecoder;
 
@@ -64,6 +65,7 @@ pub use shared::{Guard, Shared};
 pub use state::Delivery;
 pub use strip::RecordReader;
 pub use token::CommitToken;
+pub use truncation::Divergence;
 
 /// One assignment of one partition: numbers never come twice, and a seek keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -73,6 +73,8 @@ pub(super) struct Partition {
     /// The next offset to fetch; provisional while batches below it were not verified.
     pub(super) fetch_offset: i64,
     pub(super) fetch_epoch: Option<LeaderEpoch>,
+    /// The leader epoch as of which the log below the fetch offset is known to be the leader's (KIP-320).
+    pub(super) validated: Option<LeaderEpoch>,
     /// A provisional offset was out of range: fetch no further than what is verified.
     pub(super) verify_first: bool,
     /// Responses in a row whose next batch had offsets that cannot be.
@@ -98,6 +100,8 @@ pub(super) struct Partition {
     position: i64,
     /// Leader epoch of what lies before it.
     pub(super) position_epoch: Option<LeaderEpoch>,
+    /// From where on, or from further on, what was handed out is of that epoch.
+    pub(super) epoch_start: i64,
     /// The end of the last batch that was handed out; between here and the position there is no record.
     delivered_end: i64,
     pub(super) eof_told: Option<i64>,
@@ -136,6 +140,7 @@ impl Partition {
             resetting: None,
             fetch_offset: 0,
             fetch_epoch: None,
+            validated: None,
             verify_first: false,
             suspects: 0,
             watermarks: Watermarks::default(),
@@ -148,6 +153,7 @@ impl Partition {
             in_ready: false,
             position: 0,
             position_epoch: None,
+            epoch_start: 0,
             delivered_end: 0,
             eof_told: None,
             handed: Handed::default(),
@@ -193,7 +199,7 @@ impl Partition {
     pub(super) fn start(&mut self, offset: i64, epoch: Option<LeaderEpoch>, committed: bool, reset: bool) {
         (self.phase, self.started) = (Phase::Active, true);
         (self.fetch_offset, self.fetch_epoch) = (offset, epoch);
-        (self.position, self.position_epoch) = (offset, epoch);
+        (self.position, self.position_epoch, self.epoch_start) = (offset, epoch, offset);
         self.delivered_end = offset;
         if self.done.to() == 0 || !planted!(SeekCommitsOld) {
             self.done = Done::new(offset, epoch);
@@ -221,7 +227,15 @@ impl Partition {
 
     /// Everything up to here is dealt with.
     pub(super) fn move_position(&mut self, offset: i64, epoch: Option<LeaderEpoch>) {
-        (self.position, self.position_epoch) = (offset, epoch);
+        self.enter_epoch(self.position, epoch);
+        self.position = offset;
+    }
+
+    /// What is handed out from `offset` on is of this leader epoch.
+    pub(super) fn enter_epoch(&mut self, offset: i64, epoch: Option<LeaderEpoch>) {
+        if self.position_epoch != epoch {
+            (self.position_epoch, self.epoch_start) = (epoch, offset);
+        }
     }
 
     /// Everything up to the position is handed out.

@@ -343,7 +343,7 @@ impl Delivery {
         (reader.part, reader.cursor, reader.part_left) = (0, first.cursor, first.count);
         (reader.left, reader.index) = (count, 0);
         (reader.before, reader.position) = (start, start);
-        p.position_epoch = first.leader_epoch();
+        p.enter_epoch(start, first.leader_epoch());
         if p.handed.push(now, &inner) {
             p.sweep(auto);
         }

@@ -11,7 +11,7 @@ use ottla_wire::{ErrorCode, View};
 use super::session::Wanted;
 use super::{Fetcher, MAX_PARTITION_BYTES, partition_error};
 use crate::delivery::{Delivery, Fetched, FrameCharge, Pushed};
-use crate::{BrokerId, Error, ErrorKind, OwnershipEpoch, Timestamp, TopicPartition};
+use crate::{BrokerId, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, Timestamp, TopicPartition};
 
 /// What the client has to do about an answer.
 #[derive(Debug)]
@@ -22,6 +22,9 @@ pub(crate) enum Finding {
     LeaderHint { tp: TopicPartition, leader: i32, epoch: i32 },
     /// The leader says that the offset does not exist: the reset policy decides.
     OutOfRange { tp: TopicPartition, epoch: OwnershipEpoch, offset: i64 },
+    /// The leader's log is another one than what lies before `offset`: of the epochs up to that of the last record it has
+    /// `found` as the last, with its end.
+    Diverges { tp: TopicPartition, epoch: OwnershipEpoch, offset: i64, found: (LeaderEpoch, i64) },
     /// The broker refuses the requests as such, again and again: the reader is told, while it is tried on.
     Refused(Error),
 }
@@ -146,7 +149,7 @@ impl Fetcher {
         delivery: &mut Delivery,
         findings: &mut Vec<Finding>,
     ) {
-        let Push { now, broker, tp, asked, .. } = push;
+        let Push { now, tp, asked, .. } = push;
         let error = ErrorCode::from_i16(data.error_code);
         let leader = data.current_leader;
         if leader.leader_id >= 0 {
@@ -156,6 +159,29 @@ impl Fetcher {
                 epoch: leader.leader_epoch,
             });
         }
+        let diverging = data.diverging_epoch;
+        let found = LeaderEpoch::from_wire(diverging.epoch).filter(|_| diverging.end_offset >= 0);
+        match (error, found.filter(|_| asked.last_epoch.is_some())) {
+            (ErrorCode::None, Some(epoch)) => {
+                let (ownership, offset) = (asked.ownership, asked.offset);
+                let found = (epoch, diverging.end_offset);
+                findings.push(Finding::Diverges { tp: tp.clone(), epoch: ownership, offset, found });
+                // Whatever comes of it: it is not asked for hotly.
+                self.hold_back(now, tp);
+            }
+            (error, _) => self.error_or_records(push, error, data, delivery, findings),
+        }
+    }
+
+    fn error_or_records(
+        &mut self,
+        push: Push<'_>,
+        error: ErrorCode,
+        data: &PartitionData<'_>,
+        delivery: &mut Delivery,
+        findings: &mut Vec<Finding>,
+    ) {
+        let Push { now, broker, tp, asked, .. } = push;
         match error {
             ErrorCode::None => self.records(push, data, delivery),
             ErrorCode::OffsetOutOfRange => {
@@ -230,6 +256,7 @@ impl Fetcher {
                 tp: tp.clone(),
                 epoch: asked.ownership,
                 fetch_offset: asked.offset,
+                leader_epoch: asked.leader_epoch,
                 records: if records.is_empty() { Bytes::new() } else { payload.slice_ref(records) },
                 high_watermark: data.high_watermark,
                 last_stable_offset: data.last_stable_offset,

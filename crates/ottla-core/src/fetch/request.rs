@@ -30,6 +30,8 @@ pub(crate) struct Candidate {
     pub(crate) position: FetchPosition,
     pub(crate) topic_id: Option<TopicId>,
     pub(crate) leader_epoch: Option<LeaderEpoch>,
+    /// Leader epoch of what lies before the offset, if the broker can tell whether its log is another one.
+    pub(crate) last_epoch: Option<LeaderEpoch>,
 }
 
 /// What the next request is made of.
@@ -173,7 +175,7 @@ impl Fetcher {
     fn sort(&mut self, now: Timestamp, broker: BrokerId, candidates: Vec<Candidate>, room: usize) -> Sorted {
         let mut sorted = Sorted::default();
         let state = self.brokers.entry(broker).or_default();
-        for Candidate { position, topic_id, leader_epoch } in candidates {
+        for Candidate { position, topic_id, leader_epoch, last_epoch } in candidates {
             let trouble = self.troubles.get(&position.tp);
             if let Some(at) = trouble.map(|t| t.not_before).filter(|at| now < *at) {
                 sorted.left_out = Some(sorted.left_out.map_or(at, |earliest| earliest.min(at)));
@@ -198,6 +200,7 @@ impl Fetcher {
                 ownership: position.epoch,
                 offset: position.offset,
                 leader_epoch,
+                last_epoch,
                 max_bytes: trouble.and_then(|t| t.max_bytes).unwrap_or(self.max_partition_bytes),
             };
             sorted.wanted.push((position.tp, wanted));
@@ -214,6 +217,7 @@ fn topics(plan: &Plan) -> Vec<FetchTopic> {
             partition: tp.partition(),
             current_leader_epoch: LeaderEpoch::to_wire(wanted.leader_epoch),
             fetch_offset: wanted.offset,
+            last_fetched_epoch: LeaderEpoch::to_wire(wanted.last_epoch),
             partition_max_bytes: wanted.max_bytes,
             ..FetchPartition::default()
         };

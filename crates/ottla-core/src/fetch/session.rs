@@ -15,6 +15,7 @@ pub(super) struct Wanted {
     pub(super) ownership: OwnershipEpoch,
     pub(super) offset: i64,
     pub(super) leader_epoch: Option<LeaderEpoch>,
+    pub(super) last_epoch: Option<LeaderEpoch>,
     pub(super) max_bytes: i32,
 }
 
@@ -177,7 +178,9 @@ mod tests {
 
     fn at(p: i32, offset: i64) -> (TopicPartition, Wanted) {
         let topic_id = Some(TopicId::ZERO);
-        (tp(p), Wanted { topic_id, ownership: OwnershipEpoch(1), offset, leader_epoch: None, max_bytes: 1 })
+        let (leader_epoch, last_epoch) = (None, None);
+        let ownership = OwnershipEpoch(1);
+        (tp(p), Wanted { topic_id, ownership, offset, leader_epoch, last_epoch, max_bytes: 1 })
     }
 
     fn open() -> Session {

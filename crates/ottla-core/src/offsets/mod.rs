@@ -1,4 +1,5 @@
-//! Offsets: looking them up (ListOffsets), what the group has committed (OffsetFetch), committing (OffsetCommit).
+//! Offsets: looking them up (ListOffsets), what the group has committed (OffsetFetch), committing (OffsetCommit),
+//! whether the log before them is still the same (OffsetForLeaderEpoch).
 //!
 //! A position is looked up until it is known, however long that takes: a timeout, a lost connection or a refused
 //! request never turns into a reset. A query of the user's ends when its time is over.
@@ -9,6 +10,7 @@ mod lookup;
 mod place;
 #[cfg(test)]
 mod tests;
+mod validate;
 
 pub(crate) use commit::{CommitJob, CommitOrigin, CommitQueue, JobResult, MAX_VERSION as COMMIT_MAX_VERSION};
 pub(crate) use committed::{
@@ -16,6 +18,7 @@ pub(crate) use committed::{
 };
 pub(crate) use lookup::{LookupAnswer, LookupTag, Lookups, Place};
 pub use place::{CommitResults, CommittedOffset, Offset};
+pub(crate) use validate::{Doubt, MIN_VERSION as VALIDATE_MIN_VERSION, ValidationTag, Validations, Verdict};
 
 use ottla_wire::ErrorCode;
 

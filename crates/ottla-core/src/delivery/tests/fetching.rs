@@ -24,6 +24,7 @@ fn a_partition_is_fetched_from_its_start_and_on_from_what_came() {
             epoch,
             offset: 10,
             last_epoch: LeaderEpoch::from_wire(4),
+            validated: None,
             buffered_bytes: 0,
             knows_end: false,
         }]

@@ -173,6 +173,7 @@ impl Rig {
             tp: tp(partition),
             epoch,
             fetch_offset: delivery.fetch_offset(&tp(partition), epoch).unwrap_or(0),
+            leader_epoch: None,
             records,
             high_watermark: END,
             last_stable_offset: END,

@@ -141,7 +141,7 @@ impl Rig {
         let look = |only: Option<&BTreeSet<TopicPartition>>| -> Vec<Candidate> {
             let positions = shared.lock().fetchable();
             let leader_epoch = LeaderEpoch::from_wire(3);
-            let candidate = |position| Candidate { position, topic_id, leader_epoch };
+            let candidate = |position| Candidate { position, topic_id, leader_epoch, last_epoch: None };
             let looked_at = |p: &FetchPosition| only.is_none_or(|only| only.contains(&p.tp));
             positions.into_iter().filter(looked_at).map(candidate).collect()
         };

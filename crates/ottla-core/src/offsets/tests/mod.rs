@@ -26,6 +26,7 @@ const POSITION: Asker = Asker::Position(OwnershipEpoch(3));
 mod commit;
 mod committed;
 mod lookup;
+mod validate;
 
 fn tp(partition: i32) -> TopicPartition {
     TopicPartition::new("t", partition)

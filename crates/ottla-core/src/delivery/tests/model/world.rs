@@ -138,6 +138,7 @@ impl World {
             tp: tp(p as i32),
             epoch: position.epoch,
             fetch_offset: position.offset,
+            leader_epoch: None,
             charge: Some(self.rig.shared.charge(records.len())),
             records,
             high_watermark: end,

@@ -1,0 +1,89 @@
+//! Whether what lies before a position is in the leader's log (KIP-320), and what becomes of it if it is not.
+
+use super::Delivery;
+use super::partition::{Partition, Phase};
+use crate::{LeaderEpoch, OwnershipEpoch, Timestamp, TopicPartition};
+
+/// What a leader that has another log means for a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Divergence {
+    /// Nothing: it was said of another ownership, or of another offset than the one to be fetched next.
+    Stale,
+    /// What was fetched and not handed out is dropped. Whether the position itself is in the leader's log has to be
+    /// asked.
+    Dropped,
+    /// What was handed out is not in the leader's log.
+    Truncated {
+        /// The position.
+        position: i64,
+        /// The last offset up to which the logs are the same, as far as is known.
+        to: i64,
+    },
+}
+
+impl Delivery {
+    /// The leader of this epoch has what lies before `offset`, which is to be fetched next. Gives whether it is
+    /// still so.
+    pub fn validated(
+        &mut self,
+        tp: &TopicPartition,
+        epoch: OwnershipEpoch,
+        offset: i64,
+        leader_epoch: LeaderEpoch,
+    ) -> bool {
+        let Some(p) = self.fetched_next(tp, epoch, offset) else { return false };
+        p.validated = Some(leader_epoch);
+        self.fetch_generation += 1;
+        true
+    }
+
+    /// The leader cannot tell of the leader epoch of what lies before `offset`: nothing can be said of it.
+    pub fn forget_fetch_epoch(&mut self, tp: &TopicPartition, epoch: OwnershipEpoch, offset: i64) -> bool {
+        let Some(p) = self.fetched_next(tp, epoch, offset) else { return false };
+        p.fetch_epoch = None;
+        self.fetch_generation += 1;
+        true
+    }
+
+    /// The log of the leader is another one than what lies before `offset`: of the epochs up to the one that was asked
+    /// about it has `found` as the last, which ends at `end`.
+    pub fn diverged(
+        &mut self,
+        now: Timestamp,
+        tp: &TopicPartition,
+        epoch: OwnershipEpoch,
+        offset: i64,
+        (found, end): (LeaderEpoch, i64),
+    ) -> Divergence {
+        self.saw(now);
+        let Some(p) = self.fetched_next(tp, epoch, offset) else { return Divergence::Stale };
+        let ahead = !p.queue.is_empty() || p.checkout.is_some() || p.strip.is_some();
+        if ahead || p.fetch_offset != p.position() {
+            p.refetch();
+            p.validated = None;
+            let key = p.key();
+            self.fetch_generation += 1;
+            self.settle_partition(key, Some(now));
+            self.settle(Some(now));
+            return Divergence::Dropped;
+        }
+        let position = p.position();
+        // Records of a later epoch than the leader's last are all another log's, wherever that one ends.
+        let own = if p.fetch_epoch == Some(found) { position } else { p.epoch_start };
+        Divergence::Truncated { position, to: end.min(own).min(position).max(0) }
+    }
+
+    fn fetched_next(
+        &mut self,
+        tp: &TopicPartition,
+        epoch: OwnershipEpoch,
+        offset: i64,
+    ) -> Option<&mut Partition> {
+        self.partition_mut(tp).filter(|p| {
+            p.ownership.epoch == epoch
+                && p.phase == Phase::Active
+                && p.revoking.is_none()
+                && p.fetch_offset == offset
+        })
+    }
+}

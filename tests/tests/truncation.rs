@@ -1,0 +1,251 @@
+//! Logs that an unclean leader election has cut, on virtual time (KIP-320).
+
+use std::time::Duration;
+
+use ottla_broker::sim::ClusterConfig;
+use ottla_core::client::{Command, Offset};
+use ottla_core::config::{GroupConfig, OffsetReset};
+use ottla_core::delivery::ResetCause;
+use ottla_core::{ErrorKind, TopicPartition};
+use ottla_tests::sim::{MemberId, Seen, World};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn tp() -> TopicPartition {
+    TopicPartition::new("t", 0)
+}
+
+/// Three brokers and a topic with one partition that holds 100 records.
+fn world() -> World {
+    with(ClusterConfig::with_nodes(3))
+}
+
+fn with(config: ClusterConfig) -> World {
+    let mut world = World::with_config(7, config);
+    world.cluster.create_topic("t", 1).expect("a topic");
+    produce(&mut world, "old", 0..100);
+    world
+}
+
+fn produce(world: &mut World, text: &str, numbers: std::ops::Range<i64>) {
+    let now = world.broker_now();
+    for n in numbers {
+        world.cluster.produce(now, "t", 0, [format!("{text} {n}").as_str()]).expect("produced");
+    }
+}
+
+fn assigned(world: &mut World, reset: OffsetReset) -> MemberId {
+    let mut config = world.config();
+    config.auto_offset_reset = reset;
+    let id = world.join(config);
+    world.command(id, Command::Assign(vec![(tp(), Offset::Earliest)]));
+    id
+}
+
+fn subscriber(world: &mut World) -> MemberId {
+    let mut config = world.config();
+    config.group = Some(GroupConfig::new("g"));
+    let id = world.join(config);
+    world.command(id, Command::Subscribe(vec!["t".to_owned()]));
+    id
+}
+
+/// Another broker leads, whose log ends at `to`, and has gone on from there.
+fn elect_uncleanly(world: &mut World, to: i64, more: std::ops::Range<i64>) {
+    let now = world.broker_now();
+    let (leader, _) = world.cluster.leader("t", 0).expect("a partition");
+    let other = if leader == Some(1) { 2 } else { 1 };
+    world.cluster.elect_uncleanly(now, "t", 0, other, to).expect("elected");
+    produce(world, "new", more);
+}
+
+fn requests(world: &World, api: &str) -> usize {
+    world.cluster.requests().filter(|r| format!("{:?}", r.api) == api).count()
+}
+
+fn truncations(world: &mut World, id: MemberId) -> Vec<(i64, i64)> {
+    let cut = |(_, to, cause): &(TopicPartition, i64, ResetCause)| match cause {
+        ResetCause::LogTruncation { offset } => Some((*offset, *to)),
+        _ => None,
+    };
+    world.member(id).resets.iter().filter_map(cut).collect()
+}
+
+/// What was handed out, from the first time on that `offset` was for the `nth` time.
+fn values_from(world: &mut World, id: MemberId, index: usize) -> Vec<(i64, String)> {
+    let values = &world.member(id).values[&tp()];
+    values[index..].iter().map(|(o, v)| (*o, String::from_utf8_lossy(v).into_owned())).collect()
+}
+
+fn expected(text: &str, numbers: std::ops::Range<i64>) -> Vec<(i64, String)> {
+    numbers.map(|n| (n, format!("{text} {n}"))).collect()
+}
+
+#[test]
+fn kip_320_after_an_unclean_election_it_reads_on_from_where_the_logs_part_and_says_so() {
+    // The new log is shorter than the position, or longer: then the offset alone would tell nothing.
+    for end in [70, 100, 130] {
+        let mut world = world();
+        let id = assigned(&mut world, OffsetReset::Earliest);
+        world.run_until(MINUTE, |w| w.member(id).count() == 100);
+        elect_uncleanly(&mut world, 60, 60..end);
+        let all = 100 + usize::try_from(end - 60).expect("a length");
+        world.run_until(MINUTE, |w| w.member(id).count() == all);
+        assert_eq!(truncations(&mut world, id), [(100, 60)], "told once");
+        assert_eq!(values_from(&mut world, id, 100), expected("new", 60..end));
+        world.run_for(MINUTE);
+        assert_eq!(world.member(id).count(), all);
+    }
+}
+
+#[test]
+fn kip_320_a_leader_with_the_same_log_is_asked_once_and_nothing_is_read_twice() {
+    let mut world = world();
+    let id = assigned(&mut world, OffsetReset::Earliest);
+    world.run_until(MINUTE, |w| w.member(id).count() == 100);
+    assert_eq!(requests(&world, "OffsetForLeaderEpoch"), 0, "a bare offset has no leader epoch");
+    for round in 1..4 {
+        let now = world.broker_now();
+        world.cluster.move_leader(now, "t", 0, 1 + round % 3).expect("moved");
+        let from = 100 + i64::from(round - 1) * 10;
+        produce(&mut world, "old", from..from + 10);
+        world.run_until(MINUTE, |w| w.member(id).count() == usize::try_from(from + 10).expect("a count"));
+        world.run_for(MINUTE);
+        assert_eq!(requests(&world, "OffsetForLeaderEpoch"), usize::try_from(round).expect("a count"));
+    }
+    assert_eq!(values_from(&mut world, id, 0), expected("old", 0..130));
+    assert!(world.member(id).resets.is_empty());
+}
+
+#[test]
+fn kip_320_with_the_policy_error_a_truncation_is_data_loss_that_says_where_to_go_on() {
+    let mut world = world();
+    let id = assigned(&mut world, OffsetReset::Error);
+    world.run_until(MINUTE, |w| w.member(id).count() == 100);
+    elect_uncleanly(&mut world, 60, 60..130);
+    world.run_for(MINUTE);
+    let member = world.member(id);
+    let errors: Vec<_> = member
+        .seen
+        .iter()
+        .filter_map(|(_, s)| match s {
+            Seen::Error(e) => Some((e.kind(), e.resume_at(), e.is_fatal())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(errors, [(ErrorKind::DataLoss, Some(60), false)], "told once");
+    assert_eq!(member.count(), 100, "nothing is read on");
+    assert!(member.resets.is_empty());
+    world.command(id, Command::Seek(tp(), Offset::At(60)));
+    world.run_until(MINUTE, |w| w.member(id).count() == 170);
+    assert_eq!(values_from(&mut world, id, 100), expected("new", 60..130));
+}
+
+#[test]
+fn kip_320_a_committed_offset_beyond_the_cut_hides_nothing_from_the_next_member() {
+    let mut world = world();
+    let first = subscriber(&mut world);
+    world.run_until(MINUTE, |w| w.member(first).count() == 100);
+    world.command(first, Command::Close { timeout: Duration::from_secs(10) });
+    world.run_until(MINUTE, |w| w.member(first).is_closed());
+    assert_eq!(world.cluster.committed("g", "t", 0).expect("committed").offset, 100);
+    elect_uncleanly(&mut world, 60, 60..130);
+    let second = subscriber(&mut world);
+    world.run_until(MINUTE, |w| w.member(second).count() == 70);
+    assert_eq!(values_from(&mut world, second, 0), expected("new", 60..130));
+    assert_eq!(truncations(&mut world, second), [(100, 60)]);
+}
+
+#[test]
+fn kip_320_what_is_committed_beyond_the_cut_is_committed_anew_at_once() {
+    let mut world = world();
+    let id = subscriber(&mut world);
+    world.run_until(MINUTE, |w| w.cluster.committed("g", "t", 0).is_some_and(|c| c.offset == 100));
+    elect_uncleanly(&mut world, 60, 60..60);
+    world.run_until(MINUTE, |w| w.member(id).resets.len() == 2);
+    assert_eq!(truncations(&mut world, id), [(100, 60)]);
+    let before = world.now();
+    world.run_until(Duration::from_secs(2), |w| {
+        w.cluster.committed("g", "t", 0).is_some_and(|c| c.offset == 60)
+    });
+    assert!(world.now().since(before) < Duration::from_secs(1), "long before the commit interval");
+    produce(&mut world, "new", 60..70);
+    world.run_until(MINUTE, |w| w.cluster.committed("g", "t", 0).is_some_and(|c| c.offset == 70));
+    let offsets: Vec<i64> = world.cluster.commits().iter().map(|c| c.committed.offset).collect();
+    let at = offsets.iter().position(|o| *o == 60).expect("the cut is committed");
+    assert!(offsets[at..].iter().all(|o| (60..=70).contains(o)), "nothing of before the cut: {offsets:?}");
+}
+
+#[test]
+fn kip_320_what_was_fetched_ahead_beyond_the_cut_is_dropped_and_nothing_is_told() {
+    let mut world = world();
+    let id = assigned(&mut world, OffsetReset::Earliest);
+    world.member(id).auto_read = false;
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.member(id).count(), 0, "all of it waits");
+    elect_uncleanly(&mut world, 60, 60..130);
+    world.run_for(MINUTE);
+    world.member(id).auto_read = true;
+    world.run_until(MINUTE, |w| w.member(id).count() == 130);
+    let mut all = expected("old", 0..60);
+    all.extend(expected("new", 60..130));
+    assert_eq!(values_from(&mut world, id, 0), all);
+    assert!(world.member(id).resets.is_empty(), "the reader has seen nothing of what is gone");
+}
+
+/// The new leader's last epoch up to ours ends beyond our position, but our records are of a later one: its log is
+/// another one all the same, and what it holds from where that epoch began was never read.
+#[test]
+fn kip_320_an_epoch_that_the_leader_never_had_is_another_log_wherever_its_own_ends() {
+    let mut world = world();
+    let now = world.broker_now();
+    let id = assigned(&mut world, OffsetReset::Earliest);
+    world.run_until(MINUTE, |w| w.member(id).count() == 100);
+    // Read under one leader epoch …
+    world.cluster.move_leader(now, "t", 0, 2).expect("moved");
+    produce(&mut world, "old", 100..110);
+    world.run_until(MINUTE, |w| w.member(id).count() == 110);
+    // … which the log that wins has nothing of: there the epoch before goes on.
+    let epoch = world.cluster.leader("t", 0).expect("a partition").1;
+    assert!(epoch > 0);
+    let now = world.broker_now();
+    world.cluster.elect_uncleanly(now, "t", 0, 3, 100).expect("elected");
+    let values: Vec<String> = (100..140).map(|n| format!("new {n}")).collect();
+    let values = values.iter().map(String::as_str);
+    world.cluster.produce_in_epoch(now, "t", 0, 0, values).expect("produced");
+    world.run_until(MINUTE, |w| w.member(id).count() == 150);
+    assert_eq!(truncations(&mut world, id), [(110, 100)]);
+    let offsets: Vec<i64> = values_from(&mut world, id, 110).into_iter().map(|(o, _)| o).collect();
+    assert_eq!(offsets, (100..140).collect::<Vec<_>>());
+}
+
+#[test]
+fn kip_320_brokers_that_cannot_be_asked_are_read_from_without_asking() {
+    let config = ClusterConfig::with_nodes(3).as_version("2.2").expect("a release");
+    let mut world = with(config);
+    let id = subscriber(&mut world);
+    world.run_until(MINUTE, |w| w.member(id).count() == 100);
+    let now = world.broker_now();
+    world.cluster.move_leader(now, "t", 0, 2).expect("moved");
+    produce(&mut world, "old", 100..110);
+    world.run_until(MINUTE, |w| w.member(id).count() == 110);
+    assert_eq!(requests(&world, "OffsetForLeaderEpoch"), 0);
+    assert!(truncations(&mut world, id).is_empty());
+}
+
+#[test]
+fn kip_320_cuts_one_after_the_other_are_each_told_once_and_do_not_loop() {
+    let mut world = world();
+    let id = assigned(&mut world, OffsetReset::Earliest);
+    world.run_until(MINUTE, |w| w.member(id).count() == 100);
+    elect_uncleanly(&mut world, 80, 80..90);
+    elect_uncleanly(&mut world, 60, 60..65);
+    world.run_for(MINUTE);
+    assert_eq!(truncations(&mut world, id), [(100, 60)]);
+    let asked = requests(&world, "OffsetForLeaderEpoch");
+    assert!(asked <= 6, "{asked} requests");
+    elect_uncleanly(&mut world, 20, 20..30);
+    world.run_for(MINUTE);
+    assert_eq!(truncations(&mut world, id), [(100, 60), (65, 20)]);
+    assert_eq!(values_from(&mut world, id, 105), expected("new", 20..30));
+}
