@@ -7,15 +7,16 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use ottla_kafka::wire;
 use ottla_wire::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use ottla_wire::messages::fetch_response::FetchResponse;
+use ottla_wire::records::{BatchDecoder, Batches, DecodeOptions};
 use ottla_wire::{ApiKey, View, frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::walk::{self, Walker};
-use crate::{Job, Meter, Result, Touch};
+use crate::{Job, Latencies, Meter, Result, Touch};
 
 /// The last version that knows topics by name and has fixed-size lengths.
 const VERSION: i16 = 11;
@@ -69,8 +70,8 @@ impl Leader {
         &mut self.request.topics[0].partitions
     }
 
-    fn rewind(&mut self) {
-        self.partitions().iter_mut().for_each(|p| p.fetch_offset = 0);
+    fn rewind(&mut self, offset: i64) {
+        self.partitions().iter_mut().for_each(|p| p.fetch_offset = offset);
         self.open = self.partitions().len();
     }
 
@@ -147,7 +148,7 @@ pub fn blocking(job: &Job, meter: &mut Meter) -> Result<Touch> {
             touch = Touch::default();
         }
         for (leader, stream) in leaders.iter_mut().zip(&mut streams) {
-            leader.rewind();
+            leader.rewind(0);
             if let Some(request) = leader.next_request()? {
                 stream.write_all(request)?;
             }
@@ -173,7 +174,38 @@ pub fn blocking(job: &Job, meter: &mut Meter) -> Result<Touch> {
     Ok(touch)
 }
 
-/// The same through tokio.
+/// Waits for each record on a blocking socket: what the broker, the kernel and the way between them take by themselves.
+///
+/// # Errors
+/// When anything is not as it should be.
+pub fn latency(job: &Job, latencies: &mut Latencies) -> Result<()> {
+    let mut leaders = Leader::all(job)?;
+    let [leader] = &mut leaders[..] else { return Err("more than one leader".into()) };
+    leader.rewind(i64::try_from(job.extra("begin", 0))?);
+    let mut stream = TcpStream::connect(leader.address)?;
+    stream.set_nodelay(true)?;
+    let (mut buffer, mut decoder) = (Vec::new(), BatchDecoder::default());
+    while !latencies.is_full() {
+        // More will be written behind what is the end now.
+        leader.open = 1;
+        stream.write_all(leader.next_request()?.ok_or("nothing to ask for")?)?;
+        let mut length = [0; 4];
+        stream.read_exact(&mut length)?;
+        let answer = room(&mut buffer, length)?;
+        stream.read_exact(answer)?;
+        let response = decode(answer)?;
+        leader.advance(&response)?;
+        for part in response.responses.iter().flat_map(|topic| topic.partitions.iter()) {
+            for batch in Batches::new(Bytes::copy_from_slice(part.records.unwrap_or_default())) {
+                let batch = batch?.decode(&mut decoder, DecodeOptions::default())?;
+                batch.iter().for_each(|record| latencies.record(record.value()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The same as [`blocking`], through tokio.
 ///
 /// # Errors
 /// When anything is not as it should be.
@@ -192,7 +224,7 @@ pub async fn tokio(job: &Job, meter: &mut Meter) -> Result<Touch> {
             touch = Touch::default();
         }
         for (leader, stream) in leaders.iter_mut().zip(&mut streams) {
-            leader.rewind();
+            leader.rewind(0);
             if let Some(request) = leader.next_request()? {
                 stream.write_all(request).await?;
             }

@@ -306,7 +306,14 @@ pub(crate) const SPECIALS: &[Special] = &[
         millis: 10_000,
         quick_millis: 3_000,
         rounds: 5,
-        clients: &["ottla-batch", "ottla-batch-inline", "ottla-record", "rdkafka-base", "rdkafka-stream"],
+        clients: &[
+            "floor",
+            "ottla-batch",
+            "ottla-batch-inline",
+            "ottla-record",
+            "rdkafka-base",
+            "rdkafka-stream",
+        ],
         columns: &[
             ("p50_us", "p50 µs"),
             ("p99_us", "p99 µs"),

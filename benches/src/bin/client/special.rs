@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ottla::{Consumer, ConsumerHandle, Offset, TopicPartition};
 use ottla_benches::measure::{cpu, millis, peak_rss};
-use ottla_benches::{Job, Latencies, Result, Touch, alloc};
+use ottla_benches::{Job, Latencies, Result, Touch, alloc, floor};
 use serde_json::{Value, json};
 
 /// How often a condition is looked at.
@@ -26,6 +26,13 @@ pub(crate) async fn first(job: &Job, start: Instant) -> Result<Value> {
 
 /// Each value begins with the time it was written at.
 pub(crate) async fn latency(job: &Job) -> Result<Value> {
+    if job.client()? == "floor" {
+        let mut latencies = Latencies::new(job);
+        let (user, system) = cpu();
+        floor::latency(job, &mut latencies)?;
+        let now = cpu();
+        return Ok(latencies.result(now.0 + now.1 - user - system));
+    }
     let mut consumer = crate::connect(job).await?;
     let begin = i64::try_from(job.extra("begin", 0))?;
     consumer.assign(partitions(job)?.into_iter().map(|p| (p, Offset::At(begin)))).await?;
