@@ -19,11 +19,9 @@ pub struct Steady {
     tp: TopicPartition,
     epoch: OwnershipEpoch,
     offset: i64,
-    batch: Vec<u8>,
-    /// Records in it.
+    batches: Vec<Vec<u8>>,
+    /// Records in a batch.
     pub records: u64,
-    /// Batches in a frame.
-    pub batches: u64,
 }
 
 impl Steady {
@@ -44,18 +42,20 @@ impl Steady {
         }
         drop(delivery);
         let records = (16_384 / (value_bytes as u64 + 17)).max(1);
-        let batch = data::batch(1, records, value_bytes, codec)?;
-        Ok(Self { shared, decoder: BatchDecoder::new(), tp, epoch, offset: 0, batch, records, batches: 64 })
+        // Each is another one: of the same bytes again and again a processor foresees every branch.
+        let batches = (0..data::VARIANTS)
+            .map(|variant| data::batch(variant, records, value_bytes, codec))
+            .collect::<Result<_>>()?;
+        Ok(Self { shared, decoder: BatchDecoder::new(), tp, epoch, offset: 0, batches, records })
     }
 
     /// The next frame's records as a broker would send them.
     pub fn frame(&self) -> Bytes {
-        let mut frame =
-            BytesMut::with_capacity(self.batch.len() * usize::try_from(self.batches).unwrap_or(0));
-        for index in 0..self.batches {
+        let mut frame = BytesMut::with_capacity(self.batches.iter().map(Vec::len).sum());
+        for (index, batch) in (0..).zip(&self.batches) {
             let start = frame.len();
-            frame.extend_from_slice(&self.batch);
-            let offset = self.offset + i64::try_from(index * self.records).unwrap_or(0);
+            frame.extend_from_slice(batch);
+            let offset = self.offset + i64::try_from(self.records).unwrap_or(0) * index;
             set_base_offset(&mut frame[start..], offset);
         }
         frame.freeze()
@@ -63,7 +63,7 @@ impl Steady {
 
     /// Records in a frame.
     pub fn frame_records(&self) -> u64 {
-        self.records * self.batches
+        self.records * self.batches.len() as u64
     }
 
     /// Pushes a frame made by [`frame`](Self::frame), and reads all of it.

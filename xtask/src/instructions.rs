@@ -9,7 +9,7 @@ const FRAMES: [u64; 2] = [4, 20];
 
 /// Codec, and how many times the floor's instructions the delivery may take. Above what it is by a tenth: lower them when
 /// it gets better.
-const LIMITS: [(&str, f64); 2] = [("none", 1.75), ("lz4", 1.8)];
+const LIMITS: [(&str, f64); 2] = [("none", 1.75), ("lz4", 1.45)];
 
 /// Counts and compares.
 pub(crate) fn check() -> Result<Skipped, String> {

@@ -1,5 +1,5 @@
-//! Work for an instruction counter: `bench-instructions WHAT CODEC FRAMES` delivers or walks so many frames. The
-//! difference of two runs is what the frames cost. `cargo xtask bench gate` runs it.
+//! Work for an instruction counter: `bench-instructions WHAT CODEC FRAMES [VALUE_BYTES]` delivers or walks so many frames.
+//! The difference of two runs is what the frames cost. `cargo xtask bench gate` runs it.
 
 use ottla_benches::steady::Steady;
 use ottla_benches::walk::Walker;
@@ -7,8 +7,11 @@ use ottla_benches::{Result, Touch, data};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [what, codec, frames] = &arguments[..] else { return Err("what, codec and frames".into()) };
-    let mut steady = Steady::new(100, data::codec(codec).ok_or("no such codec")?)?;
+    let [what, codec, frames, value_bytes @ ..] = &arguments[..] else {
+        return Err("what, codec and frames".into());
+    };
+    let value_bytes = value_bytes.first().map_or(Ok(100), |bytes| bytes.parse())?;
+    let mut steady = Steady::new(value_bytes, data::codec(codec).ok_or("no such codec")?)?;
     let mut walker = Walker::default();
     let mut touch = Touch::default();
     for _ in 0..frames.parse::<u64>()? {

@@ -1,12 +1,12 @@
-//! LZ4 frames, walked by us; the blocks by `lz4_flex`.
+//! LZ4 frames; `lz4_block` decompresses their blocks.
 //!
 //! Java's reader takes version 1, independent blocks and one frame, and skips content checksums. We take linked
 //! blocks, several frames and skippable frames as well.
 
-use lz4_flex::block::get_maximum_output_size;
-use lz4_flex::block::{DecompressError, compress_into, decompress_into, decompress_into_with_dict};
+use lz4_flex::block::{compress_into, get_maximum_output_size};
 
 use super::Lz4HeaderChecksum;
+use super::lz4_block::{self, Failure};
 use super::output::Output;
 use super::xxhash::xxh32;
 use crate::records::bytes_at::le_u32;
@@ -16,8 +16,6 @@ use crate::records::header::Compression;
 const MAGIC: u32 = 0x184d_2204;
 /// The lower four bits are free.
 const SKIPPABLE_MAGIC: u32 = 0x184d_2a50;
-/// How far a linked block may reach back.
-const WINDOW: usize = 64 << 10;
 /// A length byte of 255 gives 255 bytes; the constant covers what a token gives by itself.
 const MAX_RATIO: usize = 255;
 const RATIO_SLACK: usize = 64;
@@ -159,17 +157,13 @@ fn decode_block(block: &Block<'_>, frame: &Frame, start: usize, out: &mut Output
     // A block gives far less than it could: mostly what the batches before took is enough.
     let at_hand = out.at_hand().min(bound);
     let (room, done) = match run(block, frame, start, out, at_hand) {
-        (_, Err(DecompressError::OutputTooSmall { .. })) if at_hand < bound => {
-            run(block, frame, start, out, bound)
-        }
+        (_, Err(Failure::Full)) if at_hand < bound => run(block, frame, start, out, bound),
         done => done,
     };
     match done {
         Ok(written) if written > frame.max_block => Err(corrupt("a block gives more than its frame allows")),
         Ok(written) => out.advance(written),
-        Err(DecompressError::OutputTooSmall { .. }) if room < bound => {
-            Err(out.over(out.filled().saturating_add(room)))
-        }
+        Err(Failure::Full) if room < bound => Err(out.over(out.filled().saturating_add(room))),
         Err(_) => Err(corrupt("a block is damaged")),
     }
 }
@@ -181,15 +175,11 @@ fn run(
     start: usize,
     out: &mut Output,
     want: usize,
-) -> (usize, Result<usize, DecompressError>) {
-    if frame.linked {
-        let window = WINDOW.min(out.filled().saturating_sub(start));
-        let (window, space) = out.window_and_space(window, want);
-        (space.len(), decompress_into_with_dict(block.data, space, window))
-    } else {
-        let space = out.space(want);
-        (space.len(), decompress_into(block.data, space))
-    }
+) -> (usize, Result<usize, Failure>) {
+    let written = if frame.linked { out.filled().saturating_sub(start) } else { 0 };
+    let buf = out.written_and_space(written, want);
+    let end = lz4_block::decompress(block.data, buf, written);
+    (buf.len().saturating_sub(written), end.map(|end| end.saturating_sub(written)))
 }
 
 /// The most bytes that the blocks of the frame before `rest` can give.

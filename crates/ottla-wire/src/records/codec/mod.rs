@@ -14,6 +14,8 @@ use super::header::Compression;
 mod gzip;
 #[cfg(feature = "lz4")]
 mod lz4;
+#[cfg(feature = "lz4")]
+mod lz4_block;
 mod output;
 mod recycler;
 #[cfg(feature = "snappy")]

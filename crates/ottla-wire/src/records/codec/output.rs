@@ -99,13 +99,11 @@ impl Output {
         self.buf.capacity().saturating_sub(self.filled)
     }
 
-    /// The last `size` bytes written (or fewer), and space as from [`space`](Self::space).
+    /// The last `size` bytes written, and behind them space as from [`space`](Self::space).
     #[cfg(feature = "lz4")]
-    pub(super) fn window_and_space(&mut self, size: usize, want: usize) -> (&[u8], &mut [u8]) {
+    pub(super) fn written_and_space(&mut self, size: usize, want: usize) -> &mut [u8] {
         self.space(want);
-        let (written, space) = self.buf.split_at_mut_checked(self.filled).unwrap_or_default();
-        let window = written.get(written.len().saturating_sub(size)..).unwrap_or_default();
-        (window, space)
+        self.buf.get_mut(self.filled.saturating_sub(size)..).unwrap_or_default()
     }
 
     /// Counts `written` bytes of the last space as written.
