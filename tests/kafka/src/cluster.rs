@@ -18,12 +18,31 @@ use crate::{Distribution, Error, Result, Tool, target_dir, unique, wire};
 /// How long brokers may take to become ready; usually it is 3 to 6 seconds.
 const READY: Duration = Duration::from_secs(180);
 
-/// The settings of all brokers. Those that an older version does not know it ignores with a warning.
-const COMMON: &str = "process.roles=broker,controller
+/// What makes a broker its own controller.
+const KRAFT: &str = "process.roles=broker,controller
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
-auto.create.topics.enable=false
+";
+
+/// What a broker with a ZooKeeper needs; it notices that another one died as soon as brokers of KRaft do.
+const WITH_ZOOKEEPER: &str = "inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT
+zookeeper.session.timeout.ms=4000
+zookeeper.connection.timeout.ms=60000
+";
+
+/// The settings of a ZooKeeper for our brokers alone.
+const ZOOKEEPER: &str = "clientPortAddress=127.0.0.1
+tickTime=500
+minSessionTimeout=1000
+maxSessionTimeout=60000
+maxClientCnxns=0
+admin.enableServer=false
+";
+
+/// The settings of all brokers. Those that an older version does not know it ignores with a warning.
+const COMMON: &str = "auto.create.topics.enable=false
 num.partitions=3
 num.network.threads=2
 num.io.threads=4
@@ -86,33 +105,34 @@ impl StartOptions {
         let lock = File::create(dir.join("lock")).context(|| "cannot create the lock file".to_owned())?;
         lock.lock().context(|| "cannot lock".to_owned())?;
         let folder = Folder { dir, _lock: lock };
-        let nodes = self.start_nodes(&distribution, &folder.dir, &Owner::Pipe)?;
+        let Nodes { brokers, zookeeper } = self.start_nodes(&distribution, &folder.dir, &Owner::Pipe)?;
         Ok(KafkaCluster {
-            bootstrap: bootstrap(&nodes),
+            bootstrap: bootstrap(&brokers),
             distribution,
-            nodes,
+            nodes: brokers,
+            zookeeper,
             tools: Mutex::default(),
             folder: Some(folder),
         })
     }
 
     /// Starts the nodes and waits until all are ready; after a failure none runs.
-    fn start_nodes(&self, distribution: &Distribution, dir: &Path, owner: &Owner) -> Result<Vec<Node>> {
+    fn start_nodes(&self, distribution: &Distribution, dir: &Path, owner: &Owner) -> Result<Nodes> {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let mut nodes = self.write_nodes(&dir.join(format!("try-{attempt}")), owner)?;
-            let started = start_all(&mut nodes, distribution);
-            let Err(error) = started else { return Ok(nodes) };
-            let taken = nodes.iter().any(Node::port_was_taken);
-            nodes.iter_mut().for_each(Node::kill);
+            let dir = dir.join(format!("try-{attempt}"));
+            let mut nodes = self.write_nodes(&dir, owner, distribution.has_kraft())?;
+            let Err(error) = nodes.start(distribution) else { return Ok(nodes) };
+            let taken = nodes.all().any(|node| node.port_was_taken());
+            nodes.all().for_each(Node::kill);
             if !taken || attempt == 3 {
                 return Err(error);
             }
         }
     }
 
-    fn write_nodes(&self, dir: &Path, owner: &Owner) -> Result<Vec<Node>> {
+    fn write_nodes(&self, dir: &Path, owner: &Owner, kraft: bool) -> Result<Nodes> {
         let mut taken = Vec::new();
         let mut ports = Vec::new();
         for id in 1..=self.brokers {
@@ -122,23 +142,38 @@ impl StartOptions {
             ports.iter().map(|(id, _, controller)| format!("{id}@127.0.0.1:{controller}")).collect();
         let cluster_id = cluster_id();
         let replication = self.brokers.min(3);
-        ports
+        let zookeeper = if kraft {
+            None
+        } else {
+            let (dir, port) = (dir.join("zookeeper"), free_port(&mut taken)?);
+            let settings = format!("{ZOOKEEPER}clientPort={port}\ndataDir={}\n", escape(&dir.join("data")));
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            Some(Node::new(&dir, 0, address, &cluster_id, owner.clone(), &settings)?)
+        };
+        let brokers = ports
             .iter()
             .map(|&(id, port, controller)| {
                 let dir = dir.join(format!("broker-{id}"));
-                let mut settings = COMMON.to_owned();
+                let mut settings = [if kraft { KRAFT } else { WITH_ZOOKEEPER }, COMMON].concat();
                 let mut set = |name: &str, value: &dyn std::fmt::Display| {
                     // Writing to a string cannot fail.
                     let _ = writeln!(settings, "{name}={value}");
                 };
-                set("node.id", &id);
                 set("broker.rack", &format_args!("rack-{id}"));
-                set("controller.quorum.voters", &voters.join(","));
-                set(
-                    "listeners",
-                    &format_args!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"),
-                );
-                set("advertised.listeners", &format_args!("PLAINTEXT://127.0.0.1:{port}"));
+                let listener = format!("PLAINTEXT://127.0.0.1:{port}");
+                set("advertised.listeners", &listener);
+                match &zookeeper {
+                    None => {
+                        set("node.id", &id);
+                        set("controller.quorum.voters", &voters.join(","));
+                        set("listeners", &format_args!("{listener},CONTROLLER://127.0.0.1:{controller}"));
+                    }
+                    Some(zookeeper) => {
+                        set("broker.id", &id);
+                        set("zookeeper.connect", &zookeeper.address);
+                        set("listeners", &listener);
+                    }
+                }
                 set("log.dirs", &escape(&dir.join("data")));
                 set("default.replication.factor", &replication);
                 set("min.insync.replicas", &1);
@@ -154,22 +189,39 @@ impl StartOptions {
                 let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
                 Node::new(&dir, id, address, &cluster_id, owner.clone(), &settings)
             })
-            .collect()
+            .collect::<Result<_>>()?;
+        Ok(Nodes { brokers, zookeeper })
+    }
+}
+
+/// What runs. The brokers end first.
+struct Nodes {
+    brokers: Vec<Node>,
+    zookeeper: Option<Node>,
+}
+
+impl Nodes {
+    fn all(&mut self) -> impl Iterator<Item = &mut Node> {
+        self.brokers.iter_mut().chain(&mut self.zookeeper)
+    }
+
+    fn start(&mut self, distribution: &Distribution) -> Result<()> {
+        let end = Instant::now() + READY;
+        if let Some(zookeeper) = &mut self.zookeeper {
+            zookeeper.spawn(distribution)?;
+            zookeeper.wait_listening(end)?;
+        }
+        for node in &mut self.brokers {
+            node.spawn(distribution)?;
+        }
+        let count = self.brokers.len();
+        self.brokers.iter_mut().try_for_each(|node| node.wait_ready(count, end))
     }
 }
 
 /// In a properties file a backslash begins an escape.
 fn escape(path: &Path) -> String {
     path.display().to_string().replace('\\', "\\\\")
-}
-
-fn start_all(nodes: &mut [Node], distribution: &Distribution) -> Result<()> {
-    for node in &mut *nodes {
-        node.spawn(distribution)?;
-    }
-    let count = nodes.len();
-    let end = Instant::now() + READY;
-    nodes.iter_mut().try_for_each(|node| node.wait_ready(count, end))
 }
 
 fn bootstrap(nodes: &[Node]) -> String {
@@ -207,6 +259,8 @@ pub struct KafkaCluster {
     bootstrap: String,
     distribution: Distribution,
     nodes: Vec<Node>,
+    /// Lives as long as they do.
+    zookeeper: Option<Node>,
     tools: Mutex<Vec<Tool>>,
     // After `nodes`: a folder goes when nobody writes into it any more.
     folder: Option<Folder>,
@@ -248,6 +302,7 @@ impl KafkaCluster {
             bootstrap: bootstrap.to_owned(),
             distribution: Distribution::resolve(version)?,
             nodes: Vec::new(),
+            zookeeper: None,
             tools: Mutex::default(),
             folder: None,
         };
@@ -300,7 +355,7 @@ impl KafkaCluster {
         let idle = self.tools.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let tool = match idle {
             Some(tool) => tool,
-            None => Tool::start(&self.distribution, &self.bootstrap)?,
+            None => self.own_tool()?,
         };
         Ok(ToolGuard { cluster: self, tool: Some(tool) })
     }
@@ -310,7 +365,8 @@ impl KafkaCluster {
     /// # Errors
     /// When its JVM does not start.
     pub fn own_tool(&self) -> Result<Tool> {
-        Tool::start(&self.distribution, &self.bootstrap)
+        let zookeeper = self.zookeeper.as_ref().map(|node| node.address);
+        Tool::start(&self.distribution, &self.bootstrap, zookeeper)
     }
 
     /// Shuts broker `id` down in order: its leaders move away first.
@@ -437,9 +493,9 @@ impl Running {
         let mut nodes = options.start_nodes(&distribution, &dir, &Owner::Lease(lease))?;
         let running = Self {
             version: options.version.clone(),
-            bootstrap: bootstrap(&nodes),
+            bootstrap: bootstrap(&nodes.brokers),
             dir,
-            processes: nodes.iter().filter_map(Node::process_id).collect(),
+            processes: nodes.all().filter_map(|node| node.process_id()).collect(),
         };
         let state = json!({
             "version": running.version, "bootstrap": running.bootstrap, "processes": running.processes,
@@ -447,7 +503,7 @@ impl Running {
         // Interrupted before this line, or failing in it, no broker stays.
         fs::write(running.dir.join("state.json"), state.to_string())
             .context(|| "cannot write the state".to_owned())?;
-        nodes.iter_mut().try_for_each(Node::stay)?;
+        nodes.all().try_for_each(Node::stay)?;
         Ok(running)
     }
 
@@ -525,13 +581,28 @@ mod tests {
     fn three_brokers_replicate_and_know_each_other() -> Result<()> {
         let dir = target_dir().join("kafka").join(unique("settings"));
         let options = StartOptions::new("4.3.1").brokers(3).property("num.partitions", "9");
-        let nodes = options.write_nodes(&dir, &Owner::Pipe)?;
-        assert_eq!(nodes.iter().map(|n| n.id).collect::<Vec<_>>(), [1, 2, 3]);
+        let nodes = options.write_nodes(&dir, &Owner::Pipe, true)?;
+        assert!(nodes.zookeeper.is_none());
+        assert_eq!(nodes.brokers.iter().map(|n| n.id).collect::<Vec<_>>(), [1, 2, 3]);
         let text =
             fs::read_to_string(dir.join("broker-2/server.properties")).context(|| "read".to_owned())?;
         assert!(text.contains("offsets.topic.replication.factor=3"), "{text}");
         assert!(text.contains("transaction.state.log.min.isr=2"), "{text}");
         assert!(text.trim_end().ends_with("num.partitions=9"), "{text}");
+        fs::remove_dir_all(&dir).context(|| "remove".to_owned())
+    }
+
+    #[test]
+    fn brokers_of_kafka_2_share_a_zookeeper() -> Result<()> {
+        let dir = target_dir().join("kafka").join(unique("settings"));
+        let nodes = StartOptions::new("2.8.2").brokers(2).write_nodes(&dir, &Owner::Pipe, false)?;
+        let address = nodes.zookeeper.as_ref().map(|z| z.address.to_string()).unwrap_or_default();
+        for broker in ["broker-1", "broker-2"] {
+            let text = fs::read_to_string(dir.join(broker).join("server.properties"))
+                .context(|| "read".to_owned())?;
+            assert!(text.contains(&format!("zookeeper.connect={address}\n")), "{text}");
+            assert!(!text.contains("process.roles") && !text.contains("CONTROLLER"), "{text}");
+        }
         fs::remove_dir_all(&dir).context(|| "remove".to_owned())
     }
 }

@@ -1,4 +1,7 @@
 //! The official jars of one Kafka version, resolved with Maven, and our Java helpers compiled against them.
+//!
+//! Kafka 2 lacks what our helpers need of a client, and clients speak with older brokers: there only the launcher is
+//! compiled against the broker's jars, and the helpers run on those of [`HELPERS`].
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, File};
@@ -10,17 +13,33 @@ use std::time::Duration;
 use crate::error::Context;
 use crate::{Error, Result, target_dir, unique};
 
-/// Our Java helpers: file name and text.
+/// What starts a broker: file name and text.
+const LAUNCHER: (&str, &str) = ("Launcher.java", include_str!("../java/ottla/Launcher.java"));
+
+/// Our Java helpers and the launcher.
 const SOURCES: [(&str, &str); 8] = [
+    LAUNCHER,
     ("Bench.java", include_str!("../java/ottla/Bench.java")),
     ("Json.java", include_str!("../java/ottla/Json.java")),
-    ("Launcher.java", include_str!("../java/ottla/Launcher.java")),
     ("Records.java", include_str!("../java/ottla/Records.java")),
     ("Produce.java", include_str!("../java/ottla/Produce.java")),
     ("Tool.java", include_str!("../java/ottla/Tool.java")),
     ("Transactions.java", include_str!("../java/ottla/Transactions.java")),
     ("GroupMember.java", include_str!("../java/ottla/GroupMember.java")),
 ];
+
+/// Whose clients our helpers use with the brokers of Kafka 2.
+const HELPERS: &str = "3.9.2";
+
+/// What the helpers need besides with the brokers of Kafka 2; Kafka 4 has no jar of ZooKeeper.
+const ZOOKEEPER_ADMIN: (&str, &str) =
+    ("ZooKeeperAdmin.java", include_str!("../java/ottla/ZooKeeperAdmin.java"));
+
+/// Kafka 2 logs through log4j 1, whose successor is still kept up.
+const RELOAD4J_BINDING: &str = "1.7.36";
+
+/// Clients before it cannot read an address as Java 14 and later print it (ZOOKEEPER-3779); Kafka 2.8 has this one.
+const ZOOKEEPER_VERSION: &str = "3.5.9";
 
 /// Kafka 4 logs through log4j 2, whose slf4j binding is not in Kafka's own POM.
 const LOG4J2_VERSION: &str = "2.25.4";
@@ -49,6 +68,8 @@ pub struct Distribution {
     dir: PathBuf,
     classpath: String,
     java: PathBuf,
+    /// Whose jars the helpers use, where they are others.
+    helpers: Option<Box<Distribution>>,
 }
 
 impl Distribution {
@@ -65,13 +86,19 @@ impl Distribution {
         if !missing.is_empty() {
             return Err(Error::new(format!("real Kafka needs {}", missing.join(" and "))));
         }
+        let kraft = has_kraft(version);
+        let helpers = if kraft { None } else { Some(Box::new(Self::resolve(HELPERS)?)) };
         let dir = target_dir().join("kafka").join(version);
         fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
         // Test binaries run side by side; one resolves, the others find it done.
         let lock = File::create(dir.join("lock")).context(|| "cannot create the lock file".to_owned())?;
         lock.lock().context(|| "cannot lock".to_owned())?;
         let jars = jars(version, &dir)?;
-        let classes = compile(&dir, &jars)?;
+        let mut sources = if kraft { SOURCES.to_vec() } else { vec![LAUNCHER] };
+        if version == HELPERS {
+            sources.push(ZOOKEEPER_ADMIN);
+        }
+        let classes = compile(&dir, &jars, &sources)?;
         for (name, text) in [("log4j2", LOG4J2), ("log4j1", LOG4J1)] {
             for (program, level) in [("broker", "INFO"), ("helper", "WARN")] {
                 let file = dir.join(format!("{name}-{program}.properties"));
@@ -80,7 +107,12 @@ impl Distribution {
             }
         }
         let classpath = format!("{}{}{jars}", classes.display(), if cfg!(windows) { ';' } else { ':' });
-        Ok(Self { version: version.to_owned(), dir, classpath, java: java_command("java") })
+        Ok(Self { version: version.to_owned(), dir, classpath, java: java_command("java"), helpers })
+    }
+
+    /// Whether its brokers are their own controllers; those of Kafka 2 need a ZooKeeper.
+    pub(crate) fn has_kraft(&self) -> bool {
+        has_kraft(&self.version)
     }
 
     /// The version, as Maven names it.
@@ -99,21 +131,26 @@ impl Distribution {
         helper_log(&self.dir.join("logs"), name)
     }
 
-    /// A JVM with the jars and our helpers on its class path; the caller adds the class and its arguments.
-    ///
-    /// `program` is `broker` or `helper` and chooses the log level. Standard error carries the log.
-    pub(crate) fn java(&self, program: &str, heap: &str) -> Command {
-        let mut command = self.jvm(program, heap);
-        if program == "helper" {
-            // Helpers live for seconds; the second compiler would only take the broker's CPU.
-            command.arg("-XX:TieredStopAtLevel=1");
-        }
+    /// A JVM that can run a broker, or its ZooKeeper; the caller adds the class and its arguments. Standard error carries
+    /// the log.
+    pub(crate) fn broker(&self, heap: &str) -> Command {
+        let mut command = self.jvm("broker", heap);
+        // Early ones expect of log4j what its successor left out.
+        command.arg("-Dzookeeper.jmx.log4j.disable=true");
+        command
+    }
+
+    /// A JVM with our helpers; the caller adds the class and its arguments. Standard error carries warnings.
+    pub(crate) fn helper(&self, heap: &str) -> Command {
+        let mut command = self.helpers.as_deref().unwrap_or(self).jvm("helper", heap);
+        // Helpers live for seconds; the second compiler would only take the broker's CPU.
+        command.arg("-XX:TieredStopAtLevel=1");
         command
     }
 
     /// Kafka's own consumer for benchmarks, in a JVM as users run it; the caller adds the job.
     pub fn bench_client(&self) -> Command {
-        let mut command = self.jvm("helper", "1g");
+        let mut command = self.helpers.as_deref().unwrap_or(self).jvm("helper", "1g");
         command.arg("ottla.Bench");
         command
     }
@@ -240,11 +277,27 @@ fn jars(version: &str, dir: &Path) -> Result<String> {
     Err(Error::new(format!("Maven cannot resolve Kafka {version}:\n{last}")))
 }
 
+/// The number before the first dot and the one behind it; what does not look like a version is taken for a new one.
+fn major_minor(version: &str) -> (u32, u32) {
+    let mut numbers = version.split('.').map(|n| n.parse().ok());
+    (numbers.next().flatten().unwrap_or(4), numbers.next().flatten().unwrap_or(0))
+}
+
+/// Kafka 3 is run as its own controller, though early ones could do without.
+fn has_kraft(version: &str) -> bool {
+    major_minor(version).0 >= 3
+}
+
 fn pom(version: &str) -> String {
-    let mut artifacts =
-        vec![("org.apache.kafka", "kafka_2.13", version), ("org.apache.kafka", "kafka-tools", version)];
-    let major: u32 = version.split('.').next().and_then(|m| m.parse().ok()).unwrap_or(4);
-    if major >= 4 {
+    let scala = if major_minor(version) >= (2, 4) { "kafka_2.13" } else { "kafka_2.12" };
+    let mut artifacts = vec![("org.apache.kafka", scala, version)];
+    if has_kraft(version) {
+        artifacts.push(("org.apache.kafka", "kafka-tools", version));
+    } else {
+        artifacts.push(("org.slf4j", "slf4j-reload4j", RELOAD4J_BINDING));
+        artifacts.push(("org.apache.zookeeper", "zookeeper", ZOOKEEPER_VERSION));
+    }
+    if major_minor(version).0 >= 4 {
         for artifact in ["log4j-slf4j-impl", "log4j-core", "log4j-api"] {
             artifacts.push(("org.apache.logging.log4j", artifact, LOG4J2_VERSION));
         }
@@ -266,9 +319,9 @@ fn pom(version: &str) -> String {
 }
 
 /// Compiles the helpers into a folder named after their text, so that changed ones are compiled again.
-fn compile(dir: &Path, jars: &str) -> Result<PathBuf> {
+fn compile(dir: &Path, jars: &str, files: &[(&str, &str)]) -> Result<PathBuf> {
     let mut hasher = DefaultHasher::new();
-    SOURCES.hash(&mut hasher);
+    files.hash(&mut hasher);
     jars.hash(&mut hasher);
     let classes = dir.join(format!("classes-{:016x}", hasher.finish()));
     if classes.is_dir() {
@@ -283,7 +336,7 @@ fn compile(dir: &Path, jars: &str) -> Result<PathBuf> {
     }
     let mut javac = Command::new(java_command("javac"));
     javac.args(["-encoding", "UTF-8", "-nowarn", "-cp", jars, "-d"]).arg(&fresh);
-    for (name, text) in SOURCES {
+    for (name, text) in files {
         let file = sources.join(name);
         fs::write(&file, text).context(|| format!("cannot write {}", file.display()))?;
         javac.arg(file);
@@ -315,6 +368,13 @@ mod tests {
     fn only_kafka_4_gets_the_binding_of_log4j_2() {
         assert!(pom("4.3.1").contains("log4j-slf4j-impl"));
         assert!(!pom("3.9.2").contains("log4j"));
+    }
+
+    #[test]
+    fn kafka_2_comes_without_our_helpers_and_before_2_4_for_an_older_scala() {
+        assert!(pom("2.8.2").contains("kafka_2.13") && !pom("2.8.2").contains("kafka-tools"));
+        assert!(pom("2.1.1").contains("kafka_2.12") && pom("2.1.1").contains("slf4j-reload4j"));
+        assert!(pom("3.9.2").contains("kafka-tools") && has_kraft("3.9.2") && !has_kraft("2.8.2"));
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Member {
     pub fn java(kafka: &KafkaCluster, spec: &MemberSpec) -> Result<Self> {
         let distribution = kafka.distribution();
         let log = distribution.helper_log("member")?;
-        let mut command = distribution.java("helper", "256m");
+        let mut command = distribution.helper("256m");
         command.arg("ottla.GroupMember").arg(spec.json(kafka.bootstrap()));
         Ok(Self { lines: Lines::start("the Java member", &mut command, log)? })
     }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ pub(crate) enum Owner {
     Lease(PathBuf),
 }
 
-/// A combined broker and controller.
+/// A broker that is its own controller, a broker, or the ZooKeeper of some.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) id: u32,
@@ -70,7 +70,7 @@ impl Node {
         }
         let context = || format!("cannot start broker {}", self.id);
         let log = File::options().create(true).append(true).open(self.log()).context(context)?;
-        let mut command = distribution.java("broker", "768m");
+        let mut command = distribution.broker("768m");
         command.arg("ottla.Launcher").stdin(Stdio::piped());
         match &self.owner {
             Owner::Pipe => {
@@ -98,12 +98,7 @@ impl Node {
             if state.as_ref().is_ok_and(|known| *known >= brokers) {
                 return Ok(());
             }
-            if let Some(process) = &mut self.process
-                && let Ok(Some(status)) = process.child.try_wait()
-            {
-                let text = format!("broker {} ended with {status}\n{}", self.id, tail(&self.log()));
-                return Err(Error::new(text));
-            }
+            self.still_runs()?;
             if Instant::now() > end {
                 let why = match state {
                     Ok(known) => format!("it knows of {known} brokers of {brokers}"),
@@ -116,6 +111,31 @@ impl Node {
                 )));
             }
             std::thread::sleep(POLL);
+        }
+    }
+
+    /// Waits until a ZooKeeper takes connections; its brokers wait for the rest.
+    pub(crate) fn wait_listening(&mut self, end: Instant) -> Result<()> {
+        while let Err(error) = TcpStream::connect(self.address) {
+            self.still_runs()?;
+            if Instant::now() > end {
+                return Err(Error::new(format!(
+                    "{} does not listen: {error}\n{}",
+                    self.address,
+                    tail(&self.log())
+                )));
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    fn still_runs(&mut self) -> Result<()> {
+        match self.process.as_mut().map(|process| process.child.try_wait()) {
+            Some(Ok(Some(status))) => {
+                Err(Error::new(format!("node {} ended with {status}\n{}", self.id, tail(&self.log()))))
+            }
+            _ => Ok(()),
         }
     }
 

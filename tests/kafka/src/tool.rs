@@ -1,6 +1,7 @@
 //! Kafka's own admin client, producer and `kafka-consumer-groups`, in a JVM that stays up between calls.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -88,10 +89,16 @@ pub struct GroupMember {
 }
 
 impl Tool {
-    pub(crate) fn start(distribution: &Distribution, bootstrap: &str) -> Result<Self> {
+    /// `zookeeper` is asked for what brokers before 2.4 cannot be.
+    pub(crate) fn start(
+        distribution: &Distribution,
+        bootstrap: &str,
+        zookeeper: Option<SocketAddr>,
+    ) -> Result<Self> {
         let log = distribution.helper_log("tool")?;
-        let mut command = distribution.java("helper", "512m");
+        let mut command = distribution.helper("512m");
         command.args(["ottla.Tool", bootstrap]);
+        command.args(zookeeper.map(|address| address.to_string()));
         Ok(Self { lines: Lines::start("the Java tool", &mut command, log)?, broken: false })
     }
 

@@ -8,7 +8,7 @@ import java.nio.file.Path;
 import java.util.Properties;
 
 /**
- * Runs kafka.Kafka so that it cannot outlive its owner.
+ * Runs kafka.Kafka, or the ZooKeeper of old ones, so that it cannot outlive its owner.
  *
  * <p>{@code Launcher stdin <cluster id> <server.properties>}: the broker lives as long as standard input is open. The
  * line {@code stop} shuts it down in order (leaders move first), end of file ends it at once. The pipe closes when the
@@ -26,7 +26,16 @@ public final class Launcher {
         Thread watch = new Thread(() -> watchInput(lease), "owner");
         watch.setDaemon(true);
         watch.start();
-        format(args[1], args[2]);
+        Properties properties = new Properties();
+        try (InputStream in = Files.newInputStream(Path.of(args[2]))) {
+            properties.load(in);
+        }
+        if (properties.containsKey("clientPort")) {
+            Class.forName("org.apache.zookeeper.server.quorum.QuorumPeerMain").getMethod("main", String[].class)
+                .invoke(null, (Object) new String[] {args[2]});
+            return;
+        }
+        if (properties.containsKey("process.roles")) format(args[1], args[2], properties);
         kafka.Kafka.main(new String[] {args[2]});
     }
 
@@ -75,11 +84,7 @@ public final class Launcher {
     }
 
     /** Formats the storage in this JVM (a second JVM would cost more than a second), unless it already is. */
-    private static void format(String clusterId, String config) throws Exception {
-        Properties properties = new Properties();
-        try (InputStream in = Files.newInputStream(Path.of(config))) {
-            properties.load(in);
-        }
+    private static void format(String clusterId, String config, Properties properties) throws Exception {
         if (new File(properties.getProperty("log.dirs"), "meta.properties").exists()) return;
         String[] command = {"format", "-t", clusterId, "-c", config};
         Method execute = Class.forName("kafka.tools.StorageTool")

@@ -18,8 +18,11 @@ import java.util.Optional;
 import java.util.Properties;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.concurrent.ExecutionException;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AlterConfigOp;
+import org.apache.kafka.clients.admin.AlterConfigsResult;
+import org.apache.kafka.clients.admin.Config;
 import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.ConsumerGroupDescription;
 import org.apache.kafka.clients.admin.MemberDescription;
@@ -35,15 +38,18 @@ import org.apache.kafka.common.Node;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.TopicPartitionInfo;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.UnsupportedVersionException;
 
 /** A helper that lives as long as its standard input: one JSON command a line, one JSON answer a line, in order. */
 public final class Tool {
     private final String bootstrap;
+    private final String zookeeper;
     private final Admin admin;
     private final Transactions transactions;
 
-    private Tool(String bootstrap) {
+    private Tool(String bootstrap, String zookeeper) {
         this.bootstrap = bootstrap;
+        this.zookeeper = zookeeper;
         Properties properties = new Properties();
         properties.put("bootstrap.servers", bootstrap);
         properties.put("client.id", "ottla-tool");
@@ -55,7 +61,7 @@ public final class Tool {
 
     public static void main(String[] args) throws Exception {
         Json.object();
-        Tool tool = new Tool(args[0]);
+        Tool tool = new Tool(args[0], args.length > 1 ? args[1] : null);
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = in.readLine(); line != null; line = in.readLine()) {
             ObjectNode answer = Json.object();
@@ -63,7 +69,7 @@ public final class Tool {
                 tool.run(Json.parse(line), answer);
             } catch (Throwable e) {
                 answer = Json.object();
-                Throwable cause = e instanceof java.util.concurrent.ExecutionException ? e.getCause() : e;
+                Throwable cause = e instanceof ExecutionException ? e.getCause() : e;
                 answer.put("error", cause.toString());
             }
             Json.print(answer);
@@ -101,17 +107,20 @@ public final class Tool {
     }
 
     private void createTopic(String topic, JsonNode command, ObjectNode answer) throws Exception {
-        NewTopic request = new NewTopic(topic, Optional.of((int) Json.number(command, "partitions", 1)),
-            Optional.of((short) Json.number(command, "replication", -1)));
+        int replication = (int) Json.number(command, "replication", -1);
+        // Brokers before 2.4 have no default that could be asked for.
+        if (replication < 0) replication = Math.min(3, admin.describeCluster().nodes().get().size());
+        NewTopic request = new NewTopic(topic, (int) Json.number(command, "partitions", 1), (short) replication);
         Map<String, String> config = new HashMap<>();
         JsonNode wanted = command.get("config");
         if (wanted != null) wanted.fields().forEachRemaining(e -> config.put(e.getKey(), e.getValue().asText()));
-        answer.put("id", admin.createTopics(List.of(request.configs(config))).topicId(topic).get().toString());
+        admin.createTopics(List.of(request.configs(config))).values().get(topic).get();
         // The answer comes when the controller knows the topic; brokers learn of it a moment later.
         long deadline = System.nanoTime() + 30_000_000_000L;
         while (true) {
             try {
                 offsets(topic, Json.object());
+                answer.put("id", describe(topic).topicId().toString());
                 return;
             } catch (Exception e) {
                 if (System.nanoTime() > deadline) throw e;
@@ -126,7 +135,17 @@ public final class Tool {
             new AlterConfigOp(new ConfigEntry(e.getKey(), e.getValue().asText()), AlterConfigOp.OpType.SET)));
         Map<ConfigResource, Collection<AlterConfigOp>> request =
             Map.of(new ConfigResource(ConfigResource.Type.TOPIC, topic), operations);
-        admin.incrementalAlterConfigs(request).all().get();
+        try {
+            admin.incrementalAlterConfigs(request).all().get();
+        } catch (ExecutionException e) {
+            if (!(e.getCause() instanceof UnsupportedVersionException)) throw e;
+            // Before 2.3. The call is not in Kafka 4's clients any more, which have no such brokers to do with.
+            List<ConfigEntry> entries = new ArrayList<>();
+            config.fields().forEachRemaining(c -> entries.add(new ConfigEntry(c.getKey(), c.getValue().asText())));
+            Object result = Admin.class.getMethod("alterConfigs", Map.class)
+                .invoke(admin, Map.of(new ConfigResource(ConfigResource.Type.TOPIC, topic), new Config(entries)));
+            ((AlterConfigsResult) result).all().get();
+        }
     }
 
     private TopicDescription describe(String topic) throws Exception {
@@ -226,7 +245,15 @@ public final class Tool {
         for (Node node : describe(topic).partitions().get(partition).replicas()) {
             if (node.id() != to) replicas.add(node.id());
         }
-        admin.alterPartitionReassignments(Map.of(key, Optional.of(new NewPartitionReassignment(replicas)))).all().get();
+        try {
+            admin.alterPartitionReassignments(Map.of(key, Optional.of(new NewPartitionReassignment(replicas)))).all()
+                .get();
+        } catch (ExecutionException e) {
+            if (!(e.getCause() instanceof UnsupportedVersionException) || zookeeper == null) throw e;
+            Class.forName("ottla.ZooKeeperAdmin")
+                .getMethod("moveLeader", String.class, String.class, int.class, List.class)
+                .invoke(null, zookeeper, topic, partition, replicas);
+        }
         long deadline = System.nanoTime() + 30_000_000_000L;
         while (true) {
             try {
