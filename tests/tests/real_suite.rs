@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ottla::{
     Admin, Assignor, Commit, Consumer, Error, ErrorCode, GroupState, GroupType, Offset, TopicPartition,
 };
-use ottla_tests::kafka::{Event, Member, MemberSpec, RecordSpec, shared, unique, versions};
+use ottla_tests::kafka::{Event, Member, MemberSpec, RecordSpec, is_at_least, shared, unique, versions};
 use ottla_tests::scenarios::{self, Backend, GUARD, Result, guarded};
 
 /// On the cluster that all tests of a version share.
@@ -170,14 +170,9 @@ async fn mixed(assignor: Assignor) -> Result<()> {
     Ok(())
 }
 
-/// Kafka has them unasked from 4.0 on.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_administrator_sees_a_group_of_the_consumer_protocol() -> Result<()> {
-    for version in versions() {
-        if ["2.", "3."].iter().any(|old| version.starts_with(old)) {
-            println!("{version} has no groups of the consumer protocol");
-            continue;
-        }
+    for version in versions_with_consumer_groups() {
         let kafka = shared(&version)?;
         let (topic, group) = (unique("new-protocol"), unique("new-protocol"));
         {
@@ -222,8 +217,7 @@ async fn an_administrator_sees_a_group_of_the_consumer_protocol() -> Result<()> 
 
 /// The versions that have groups of the consumer protocol (KIP-848) unasked.
 fn versions_with_consumer_groups() -> Vec<String> {
-    let (old, new) =
-        versions().into_iter().partition::<Vec<_>, _>(|v| v.starts_with("2.") || v.starts_with("3."));
+    let (new, old) = versions().into_iter().partition::<Vec<_>, _>(|v| is_at_least(v, 4, 0));
     old.iter().for_each(|version| println!("{version} has no groups of the consumer protocol"));
     new
 }

@@ -393,9 +393,19 @@ impl KafkaCluster {
     pub fn restart_node(&mut self, id: u32) -> Result<()> {
         let distribution = self.distribution.clone();
         let running = self.nodes.iter().filter(|n| n.is_running()).count() + 1;
+        let has_zookeeper = self.zookeeper.is_some();
         let node = self.node(id)?;
-        node.spawn(&distribution)?;
-        node.wait_ready(running, Instant::now() + READY)
+        let end = Instant::now() + READY;
+        loop {
+            node.spawn(&distribution)?;
+            let ready = node.wait_ready(running, end);
+            // Kafka 2.1 ends when its ZooKeeper still has the session of a broker that was killed.
+            if ready.is_err() && has_zookeeper && node.has_ended() && Instant::now() < end {
+                node.kill();
+                continue;
+            }
+            return ready;
+        }
     }
 
     /// Freezes broker `id`: connections stay open and nothing answers.

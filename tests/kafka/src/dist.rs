@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::env::major_minor;
 use crate::error::Context;
 use crate::{Error, Result, target_dir, unique};
 
@@ -275,12 +276,6 @@ fn jars(version: &str, dir: &Path) -> Result<String> {
         last = String::from_utf8_lossy(&[result.stdout, result.stderr].concat()).into_owned();
     }
     Err(Error::new(format!("Maven cannot resolve Kafka {version}:\n{last}")))
-}
-
-/// The number before the first dot and the one behind it; what does not look like a version is taken for a new one.
-fn major_minor(version: &str) -> (u32, u32) {
-    let mut numbers = version.split('.').map(|n| n.parse().ok());
-    (numbers.next().flatten().unwrap_or(4), numbers.next().flatten().unwrap_or(0))
 }
 
 /// Kafka 3 is run as its own controller, though early ones could do without.

@@ -39,6 +39,17 @@ pub fn split(list: &str) -> Vec<String> {
     list.split(',').map(str::trim).filter(|v| !v.is_empty()).map(str::to_owned).collect()
 }
 
+/// Whether a version such as `3.9.2` is `major.minor` or later.
+pub fn is_at_least(version: &str, major: u32, minor: u32) -> bool {
+    major_minor(version) >= (major, minor)
+}
+
+/// The number before the first dot and the one behind it; what does not look like a version is taken for a new one.
+pub(crate) fn major_minor(version: &str) -> (u32, u32) {
+    let mut numbers = version.split('.').map(|n| n.parse().ok());
+    (numbers.next().flatten().unwrap_or(4), numbers.next().flatten().unwrap_or(0))
+}
+
 /// The one-broker cluster of `version` that all tests of this run share.
 ///
 /// It is the one at `OTTLA_KAFKA_BOOTSTRAP_<version with _ for .>` where that is set (`cargo xtask test` does), else one
@@ -94,6 +105,12 @@ mod tests {
     fn versions_are_split_at_commas() {
         assert_eq!(split(" 4.3.1, 3.9.2,"), ["4.3.1", "3.9.2"]);
         assert_eq!(split(" ,"), [""; 0]);
+    }
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        assert!(is_at_least("3.10.0", 3, 9) && is_at_least("4.0.0", 3, 9) && is_at_least("2.4.1", 2, 4));
+        assert!(!is_at_least("2.1.1", 2, 4) && !is_at_least("3.9.2", 4, 0));
     }
 
     #[test]

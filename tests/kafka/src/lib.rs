@@ -34,7 +34,7 @@ pub mod wire;
 
 pub use cluster::{KafkaCluster, Running, StartOptions, ToolGuard};
 pub use dist::{Distribution, missing_tools};
-pub use env::{shared, split as split_versions, target_dir, unique, versions};
+pub use env::{is_at_least, shared, split as split_versions, target_dir, unique, versions};
 pub use error::Error;
 pub use member::{Event, Member, MemberSpec, librdkafka_python};
 pub use process::Lines;

@@ -130,6 +130,11 @@ impl Node {
         Ok(())
     }
 
+    /// Whether it was started and ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.still_runs().is_err()
+    }
+
     fn still_runs(&mut self) -> Result<()> {
         match self.process.as_mut().map(|process| process.child.try_wait()) {
             Some(Ok(Some(status))) => {

@@ -8,7 +8,7 @@ use ottla_broker::{Broker, GroupInfo};
 use ottla_wire::records::{BatchDecoder, BatchWriter, Batches, Compression, DecodeOptions, HeaderKey};
 
 use super::{Result, guarded};
-use crate::kafka::{Expected, KafkaCluster, RecordSpec, Tool, shared, wire};
+use crate::kafka::{Expected, KafkaCluster, RecordSpec, Tool, is_at_least, shared, wire};
 
 /// The embedded broker, or real Kafka.
 #[derive(Debug)]
@@ -51,6 +51,12 @@ impl Backend {
     /// When it cannot be started.
     pub fn own(version: &str, brokers: u32) -> Result<Self> {
         Ok(Self::Own(Box::new(Mutex::new(KafkaCluster::start(version, brokers)?))))
+    }
+
+    /// Whether it is Kafka `major.minor` or later; the embedded broker is as new as any.
+    pub fn is_at_least(&self, major: u32, minor: u32) -> bool {
+        let version = |kafka: &KafkaCluster| Ok(is_at_least(kafka.version(), major, minor));
+        self.real(version).unwrap_or(Ok(true)).unwrap_or(true)
     }
 
     pub(super) fn real<T>(&self, on: impl FnOnce(&KafkaCluster) -> Result<T>) -> Option<Result<T>> {

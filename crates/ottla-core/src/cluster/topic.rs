@@ -5,8 +5,9 @@
 //! | state          | partitions of 7 | of 8         | of no id | no partition         | error 3           | error 5              | error 29          |
 //! |----------------|-----------------|--------------|----------|----------------------|-------------------|----------------------|-------------------|
 //! | unknown        | 7               | 8            | exists   | unknown, asked again | gone, asked again | unknown, asked again | gone, asked again |
-//! | 7              | 7               | 8, recreated | 7        | 7                    | gone, asked again | 7, asked again       | 7, asked again    |
-//! | 8, 7 before    | 8               | 8            | 8        | 8                    | gone, asked again | 8, asked again       | 8, asked again    |
+//! | 7              | 7               | 8, recreated | 7        | 7                    | 7, asked again    | 7, asked again       | 7, asked again    |
+//! | 7, gone for 9  | 7               | 8, recreated | 7        | 7                    | gone, asked again | 7, asked again       | 7, asked again    |
+//! | 8, 7 before    | 8               | 8            | 8        | 8                    | 8, asked again    | 8, asked again       | 8, asked again    |
 //! | gone, 7 before | 7               | 8, recreated | 7        | unknown, asked again | gone, asked again | unknown, asked again | gone, asked again |
 
 use ottla_wire::ErrorCode;
@@ -18,9 +19,14 @@ use crate::{BrokerId, LeaderEpoch, TopicId};
 /// More partitions than a topic can sensibly have: an answer with more is no answer.
 pub(super) const MAX_PARTITIONS: usize = 1_000_000;
 
-/// Answers in a row that must tell the same lower epoch, or the id of before, before it is believed: a broker that is behind catches
-/// up before, and an epoch that is refused for ever would loop for ever.
+/// Answers in a row that must tell the same lower epoch, or the id of before, before it is believed: a broker that is
+/// behind catches up before, and an epoch that is refused for ever would loop for ever.
 const REFUSALS: u8 = 5;
+
+/// Answers in a row that must tell that there is no such topic, where there was one, before it is believed: seven
+/// seconds with the default backoff. A broker of Kafka 2 that has just started, alone, knows of no topic for a second
+/// or two; a group that believed it would rebalance at each restart.
+const DENIALS: u8 = 10;
 
 /// Who leads a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +55,8 @@ pub(crate) struct Topic {
     /// Answers in a row that told that one.
     former_told: u8,
     pub(crate) error: Option<ErrorCode>,
+    /// Answers since the last partition that told that there is no such topic.
+    gone_told: u8,
     partitions: Vec<Partition>,
     answered: bool,
 }
@@ -113,11 +121,15 @@ impl Topic {
         if told.partitions.is_empty() {
             // Deleted, or not there yet. Fetching finds out by itself; a group's leader must know.
             if error == ErrorCode::UnknownTopicOrPartition || error == ErrorCode::InvalidTopicException {
-                update.topology = self.exists();
-                self.partitions.clear();
+                self.gone_told = self.gone_told.saturating_add(1);
+                if self.gone_told >= DENIALS {
+                    update.topology = self.exists();
+                    self.partitions.clear();
+                }
             }
             return update;
         }
+        self.gone_told = 0;
         let id = (told.topic_id != TopicId::ZERO).then_some(told.topic_id);
         if id.is_some() && id == self.former {
             // A broker that lags behind tells of the topic that was deleted. If all go on to do so, it was the
