@@ -57,6 +57,7 @@ on_shared! {
     unknown_topics_hold_up_nothing,
     topics_come_and_go,
     offsets_in_a_database_decide_where_reading_begins,
+        topics_that_match_a_pattern_come_and_go,
     transactions_are_seen_when_they_are_committed,
 }
 
@@ -244,6 +245,7 @@ mod consumer_protocol {
         manual_commits_are_where_the_next_member_begins,
         a_token_of_a_lost_ownership_moves_nothing,
         offsets_in_a_database_decide_where_reading_begins,
+        topics_that_match_a_pattern_come_and_go,
     }
 
     on_own! {

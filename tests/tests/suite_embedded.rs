@@ -33,6 +33,7 @@ on_embedded! {
     unknown_topics_hold_up_nothing(3),
     topics_come_and_go(3),
     offsets_in_a_database_decide_where_reading_begins(3),
+        topics_that_match_a_pattern_come_and_go(3),
     transactions_are_seen_when_they_are_committed(3),
 }
 
@@ -58,6 +59,7 @@ mod consumer_protocol {
         manual_commits_are_where_the_next_member_begins(3),
         a_token_of_a_lost_ownership_moves_nothing(3),
         offsets_in_a_database_decide_where_reading_begins(3),
+        topics_that_match_a_pattern_come_and_go(3),
         a_restarted_broker_loses_nothing(1),
         leaders_and_coordinators_move(3),
     }

@@ -25,6 +25,8 @@ pub struct Config {
     pub client_rack: Option<String>,
     /// Whether an unknown topic may be created by asking for its metadata.
     pub allow_auto_create_topics: bool,
+    /// Whether patterns leave out the topics that brokers call internal.
+    pub exclude_internal_topics: bool,
     /// Whether an event says that a partition was read to its end.
     pub partition_eof: bool,
     /// Bound of the byte ledger: fetched frames and decompressed data.
@@ -156,6 +158,7 @@ impl Default for Config {
             check_crcs: true,
             client_rack: None,
             allow_auto_create_topics: false,
+            exclude_internal_topics: true,
             partition_eof: false,
             max_buffered_bytes: 64 << 20,
             decode_threads: 0,

@@ -21,7 +21,8 @@ mod fetch;
 pub mod group;
 mod ids;
 mod offsets;
-pub mod planted;
+pub mod pattern;
+mod planted;
 mod rng;
 #[cfg(test)]
 mod table;

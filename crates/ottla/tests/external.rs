@@ -62,7 +62,7 @@ async fn first_of_each(consumer: &mut Consumer, partitions: usize) -> BTreeMap<i
     let mut first = BTreeMap::new();
     while first.len() < partitions {
         let batch = consumer.next_batch().await.unwrap().unwrap();
-        first.entry(batch.partition()).or_insert(batch.first_offset());
+        first.entry(batch.partition()).or_insert_with(|| batch.first_offset());
     }
     first
 }
@@ -265,7 +265,7 @@ async fn each_partitions_task_begins_where_the_store_says() {
             async move {
                 while let Some(batch) = partition.next_batch().await? {
                     let mut seen = seen.lock().unwrap();
-                    seen.entry(batch.partition()).or_insert(batch.first_offset());
+                    seen.entry(batch.partition()).or_insert_with(|| batch.first_offset());
                     if seen.len() == 2 {
                         handle.shutdown();
                     }

@@ -8,7 +8,7 @@ use ottla::{
 };
 
 use super::groups::assert_kept_partitions_untouched;
-use super::{Backend, Group, Result, close, commits, failures, groups, guarded, over, subscriptions};
+use super::{Backend, Group, Result, close, commits, failures, groups, guarded, over, subscriptions, topics};
 use crate::kafka::{RecordSpec, unique};
 
 const PROTOCOL: GroupProtocol = GroupProtocol::Consumer;
@@ -36,6 +36,7 @@ the_same! {
     a_restarted_broker_loses_nothing => failures::a_broker_restarts,
     leaders_and_coordinators_move => failures::everything_moves,
     offsets_in_a_database_decide_where_reading_begins => subscriptions::offsets_in_a_database,
+    topics_that_match_a_pattern_come_and_go => topics::topics_that_match,
     close_returns_whatever_is_gone => close::close_returns,
 }
 

@@ -48,7 +48,9 @@ pub use peers::{
     a_mixed_group_of_the_consumer_protocol_is_stable_and_loses_nothing,
 };
 pub use subscriptions::offsets_in_a_database_decide_where_reading_begins;
-pub use topics::{topics_come_and_go, unknown_topics_hold_up_nothing};
+pub use topics::{
+    topics_come_and_go, topics_that_match_a_pattern_come_and_go, unknown_topics_hold_up_nothing,
+};
 pub use transactions::transactions_are_seen_when_they_are_committed;
 
 /// A member of `group` that speaks `protocol` and heartbeats often. (Under the consumer protocol the brokers decide

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ottla::{Builder, Consumer, ErrorKind, Event, Offset, OffsetReset, TopicPartition};
+use ottla::{Builder, Consumer, ErrorKind, Event, GroupProtocol, Offset, OffsetReset, TopicPartition};
 
 use super::{Backend, Result, guarded};
 use crate::kafka::{RecordSpec, unique};
@@ -116,6 +116,52 @@ pub async fn topics_come_and_go(backend: &Backend) -> Result<()> {
         if let Err(error) = consumer.close().await {
             assert!(error.to_string().contains("was the topic deleted?"), "{error}");
         }
+    }
+    Ok(())
+}
+
+/// A pattern takes up what matches as a whole, also what is created later, from its beginning, and nothing else; what is
+/// deleted is given up, and the rest is read on.
+///
+/// # Errors
+/// When it is otherwise, or hangs.
+pub async fn topics_that_match_a_pattern_come_and_go(backend: &Backend) -> Result<()> {
+    topics_that_match(backend, GroupProtocol::Classic).await
+}
+
+pub(super) async fn topics_that_match(backend: &Backend, protocol: GroupProtocol) -> Result<()> {
+    let (prefix, group) = (unique("pattern"), unique("pattern"));
+    let [first, later, other] = ["-first", "-later", ".other"].map(|name| format!("{prefix}{name}"));
+    for topic in [&first, &other] {
+        backend.create_topic(topic, 2)?;
+        backend.produce(topic, "none", &RecordSpec::new(100).partitions(2))?;
+    }
+    let builder = watching(backend).group(group.as_str()).group_protocol(protocol);
+    let mut consumer = builder.subscribe_pattern(format!("{prefix}-[a-z]+")).connect().await?;
+    let mut next = BTreeMap::new();
+    read(&mut consumer, &mut next, "the topic that is there", 100).await?;
+    backend.create_topic(&later, 2)?;
+    backend.produce(&later, "none", &RecordSpec::new(60).partitions(2))?;
+    read(&mut consumer, &mut next, "the topic that came later", 160).await?;
+    assert!(next.keys().all(|tp| tp.topic() != other), "{next:?}");
+    assert_eq!(consumer.assignment()?.len(), 4);
+    backend.delete_topic(&first)?;
+    guarded("the topic that was deleted", async {
+        while consumer.assignment()?.iter().any(|tp| tp.topic() == first) {
+            tokio::select! {
+                event = consumer.next_event() => if let Event::Batch(batch) = event?.ok_or("the end")? {
+                    return Err(format!("{batch:?} of nothing").into());
+                },
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    backend.produce(&later, "none", &RecordSpec::new(40).partitions(2).seed(1))?;
+    read(&mut consumer, &mut next, "the topic that stays", 200).await?;
+    if let Err(error) = consumer.close().await {
+        assert!(error.to_string().contains("was the topic deleted?"), "{error}");
     }
     Ok(())
 }

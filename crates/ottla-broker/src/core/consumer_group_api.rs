@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::group::consumer::{
     ASSIGNORS, Beat, BeatAnswer, ConsumerGroup, ConsumerMember, LEFT_FOR_A_WHILE, Part, Refused, Subscribed,
-    Topics,
+    TopicRegex, Topics,
 };
 use super::group::{Group, GroupState};
 use super::{Cluster, RequestId};
@@ -151,6 +151,15 @@ impl Cluster {
         }
         let string = |s: &Option<StrBytes>| s.as_ref().map(ToString::to_string);
         let millis = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+        // An empty one takes it back.
+        let regex = match request.subscribed_topic_regex.as_deref() {
+            None => None,
+            Some("") => Some(None),
+            Some(text) => {
+                let refused = |why| (ErrorCode::INVALID_REGULAR_EXPRESSION, why);
+                Some(Some(TopicRegex::new(text).map_err(refused)?))
+            }
+        };
         let beat = Beat {
             member_id,
             epoch: request.member_epoch,
@@ -164,7 +173,7 @@ impl Cluster {
                 .subscribed_topic_names
                 .as_ref()
                 .map(|names| names.iter().map(|n| n.to_string()).collect()),
-            regex: string(&request.subscribed_topic_regex),
+            regex,
             assignor: string(&request.server_assignor),
             owned: request.topic_partitions.as_ref().map(|topics| {
                 let parts =
@@ -239,7 +248,7 @@ impl Cluster {
                 .with_client_id(text(&member.client_id))
                 .with_client_host(text(&member.client_host))
                 .with_subscribed_topic_names(topics)
-                .with_subscribed_topic_regex(optional(&member.regex))
+                .with_subscribed_topic_regex(member.regex.as_ref().map(|r| text(&r.text)))
                 .with_assignment(self.described(member.assigned.keys()))
                 .with_target_assignment(self.described(group.target_of(&member.id).iter()));
             // 1: a member that speaks the consumer protocol (KIP-1099).

@@ -74,8 +74,9 @@ impl Client {
     /// Which topics metadata is asked for, and asking for it.
     fn drive_metadata(&mut self, now: Timestamp) {
         self.want_topics(now);
+        let all = self.wants_all_topics(now);
         let needed =
-            !self.cluster.is_known() || !self.cluster.wanted().is_empty() || !self.commands.is_empty();
+            all || !self.cluster.is_known() || !self.cluster.wanted().is_empty() || !self.commands.is_empty();
         if !needed || self.refresh.next().is_none_or(|at| now < at) {
             return;
         }
@@ -84,18 +85,19 @@ impl Client {
         };
         let topics = self.cluster.wanted().clone();
         let request = MetadataRequest {
-            topics: Some(
+            topics: (!all).then(|| {
                 topics
                     .iter()
                     .map(|name| MetadataRequestTopic { name: Some(name.to_string()), ..Default::default() })
-                    .collect(),
-            ),
+                    .collect()
+            }),
             allow_auto_topic_creation: self.config.allow_auto_create_topics,
             ..MetadataRequest::default()
         };
         self.refresh.sent();
         let timeout = self.config.request_timeout;
-        self.network.send(now, (target, Role::Control), &request, i16::MAX, Tag::Metadata(topics), timeout);
+        let tag = Tag::Metadata { topics, all };
+        self.network.send(now, (target, Role::Control), &request, i16::MAX, tag, timeout);
     }
 
     /// Puts together which topics are wanted, if that may have changed: there may be thousands.
@@ -113,10 +115,11 @@ impl Client {
         }
     }
 
-    fn wanted_topics(&self) -> BTreeSet<Arc<str>> {
+    pub(super) fn wanted_topics(&self) -> BTreeSet<Arc<str>> {
         let mut wanted: BTreeSet<Arc<str>> = BTreeSet::new();
         if self.mode == Mode::Subscribed {
             wanted.extend(self.subscription.iter().map(|t| Arc::from(t.as_str())));
+            wanted.extend(self.pattern.iter().flat_map(|pattern| pattern.named.iter().cloned()));
             wanted.extend(self.leader_topics.iter().map(|t| Arc::from(t.as_str())));
         }
         wanted.extend(self.delivery.lock().topics());
@@ -219,8 +222,10 @@ impl Client {
                 [delivery.revocation_deadline(), delivery.gather_deadline(), delivery.question_deadline()];
             (reader.into_iter().flatten().min(), delivery.poll_deadline())
         };
-        let wants_metadata =
-            !self.cluster.wanted().is_empty() || !self.cluster.is_known() || !self.admin.is_empty();
+        let wants_metadata = !self.cluster.wanted().is_empty()
+            || !self.cluster.is_known()
+            || !self.admin.is_empty()
+            || self.pattern.is_some();
         [
             (self.network.next_timeout(), TimerReason::Request),
             (self.patience_timeout(), TimerReason::Reconnect),

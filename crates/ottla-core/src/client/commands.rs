@@ -55,12 +55,12 @@ fn late() -> Error {
     Error::new(ErrorKind::Transport, "no answer in time; default_api_timeout says how long to wait")
 }
 
-fn misuse(text: &str) -> Outcome {
+pub(super) fn misuse(text: &str) -> Outcome {
     Outcome::Failed(Error::new(ErrorKind::ApiMisuse, text))
 }
 
 const EXTERNAL: &str = "with Commit::External the offsets are in a store of your own, and none in Kafka";
-const NO_GROUP: &str = "there is no group: give the builder one with group(\"…\")";
+pub(super) const NO_GROUP: &str = "there is no group: give the builder one with group(\"…\")";
 
 impl Client {
     pub(super) fn begin_command(&mut self, now: Timestamp, id: CommandId, command: Command) {
@@ -74,6 +74,7 @@ impl Client {
             }
             Command::Subscribe(topics) if topics.is_empty() => return self.unsubscribe(now, id),
             Command::Subscribe(topics) => self.subscribe(now, topics),
+            Command::SubscribePattern(pattern) => self.subscribe_pattern(now, pattern),
             Command::Unsubscribe => return self.unsubscribe(now, id),
             Command::Assign(partitions) => self.assign(now, partitions),
             Command::StartAt(starts) => self.start_at(now, starts),
@@ -131,6 +132,7 @@ impl Client {
             return misuse(NO_GROUP);
         };
         self.mode = Mode::Subscribed;
+        self.pattern = None;
         self.first_seen.retain(|topic, _| self.subscription.contains(&**topic));
         self.subscription = topics.into_iter().collect();
         group.subscribe(now, self.subscription.clone());
@@ -142,6 +144,7 @@ impl Client {
         match self.mode {
             Mode::Subscribed => {
                 self.subscription.clear();
+                self.pattern = None;
                 // Whoever holds what is being given back may be who waits for this call.
                 self.delivery.lock().finish_revocations();
                 let deadline = now + self.config.default_api_timeout;

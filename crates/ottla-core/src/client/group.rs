@@ -53,7 +53,9 @@ impl Client {
                 }
             }
             // The user gave the subscription up: there is nobody to wait for.
-            GroupAction::Revoke { partitions, .. } if self.subscription.is_empty() => {
+            GroupAction::Revoke { partitions, .. }
+                if self.subscription.is_empty() && self.pattern.is_none() =>
+            {
                 self.give_up(now, partitions);
             }
             GroupAction::Revoke { partitions, deadline } => {

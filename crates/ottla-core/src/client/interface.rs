@@ -9,6 +9,7 @@ use crate::connection::Io;
 use crate::delivery::CommitToken;
 use crate::group::{AssignJob, GroupIdentity};
 pub use crate::offsets::{CommitResults, CommittedOffset, Offset};
+use crate::pattern::TopicPattern;
 use crate::{ConnectionId, Error, LeaderEpoch, OwnershipEpoch, TopicPartition};
 
 /// Something the driver does for the core.
@@ -98,6 +99,8 @@ pub enum Command {
     Bootstrap,
     /// Replaces the subscription. Needs a group.
     Subscribe(Vec<String>),
+    /// Replaces the subscription by the topics that match, now and later. Needs a group.
+    SubscribePattern(TopicPattern),
     /// Gives up the subscription and leaves the group, or gives up what was assigned.
     Unsubscribe,
     /// Replaces what is read, without group management.

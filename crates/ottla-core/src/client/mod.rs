@@ -11,6 +11,7 @@ mod commands;
 mod coordinator;
 mod group;
 mod interface;
+mod pattern;
 mod positions;
 mod responses;
 #[cfg(test)]
@@ -43,11 +44,17 @@ use anybody::Helpless;
 use close::Closing;
 use commands::Pending;
 use coordinator::Coordinator;
+use pattern::Matching;
 
 /// What an answer is an answer to.
 #[derive(Debug)]
 enum Tag {
-    Metadata(BTreeSet<Arc<str>>),
+    Metadata {
+        /// What was to be told of.
+        topics: BTreeSet<Arc<str>>,
+        /// All others were asked for, too.
+        all: bool,
+    },
     FindCoordinator,
     Group(GroupRequestKind),
     /// The member is over; what the group uses goes into its error.
@@ -86,6 +93,8 @@ pub struct Client {
     /// Topics that the group's leader needs beyond its own.
     leader_topics: Vec<String>,
     subscription: BTreeSet<String>,
+    /// What decides about `subscription`, or what the coordinator matches.
+    pattern: Option<Matching>,
     /// The generation of the delivery for which the topics to know were last put together, unless what else they
     /// come from may have changed since.
     topics_as_of: Option<u64>,
@@ -147,6 +156,7 @@ impl Client {
             mode: Mode::Idle,
             leader_topics: Vec::new(),
             subscription: BTreeSet::new(),
+            pattern: None,
             topics_as_of: None,
             first_seen: BTreeMap::new(),
             refused: BTreeMap::new(),

@@ -91,7 +91,7 @@ impl Client {
 
     fn request_failed(&mut self, now: Timestamp, target: Target, tag: Tag, error: &Error) {
         match tag {
-            Tag::Metadata(_) => {
+            Tag::Metadata { .. } => {
                 self.helpless.note(Question::Metadata, target, false);
                 self.refresh.failed(now, &mut self.rng);
             }
@@ -140,7 +140,7 @@ impl Client {
     /// throttle time from its first version that we speak, but for the few that are listed.
     fn throttled(&mut self, now: Timestamp, tag: &Tag, answer: &Answer) {
         let from_version = match tag {
-            Tag::Metadata(_) | Tag::OffsetFetch(_) | Tag::OffsetCommit => 3,
+            Tag::Metadata { .. } | Tag::OffsetFetch(_) | Tag::OffsetCommit => 3,
             Tag::FindCoordinator | Tag::DescribeGroup => 1,
             Tag::ListOffsets(_) | Tag::OffsetForLeaderEpoch(_) => 2,
             Tag::Fetch => 1,
@@ -164,17 +164,20 @@ impl Client {
     fn answered(&mut self, now: Timestamp, tag: Tag, answer: &Answer) -> Result<(), Error> {
         let version = answer.version;
         match tag {
-            Tag::Metadata(asked) => {
+            Tag::Metadata { topics, all } => {
                 let read = MetadataResponse::decode(version, answer.body()).map_err(|e| {
                     let text = "sent an answer to Metadata that cannot be read";
                     Error::new(ErrorKind::BrokerMisbehaved, text).with_source(e)
                 });
-                let changes = read
-                    .and_then(|metadata| self.cluster.update(version, &metadata, &asked))
+                let (changes, found) = read
+                    .and_then(|metadata| self.update_metadata(version, &metadata, topics, all))
                     .inspect_err(|_| {
                         self.helpless.note(Question::Metadata, answer.target, false);
                         self.refresh.failed(now, &mut self.rng);
                     })?;
+                if let Some(found) = found {
+                    self.found_topics(now, found);
+                }
                 let complete = !self.tell_names(now) && !self.cluster.is_incomplete();
                 let helped = self.refresh.answered(now, complete, &mut self.rng);
                 self.helpless.note(Question::Metadata, answer.target, helped);

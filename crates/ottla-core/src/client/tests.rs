@@ -10,6 +10,7 @@ use super::{Client, Command, CommitItem, Offset, Outcome};
 use crate::config::{CommitMode, Config, GroupConfig};
 use crate::delivery::{self, DeliveryConfig};
 use crate::group::GroupAction;
+use crate::pattern::TopicPattern;
 use crate::{CommandId, Timestamp, TopicPartition};
 
 /// Work that grows with the square of this does not end.
@@ -128,7 +129,34 @@ fn nothing_is_kept_of_topics_that_are_not_wanted_any_more() {
     assert_eq!((client.refused.len(), client.first_seen.len()), (0, 1));
 }
 
-/// Metadata version 4 of topics without partitions.
+/// Who matches is told of what it can use: not of internal topics, nor of those that it may not describe; and what it
+/// reads is not given up for an error.
+#[test]
+fn a_pattern_matches_what_can_be_used() {
+    let mut client = client(config());
+    let pattern = TopicPattern::new("t-.*|__t").unwrap();
+    assert!(matches!(command(&mut client, Command::SubscribePattern(pattern))[..], [Outcome::Done]));
+    assert!(client.wants_all_topics(T0));
+    let tell = |client: &mut Client, names: &[&str], code: i16| {
+        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        let body = unknown_topics(&names, code);
+        let answer = MetadataResponse::decode(4, &body).unwrap();
+        let asked = client.cluster.wanted().clone();
+        let (_, found) = client.update_metadata(4, &answer, asked, true).unwrap();
+        client.found_topics(T0, found.unwrap());
+        client.look_at_topics();
+        client.subscription.iter().cloned().collect::<Vec<_>>()
+    };
+    const NOT_AUTHORIZED: i16 = 29;
+    assert_eq!(tell(&mut client, &["t-1", "t-2", "u", "__t"], 0), ["t-1", "t-2"]);
+    assert_eq!(tell(&mut client, &["t-1", "t-3"], NOT_AUTHORIZED), ["t-1"]);
+    assert_eq!(tell(&mut client, &["t-1", "t-3", "t-?"], 0), ["t-1", "t-3"]);
+    assert!(client.first_seen.get("t-3").is_some_and(|count| *count == 0), "it is new");
+    assert_eq!(tell(&mut client, &["t-1", "t-3"], 3), [""; 0]);
+    assert_eq!(client.mode, super::Mode::Subscribed);
+}
+
+/// Metadata version 4 of topics without partitions. Those that begin with an underscore are internal.
 fn unknown_topics(names: &[String], code: i16) -> BytesMut {
     let mut out = BytesMut::new();
     out.put_i32(0);
@@ -145,7 +173,7 @@ fn unknown_topics(names: &[String], code: i16) -> BytesMut {
         out.put_i16(code);
         out.put_i16(name.len() as i16);
         out.put_slice(name.as_bytes());
-        out.put_u8(0);
+        out.put_u8(u8::from(name.starts_with('_')));
         out.put_i32(0);
     }
     out

@@ -85,6 +85,15 @@ impl Cluster {
         unknown
     }
 
+    /// An answer about all topics was silent of these: they do not exist. True if that is news.
+    pub(crate) fn absent<'a>(&mut self, names: impl Iterator<Item = &'a Arc<str>>) -> bool {
+        let mut news = false;
+        for name in names.filter(|name| self.wanted.contains(*name)) {
+            news |= self.topics.entry(Arc::clone(name)).or_default().absent();
+        }
+        news
+    }
+
     /// Who leads a partition, if it has a leader whose address is known.
     pub(crate) fn leader(&self, tp: &TopicPartition) -> Option<Leader> {
         let leader = self.topics.get(tp.topic())?.partition(tp.partition())?.leader?;

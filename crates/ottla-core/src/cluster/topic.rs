@@ -113,6 +113,15 @@ impl Topic {
         })
     }
 
+    /// As an answer that says that it is unknown.
+    pub(crate) fn absent(&mut self) -> bool {
+        let existed = self.exists();
+        self.answered = true;
+        self.error = Some(ErrorCode::UnknownTopicOrPartition);
+        self.partitions.clear();
+        existed
+    }
+
     pub(crate) fn update(&mut self, told: &MetadataResponseTopic<'_>, trust_epochs: bool) -> TopicUpdate {
         let mut update = TopicUpdate::default();
         self.answered = true;

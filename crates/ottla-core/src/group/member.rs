@@ -95,6 +95,20 @@ impl Group {
         either!(&mut self.member, g => g.subscribe(now, topics));
     }
 
+    /// Subscribes to the topics that a regular expression matches. Only a coordinator of the consumer protocol does the
+    /// matching: a classic member is told the topics by [`subscribe`](Self::subscribe).
+    pub fn subscribe_pattern(&mut self, now: Timestamp, pattern: &str) {
+        match &mut self.member {
+            Member::Classic(_) => {}
+            Member::Consumer(group) => group.subscribe_pattern(now, pattern),
+        }
+    }
+
+    /// Whether it has been assigned this topic and does not know its name.
+    pub fn waits_for_name(&self, id: TopicId) -> bool {
+        matches!(&self.member, Member::Consumer(group) if group.waits_for_name(id))
+    }
+
     /// The coordinator is connected and offers this.
     ///
     /// # Errors

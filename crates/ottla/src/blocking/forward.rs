@@ -23,6 +23,26 @@ impl Consumer {
         block_on(self.inner.subscribe(topics))
     }
 
+    /// Replaces what is subscribed to by all topics that match; see
+    /// [`subscribe_pattern`](crate::Consumer::subscribe_pattern).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn subscribe_pattern(&self, pattern: impl Into<String>) -> Result<(), Error> {
+        block_on(self.inner.subscribe_pattern(pattern))
+    }
+
+    /// Says where partitions begin that were assigned, with `Commit::External`; see
+    /// [`start_at`](crate::Consumer::start_at).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn start_at(&self, places: impl IntoIterator<Item = (TopicPartition, Offset)>) -> Result<(), Error> {
+        block_on(self.inner.start_at(places))
+    }
+
     /// Gives up the subscription and leaves the group, or gives up what was assigned by hand; see
     /// [`unsubscribe`](crate::Consumer::unsubscribe).
     ///

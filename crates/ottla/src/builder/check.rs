@@ -72,6 +72,9 @@ impl Builder {
             if !self.subscription.is_empty() {
                 problems.0.push(ConfigProblem::Needs { setting: "subscribe", needs: "group" });
             }
+            if self.pattern.is_some() {
+                problems.0.push(ConfigProblem::Needs { setting: "subscribe_pattern", needs: "group" });
+            }
             return None;
         };
         let mut group = self.group.clone();
@@ -144,7 +147,10 @@ impl Builder {
     }
 
     fn check_subscription(&self, problems: &mut Problems) {
-        for topic in &self.subscription {
+        if let Err(why) = self.first_subscription() {
+            problems.invalid("subscribe_pattern", why.to_string());
+        }
+        for topic in self.subscription.iter().filter(|t| !self.is_pattern(t)) {
             if let Some(why) = topic_problem(topic) {
                 problems.invalid("subscribe", why);
             }
@@ -160,7 +166,8 @@ pub(crate) fn topic_problem(topic: &str) -> Option<String> {
     } else if topic.len() > LONGEST_TOPIC {
         Some(format!("a topic's name has {} bytes; {LONGEST_TOPIC} is the most", topic.len()))
     } else if matches!(topic, "." | "..") || !topic.chars().all(legal) {
-        Some(format!("{topic:?} is no topic's name: letters, digits, '.', '_' and '-' are allowed"))
+        let hint = if topic.starts_with('^') { "; subscribe_pattern takes patterns" } else { "" };
+        Some(format!("{topic:?} is no topic's name: letters, digits, '.', '_' and '-' are allowed{hint}"))
     } else {
         None
     }

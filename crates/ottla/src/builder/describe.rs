@@ -63,6 +63,8 @@ impl Builder {
             };
             lines.extend([
                 ("subscribe", self.subscription.join(",")),
+                ("subscribe_pattern", self.pattern.clone().unwrap_or_else(none)),
+                ("exclude_internal_topics", c.exclude_internal_topics.to_string()),
                 ("group_protocol", protocol(g.protocol).to_owned()),
                 ("group_remote_assignor", g.remote_assignor.clone().unwrap_or_else(none)),
                 ("group_instance_id", g.group_instance_id.clone().unwrap_or_else(none)),

@@ -68,6 +68,43 @@ impl Builder {
     /// later begin at their oldest record.
     pub fn subscribe<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
         self.subscription = topics.into_iter().map(Into::into).collect();
+        self.pattern = None;
+        self
+    }
+
+    /// Subscribes at the start to all topics whose whole name matches `pattern`, those that are created later too;
+    /// needs a [`group`](Self::group).
+    ///
+    /// Replaces what an earlier call, or [`subscribe`](Self::subscribe), said. The syntax is that of RE2: no lookaround
+    /// and no backreferences. With the classic protocol the consumer looks for topics whenever it asks for metadata
+    /// ([`metadata_max_age`](Self::metadata_max_age)), in those that it may describe; internal ones are
+    /// [left out](Self::exclude_internal_topics). With the consumer protocol (KIP-848) the brokers do. Topics that come
+    /// later are read from their oldest record; what is deleted is given back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use ottla::Consumer;
+    ///
+    /// Consumer::builder("localhost:9092").group("audit").subscribe_pattern(r"orders(-.+)?").validate()?;
+    /// let error = Consumer::builder("localhost:9092").group("audit").subscribe_pattern("orders(").validate();
+    /// assert!(error.unwrap_err().to_string().contains("no regular expression"));
+    /// # Ok::<(), ottla::ConfigError>(())
+    /// ```
+    #[doc(alias = "SubscriptionPattern")]
+    pub fn subscribe_pattern(mut self, pattern: impl Into<String>) -> Self {
+        self.subscription.clear();
+        self.pattern = Some(pattern.into());
+        self
+    }
+
+    /// Whether [patterns](Self::subscribe_pattern) leave out the topics that brokers call internal, such as
+    /// `__consumer_offsets`.
+    ///
+    /// Default: `true`, as in Java. Under the consumer protocol the brokers decide.
+    #[doc(alias = "exclude.internal.topics")]
+    pub fn exclude_internal_topics(mut self, exclude: bool) -> Self {
+        self.config.exclude_internal_topics = exclude;
         self
     }
 

@@ -7,6 +7,7 @@ mod error;
 mod fetch;
 mod group;
 mod network;
+mod pattern;
 mod properties;
 mod start;
 
@@ -22,6 +23,7 @@ use crate::driver::Transport;
 
 pub(crate) use check::topic_problem;
 pub use error::{ConfigError, ConfigProblem};
+pub(crate) use pattern::topic_pattern;
 pub use properties::{ConfigWarning, Dialect};
 
 /// Configures a [`Consumer`](crate::Consumer) and starts it.
@@ -58,6 +60,10 @@ pub struct Builder {
     /// Names of setters that make no sense without a group, in the order they were called.
     group_settings: Vec<&'static str>,
     subscription: Vec<String>,
+    /// Instead of a subscription to topics.
+    pattern: Option<String>,
+    /// Names that begin with `^` are patterns, as in librdkafka.
+    carets_are_patterns: bool,
     close_timeout: Duration,
     on_current_runtime: bool,
     decode_threads: Option<usize>,
@@ -78,6 +84,8 @@ impl Builder {
             rebalance_timeout: None,
             group_settings: Vec::new(),
             subscription: Vec::new(),
+            pattern: None,
+            carets_are_patterns: false,
             close_timeout: Duration::from_secs(30),
             on_current_runtime: false,
             decode_threads: None,
@@ -93,6 +101,7 @@ impl Builder {
         self.group_id = None;
         self.group_settings.clear();
         self.subscription.clear();
+        self.pattern = None;
         self
     }
 
@@ -315,6 +324,7 @@ impl std::fmt::Debug for Builder {
             .field("bootstrap", &self.bootstrap)
             .field("group_id", &self.group_id)
             .field("subscription", &self.subscription)
+            .field("pattern", &self.pattern)
             .field("config", &self.config)
             .field("group", &self.group)
             .field("rebalance_timeout", &self.rebalance_timeout)

@@ -49,15 +49,15 @@ impl Builder {
     /// # }
     /// ```
     pub async fn connect(self) -> Result<Consumer, Error> {
-        let topics = self.subscription.clone();
+        let first = self.first_subscription();
         let consumer = self.start()?;
         match consumer.link().ask(Command::Bootstrap).await? {
             Outcome::Done => {}
             Outcome::Failed(error) => return Err(error),
             other => return Err(crate::link::unexpected(&other)),
         }
-        if !topics.is_empty() {
-            consumer.subscribe(topics).await?;
+        if let Some(command) = first? {
+            consumer.tell(command).await?;
         }
         Ok(consumer)
     }
@@ -71,11 +71,11 @@ impl Builder {
     /// Kind [`Config`](ErrorKind::Config) with a [`ConfigError`](crate::ConfigError) as its
     /// [source](std::error::Error::source) if the configuration is wrong.
     pub fn connect_lazy(self) -> Result<Consumer, Error> {
-        let topics = self.subscription.clone();
+        let first = self.first_subscription();
         let consumer = self.start()?;
-        if !topics.is_empty() {
+        if let Some(command) = first? {
             // Its outcome is not waited for: what can fail was checked, the rest is told by the reads.
-            drop(consumer.link().send(Command::Subscribe(topics))?);
+            drop(consumer.link().send(command)?);
         }
         Ok(consumer)
     }
@@ -87,8 +87,9 @@ impl Builder {
             (CommitMode::External, None) => Starts::Events,
             _ => Starts::Committed,
         };
+        let protocol = self.group.protocol;
         let (link, ended) = self.launch()?;
-        Ok(Consumer::new(link, ended, max_batch_records, close_timeout, starts))
+        Ok(Consumer::new(link, ended, max_batch_records, close_timeout, starts, protocol))
     }
 
     /// Starts the driver. What is returned besides resolves when it has ended.

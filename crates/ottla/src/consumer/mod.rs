@@ -16,7 +16,7 @@ use ottla_wire::records::BatchDecoder;
 use tokio::sync::oneshot;
 
 use crate::link::{Link, unexpected};
-use crate::{Builder, ConsumerHandle};
+use crate::{Builder, ConsumerHandle, GroupProtocol};
 
 pub use partitioned::{PartitionConsumer, PartitionTaskError};
 pub use records::Records;
@@ -86,6 +86,7 @@ pub struct Consumer {
     max_batch_records: usize,
     close_timeout: Duration,
     starts: Starts,
+    protocol: GroupProtocol,
     /// The tasks of [`run_partitioned`](Self::run_partitioned).
     tasks: partitioned::Tasks,
     /// Resolves when the driver has ended.
@@ -104,6 +105,7 @@ impl Consumer {
         max_batch_records: usize,
         close_timeout: Duration,
         starts: Starts,
+        protocol: GroupProtocol,
     ) -> Self {
         let handle = ConsumerHandle::new(link.downgrade());
         let decoder = BatchDecoder::default();
@@ -115,6 +117,7 @@ impl Consumer {
             max_batch_records,
             close_timeout,
             starts,
+            protocol,
             tasks: partitioned::Tasks::default(),
             ended,
         }
@@ -148,6 +151,42 @@ impl Consumer {
             return Err(Error::new(ErrorKind::ApiMisuse, format!("subscribe: {why}")));
         }
         self.tell(Command::Subscribe(topics)).await
+    }
+
+    /// Replaces what is subscribed to by all topics whose whole name matches `pattern`, those that are created later
+    /// too; see [`Builder::subscribe_pattern`]. Needs a group.
+    ///
+    /// # Errors
+    ///
+    /// Kind [`ApiMisuse`](ErrorKind::ApiMisuse) without a group, while partitions are [assigned](Self::assign) by hand,
+    /// and for what is no regular expression; under the consumer protocol it is the brokers who say that: a fatal error
+    /// of the reads, of the same kind and with the code
+    /// [`InvalidRegularExpression`](crate::ErrorCode::InvalidRegularExpression).
+    ///
+    /// # Cancel safety
+    ///
+    /// Polled once, the subscription is replaced.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use ottla::Consumer;
+    /// # use ottla_broker::Broker;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let broker = Broker::builder().topic("orders-eu", 1).topic("invoices", 1).start().await?;
+    /// # broker.produce("orders-eu", 0, ["a"])?;
+    /// # broker.produce("invoices", 0, ["b"])?;
+    /// let mut consumer = Consumer::builder(broker.bootstrap()).group("audit").connect().await?;
+    /// consumer.subscribe_pattern("orders-.*").await?;
+    /// let batch = consumer.next_batch().await?.expect("nobody shuts it down");
+    /// assert_eq!(batch.topic(), "orders-eu");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn subscribe_pattern(&self, pattern: impl Into<String>) -> Result<(), Error> {
+        let pattern = crate::builder::topic_pattern(&pattern.into(), self.protocol)?;
+        self.tell(Command::SubscribePattern(pattern)).await
     }
 
     /// Gives up the subscription and leaves the group, or gives up what was assigned by hand.
@@ -199,7 +238,7 @@ impl Consumer {
         self.tell(Command::Assign(partitions)).await
     }
 
-    async fn tell(&self, command: Command) -> Result<(), Error> {
+    pub(crate) async fn tell(&self, command: Command) -> Result<(), Error> {
         match self.link.ask(command).await? {
             Outcome::Done => Ok(()),
             Outcome::Failed(error) => Err(error),

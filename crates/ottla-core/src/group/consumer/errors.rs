@@ -90,6 +90,12 @@ pub(super) fn fatal(code: ErrorCode, words: Option<&str>, config: &GroupConfig) 
                 config.remote_assignor.as_deref().unwrap_or_default()
             ),
         ),
+        E::InvalidRegularExpression => (
+            ErrorKind::ApiMisuse,
+            format!(
+                "the broker cannot read the pattern that group {group} is to subscribe to: it takes the syntax of RE2/J"
+            ),
+        ),
         E::GroupAuthorizationFailed => {
             (ErrorKind::Authorization, format!("no access to group {group}: the principal needs READ on it"))
         }

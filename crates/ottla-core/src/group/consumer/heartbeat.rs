@@ -103,7 +103,11 @@ impl ConsumerGroup {
         // While it ends it is told no more: what is given back is.
         let ends = self.subscription.is_empty();
         if all || (!ends && self.told_subscription.as_ref() != Some(&self.subscription)) {
-            request.subscribed_topic_names = Some(self.subscription.iter().cloned().collect());
+            request.subscribed_topic_names = Some(self.subscription.topics.iter().cloned().collect());
+            // An empty one takes it back.
+            let known = self.told_pattern.then(String::new);
+            request.subscribed_topic_regex = self.subscription.pattern.clone().or(known);
+            self.told_pattern |= self.subscription.pattern.is_some();
             self.told_subscription = Some(self.subscription.clone());
         }
         if all || self.told_owned.as_ref() != Some(&owned) {

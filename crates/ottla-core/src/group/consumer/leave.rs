@@ -24,7 +24,7 @@ impl ConsumerGroup {
     /// leave or to tell. A static member tells that it will be back, unless the configuration says otherwise
     /// (KIP-345, KIP-1092).
     pub fn leave(&mut self, now: Timestamp) {
-        self.subscription.clear();
+        self.subscription = super::Subscription::default();
         self.left_wanted = true;
         if self.state == S::Leaving {
             return;

@@ -61,6 +61,19 @@ use crate::{Backoff, Error, ErrorKind, Rng, Timestamp, TopicId, TopicPartition};
 /// A partition as the coordinator names it.
 type Part = (TopicId, i32);
 
+/// What a member subscribes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Subscription {
+    topics: BTreeSet<String>,
+    pattern: Option<String>,
+}
+
+impl Subscription {
+    fn is_empty(&self) -> bool {
+        self.topics.is_empty() && self.pattern.is_none()
+    }
+}
+
 /// A member of a consumer group.
 #[derive(Debug)]
 pub struct ConsumerGroup {
@@ -79,9 +92,11 @@ pub struct ConsumerGroup {
     /// The instance id was let go of after it was refused, and no join has gone well since.
     released: bool,
 
-    subscription: BTreeSet<String>,
+    subscription: Subscription,
     /// What the coordinator was told last; `None` if that is in doubt.
-    told_subscription: Option<BTreeSet<String>>,
+    told_subscription: Option<Subscription>,
+    /// The coordinator may know of a pattern.
+    told_pattern: bool,
     told_owned: Option<BTreeSet<Part>>,
 
     /// What the coordinator wants us to own.
@@ -138,8 +153,9 @@ impl ConsumerGroup {
             membership: 0,
             maybe_known: false,
             released: false,
-            subscription: BTreeSet::new(),
+            subscription: Subscription::default(),
             told_subscription: None,
+            told_pattern: false,
             told_owned: None,
             target: BTreeSet::new(),
             names: BTreeMap::new(),
@@ -173,13 +189,23 @@ impl ConsumerGroup {
 
     /// What is subscribed to.
     pub(super) fn subscription(&self) -> &BTreeSet<String> {
-        &self.subscription
+        &self.subscription.topics
     }
 
     /// Replaces the subscription. An empty one ends it: what is owned is revoked, the group is left, and
     /// [`GroupAction::Left`] says when that is done.
     pub fn subscribe(&mut self, now: Timestamp, topics: BTreeSet<String>) {
-        self.subscription = topics;
+        self.replace_subscription(now, Subscription { topics, pattern: None });
+    }
+
+    /// Replaces the subscription by a regular expression, which the coordinator matches.
+    pub fn subscribe_pattern(&mut self, now: Timestamp, pattern: &str) {
+        let pattern = Some(pattern.to_owned()).filter(|p| !p.is_empty());
+        self.replace_subscription(now, Subscription { topics: BTreeSet::new(), pattern });
+    }
+
+    fn replace_subscription(&mut self, now: Timestamp, subscription: Subscription) {
+        self.subscription = subscription;
         if self.subscription.is_empty() {
             self.end_subscription();
         } else {
@@ -349,6 +375,11 @@ impl ConsumerGroup {
             self.settle(now);
             self.drive(now);
         }
+    }
+
+    /// Whether it waits for the name of this topic.
+    pub fn waits_for_name(&self, id: TopicId) -> bool {
+        self.unnamed.contains(&id)
     }
 
     /// Whether a topic is assigned whose name is not known.

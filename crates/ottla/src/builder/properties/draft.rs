@@ -50,6 +50,7 @@ impl Draft {
                 vec![Assignor::Range, Assignor::CooperativeSticky]
             }
             Dialect::Librdkafka => {
+                builder.carets_are_patterns = true;
                 config.client_id = "rdkafka".to_owned();
                 config.isolation_level = IsolationLevel::ReadCommitted;
                 config.check_crcs = false;
@@ -186,6 +187,11 @@ impl Draft {
 
     pub(super) fn client_rack(&mut self, text: &str) -> Set {
         self.builder.config.client_rack = (!text.is_empty()).then(|| text.to_owned());
+        Ok(())
+    }
+
+    pub(super) fn exclude_internal_topics(&mut self, text: &str) -> Set {
+        self.builder.config.exclude_internal_topics = boolean(text)?;
         Ok(())
     }
 

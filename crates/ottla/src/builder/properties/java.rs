@@ -27,7 +27,7 @@ pub(super) const TABLE: &[Property] = &[
     set("isolation.level", Draft::isolation_level),
     set("check.crcs", Draft::check_crcs),
     set("allow.auto.create.topics", Draft::auto_create),
-    nothing("exclude.internal.topics", "subscriptions name their topics"),
+    set("exclude.internal.topics", Draft::exclude_internal_topics),
     set("fetch.min.bytes", Draft::fetch_min_bytes),
     set("fetch.max.bytes", Draft::fetch_max_bytes),
     set("fetch.max.wait.ms", Draft::fetch_max_wait),

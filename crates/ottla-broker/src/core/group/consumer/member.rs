@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use regex_lite::Regex;
+
 use crate::core::topics::TopicId;
 use crate::time::Timestamp;
 
@@ -25,6 +27,34 @@ pub(crate) enum MemberState {
     UnreleasedPartitions,
 }
 
+/// A regular expression that whole names of topics match. (Kafka's is RE2/J.)
+#[derive(Debug, Clone)]
+pub(crate) struct TopicRegex {
+    pub(crate) text: String,
+    compiled: Regex,
+}
+
+impl TopicRegex {
+    /// # Errors
+    /// Kafka's words for what it cannot read.
+    pub(crate) fn new(text: &str) -> Result<Self, String> {
+        let refused = |e: regex_lite::Error| {
+            format!("SubscribedTopicRegex `{text}` is not a valid regular expression: {e}.")
+        };
+        Regex::new(text).map_err(refused)?;
+        let compiled = Regex::new(&format!(r"\A(?:{text})\z")).map_err(refused)?;
+        Ok(Self { text: text.to_owned(), compiled })
+    }
+}
+
+impl PartialEq for TopicRegex {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for TopicRegex {}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConsumerMember {
     pub(crate) id: String,
@@ -34,7 +64,7 @@ pub(crate) struct ConsumerMember {
     pub(crate) client_host: String,
     pub(crate) rebalance_timeout: Duration,
     pub(crate) topics: BTreeSet<String>,
-    pub(crate) regex: Option<String>,
+    pub(crate) regex: Option<TopicRegex>,
     pub(crate) assignor: Option<String>,
     pub(crate) epoch: i32,
     pub(super) previous_epoch: i32,
@@ -48,6 +78,11 @@ pub(crate) struct ConsumerMember {
 }
 
 impl ConsumerMember {
+    /// Whether it subscribes to this topic.
+    pub(super) fn wants(&self, topic: &str) -> bool {
+        self.topics.contains(topic) || self.regex.as_ref().is_some_and(|r| r.compiled.is_match(topic))
+    }
+
     pub(super) fn new(id: &str) -> Self {
         Self {
             id: id.to_owned(),

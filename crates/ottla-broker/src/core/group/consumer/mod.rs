@@ -24,7 +24,7 @@ mod target;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-pub(crate) use member::{ConsumerMember, LEFT_FOR_A_WHILE, Part};
+pub(crate) use member::{ConsumerMember, LEFT_FOR_A_WHILE, Part, TopicRegex};
 pub(crate) use target::{ASSIGNORS, Subscribed, Topics};
 
 use super::GroupState;
@@ -42,7 +42,8 @@ pub(crate) struct Beat {
     pub(crate) client_host: String,
     pub(crate) rebalance_timeout: Option<Duration>,
     pub(crate) topics: Option<BTreeSet<String>>,
-    pub(crate) regex: Option<String>,
+    /// `Some(None)`: none any more.
+    pub(crate) regex: Option<Option<TopicRegex>>,
     pub(crate) assignor: Option<String>,
     pub(crate) owned: Option<BTreeSet<Part>>,
 }
@@ -189,8 +190,7 @@ impl ConsumerGroup {
             member.topics.clone_from(topics);
         }
         if let Some(regex) = &beat.regex {
-            // An empty one takes it back.
-            member.regex = Some(regex.clone()).filter(|r| !r.is_empty());
+            member.regex.clone_from(regex);
         }
         let mut bump = subscription != (member.topics.clone(), member.regex.clone());
         if let Some(instance) = &beat.instance_id {
@@ -353,7 +353,7 @@ impl ConsumerGroup {
 }
 
 fn wants(member: &ConsumerMember, topic: &str) -> bool {
-    member.topics.contains(topic)
+    member.wants(topic)
 }
 
 fn fenced_instance(owner: &str, beat: &Beat) -> Result<(), Refused> {

@@ -71,7 +71,7 @@ fn fatal_errors_are_told_with_the_brokers_words() {
         (ErrorCode::InvalidRequest, ErrorKind::BrokerMisbehaved),
         (ErrorCode::GroupMaxSizeReached, ErrorKind::Limit),
         (ErrorCode::UnsupportedAssignor, ErrorKind::Config),
-        (ErrorCode::InvalidRegularExpression, ErrorKind::BrokerMisbehaved),
+        (ErrorCode::InvalidRegularExpression, ErrorKind::ApiMisuse),
         (ErrorCode::GroupAuthorizationFailed, ErrorKind::Authorization),
         (ErrorCode::UnsupportedVersion, ErrorKind::Unsupported),
         (ErrorCode::Unknown(999), ErrorKind::BrokerMisbehaved),

@@ -182,3 +182,33 @@ fn what_is_taken_away_before_it_was_taken_over_is_acknowledged() {
     assert_eq!(rig.state(), ConsumerState::Stable);
     assert_eq!(rig.next_beat(ok(3, None)), [""; 0], "told once");
 }
+
+#[test]
+fn a_pattern_is_told_in_place_of_topics_and_taken_back_by_an_empty_one() {
+    let sent = |rig: &mut Rig, f: &dyn Fn(&mut ConsumerGroup, Timestamp)| {
+        f(&mut rig.group, rig.now);
+        let told = std::iter::from_fn(|| rig.group.poll_action()).find_map(|action| match action {
+            GroupAction::Send(GroupRequest::ConsumerHeartbeat(r)) => {
+                Some((r.subscribed_topic_names.map(|t| t.join(",")), r.subscribed_topic_regex))
+            }
+            _ => None,
+        });
+        told.map(|(topics, regex)| format!("{topics:?} {regex:?}"))
+    };
+    let mut rig = Rig::dynamic();
+    assert_eq!(sent(&mut rig, &|g, now| g.subscribe_pattern(now, "a.*")), None);
+    let joined = sent(&mut rig, &ConsumerGroup::coordinator_known);
+    assert_eq!(joined.as_deref(), Some(r#"Some("") Some("a.*")"#));
+    rig.reply(ok(1, Some(&[])));
+    rig.wait(1000);
+    rig.reply(ok(1, None));
+    let replaced = sent(&mut rig, &|g, now| g.subscribe(now, names(&["b"])));
+    assert_eq!(replaced.as_deref(), Some(r#"Some("b") Some("")"#));
+    rig.reply(ok(2, None));
+    let again = sent(&mut rig, &|g, now| g.subscribe_pattern(now, "b|c"));
+    assert_eq!(again.as_deref(), Some(r#"Some("") Some("b|c")"#));
+    rig.reply(ok(3, None));
+    // To say nothing is to say that nothing has changed.
+    rig.now = rig.now + Duration::from_millis(1000);
+    assert_eq!(sent(&mut rig, &ConsumerGroup::handle_timeout).as_deref(), Some("None None"));
+}

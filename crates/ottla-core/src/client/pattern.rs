@@ -1,0 +1,156 @@
+//! Subscribing to a pattern: which topics match, by whoever matches them.
+//!
+//! A classic member is subscribed to the topics that match in metadata of *all* topics, anew with each answer. A
+//! coordinator of the consumer protocol matches by itself; then all topics are asked for only to learn the names of
+//! the ids that it assigns.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ottla_wire::messages::MetadataResponse;
+use ottla_wire::{ErrorCode, messages::metadata_response::MetadataResponseTopic};
+
+use super::commands::{NO_GROUP, misuse};
+use super::{Client, Mode, Outcome};
+use crate::cluster::Changes;
+use crate::group::Group;
+use crate::pattern::{TopicPattern, is_topic_name};
+use crate::{Error, Timestamp};
+
+/// The pattern that is subscribed to.
+#[derive(Debug)]
+pub(super) struct Matching {
+    pattern: TopicPattern,
+    /// All topics were asked for because of it.
+    asked: bool,
+    /// What matched, or was assigned, at first is there: what comes later is new.
+    seen: bool,
+    /// The names of topics that were assigned by id.
+    pub(super) named: BTreeSet<Arc<str>>,
+}
+
+/// What an answer about all topics holds for a pattern.
+#[derive(Debug, Default)]
+pub(super) struct FoundTopics {
+    /// Those that match, where that is looked at here.
+    matched: Option<BTreeSet<String>>,
+    /// Those that were assigned by id.
+    named: BTreeSet<Arc<str>>,
+}
+
+impl Client {
+    pub(super) fn subscribe_pattern(&mut self, now: Timestamp, pattern: TopicPattern) -> Outcome {
+        if self.mode == Mode::Assigned {
+            return misuse("partitions are assigned by hand: unsubscribe() before subscribe_pattern()");
+        }
+        let Some(group) = &mut self.group else {
+            return misuse(NO_GROUP);
+        };
+        if !pattern.is_local() && !group.is_consumer() {
+            return misuse(
+                "the pattern is for brokers, and the classic protocol leaves the matching to its members",
+            );
+        }
+        self.mode = Mode::Subscribed;
+        if group.is_consumer() {
+            self.subscription.clear();
+            group.subscribe_pattern(now, pattern.as_str());
+        }
+        // What is subscribed to stays until it is known what matches.
+        self.pattern = Some(Matching { pattern, asked: false, seen: false, named: BTreeSet::new() });
+        Outcome::Done
+    }
+
+    /// Whether the matching is done here.
+    fn matches_here(&self) -> bool {
+        self.pattern.is_some() && self.group.as_ref().is_some_and(|group| !group.is_consumer())
+    }
+
+    /// Whether metadata is to be asked of all topics.
+    pub(super) fn wants_all_topics(&mut self, now: Timestamp) -> bool {
+        let here = self.matches_here();
+        let Some(matching) = &mut self.pattern else { return false };
+        if here && !std::mem::replace(&mut matching.asked, true) {
+            self.refresh.request(now);
+        }
+        here || self.group.as_ref().is_some_and(Group::waits_for_names)
+    }
+
+    /// Takes in an answer about `asked` or, with `all`, about all topics.
+    pub(super) fn update_metadata(
+        &mut self,
+        version: i16,
+        metadata: &MetadataResponse<'_>,
+        mut asked: BTreeSet<Arc<str>>,
+        all: bool,
+    ) -> Result<(Changes, Option<FoundTopics>), Error> {
+        if !all || self.pattern.is_none() {
+            return Ok((self.cluster.update(version, metadata, &asked)?, None));
+        }
+        let found = self.find_topics(metadata);
+        let told: BTreeSet<&str> = metadata.topics.iter().filter_map(|topic| topic.name).collect();
+        let absent: Vec<Arc<str>> = asked.iter().filter(|name| !told.contains(&***name)).cloned().collect();
+        asked.extend(found.matched.iter().flatten().map(|name| Arc::from(name.as_str())));
+        asked.extend(found.named.iter().cloned());
+        self.topics_as_of = None;
+        let mut wanted = self.wanted_topics();
+        wanted.extend(asked.iter().cloned());
+        self.cluster.want(wanted);
+        let mut changes = self.cluster.update(version, metadata, &asked)?;
+        changes.topology |= self.cluster.absent(absent.iter());
+        Ok((changes, Some(found)))
+    }
+
+    fn find_topics(&self, metadata: &MetadataResponse<'_>) -> FoundTopics {
+        let mut found = FoundTopics::default();
+        let (Some(matching), Some(group)) = (&self.pattern, &self.group) else { return found };
+        let exclude = self.config.exclude_internal_topics;
+        // What cannot be used does not keep the others from being read, and an error is no end of what is.
+        let exists = |topic: &MetadataResponseTopic<'_>| match ErrorCode::from_i16(topic.error_code) {
+            ErrorCode::None | ErrorCode::LeaderNotAvailable => true,
+            ErrorCode::UnknownTopicOrPartition | ErrorCode::InvalidTopicException => false,
+            _ => topic.name.is_some_and(|name| self.subscription.contains(name)),
+        };
+        let mut matched = BTreeSet::new();
+        for topic in metadata.topics.iter().filter(exists) {
+            let Some(name) = topic.name.filter(|name| is_topic_name(name)) else { continue };
+            if group.waits_for_name(topic.topic_id) {
+                found.named.insert(Arc::from(name));
+            }
+            if !(exclude && topic.is_internal) && matching.pattern.matches(name) {
+                matched.insert(name.to_owned());
+            }
+        }
+        found.matched = self.matches_here().then_some(matched);
+        found
+    }
+
+    /// The group is told what matches now.
+    pub(super) fn found_topics(&mut self, now: Timestamp, found: FoundTopics) {
+        let Some(matching) = &mut self.pattern else { return };
+        let owned = self.delivery.lock().topics();
+        matching.named.retain(|name| owned.contains(name));
+        let later = matching.seen;
+        for name in &found.named {
+            // Nobody knows whether it is new: from the beginning loses nothing.
+            let count = self.cluster.topic(name).map_or(0, |topic| topic.partition_count());
+            self.first_seen.entry(Arc::clone(name)).or_insert(if later { 0 } else { count });
+            matching.seen = true;
+        }
+        matching.named.extend(found.named);
+        let Some(matched) = found.matched else { return };
+        for name in matched.iter().filter(|name| later && !self.subscription.contains(*name)) {
+            self.first_seen.insert(Arc::from(name.as_str()), 0);
+        }
+        matching.seen = true;
+        if matched == self.subscription && !matched.is_empty() {
+            return;
+        }
+        let news = matched != self.subscription;
+        tracing::debug!(pattern = matching.pattern.as_str(), topics = matched.len(), news, "topics match");
+        self.subscription = matched;
+        if news && let Some(group) = &mut self.group {
+            group.subscribe(now, self.subscription.clone());
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Subscribing to a pattern: which topics match, as they come and go.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{GROUP, consumer, settle};
+use ottla::{
+    Assignor, Builder, Consumer, ErrorCode as Code, ErrorKind, Event, GroupProtocol, Offset, OffsetReset,
+};
+use ottla_broker::Broker;
+
+const BOTH: [GroupProtocol; 2] = [GroupProtocol::Classic, GroupProtocol::Consumer];
+
+async fn broker(topics: &[&str]) -> Arc<Broker> {
+    let builder = topics.iter().fold(Broker::builder().in_memory(), |b, topic| b.topic(*topic, 2));
+    Arc::new(builder.start().await.unwrap())
+}
+
+fn member(broker: &Arc<Broker>, seed: u64, protocol: GroupProtocol) -> Builder {
+    let builder = consumer(broker).__seed(seed).group(GROUP).group_protocol(protocol);
+    builder.metadata_max_age(Duration::from_secs(10))
+}
+
+/// Reads until the topics of what is owned are these.
+async fn until_owned(consumer: &mut Consumer, topics: &[&str]) {
+    let wanted: BTreeSet<&str> = topics.iter().copied().collect();
+    for _ in 0..600 {
+        let owned = consumer.assignment().unwrap();
+        if owned.iter().map(|tp| tp.topic()).collect::<BTreeSet<_>>() == wanted {
+            return;
+        }
+        let _ = tokio::time::timeout(Duration::from_secs(1), consumer.next_event()).await;
+    }
+    panic!("{:?} is owned, not {wanted:?}", consumer.assignment());
+}
+
+#[tokio::test(start_paused = true)]
+async fn topics_that_match_come_and_go() {
+    for protocol in BOTH {
+        let broker = broker(&["orders-eu", "orders", "my-orders-eu"]).await;
+        let mut consumer =
+            member(&broker, 1, protocol).subscribe_pattern("orders-.*").connect().await.unwrap();
+        until_owned(&mut consumer, &["orders-eu"]).await;
+        broker.create_topic("orders-us", 2).unwrap();
+        until_owned(&mut consumer, &["orders-eu", "orders-us"]).await;
+        broker.delete_topic("orders-eu").unwrap();
+        until_owned(&mut consumer, &["orders-us"]).await;
+        broker.delete_topic("orders-us").unwrap();
+        until_owned(&mut consumer, &[]).await;
+        broker.create_topic("orders-jp", 2).unwrap();
+        until_owned(&mut consumer, &["orders-jp"]).await;
+        consumer.close().await.unwrap();
+        assert!(broker.group_members(GROUP).is_empty(), "{protocol:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_matches_is_the_coordinator_under_the_consumer_protocol_and_the_member_else() {
+    for protocol in BOTH {
+        let broker = broker(&["orders-eu", "invoices"]).await;
+        let mut consumer =
+            member(&broker, 1, protocol).subscribe_pattern("orders-.*").connect().await.unwrap();
+        until_owned(&mut consumer, &["orders-eu"]).await;
+        let group = broker.group(GROUP).unwrap();
+        assert_eq!(group.members.len(), 1);
+        // A list takes the place of the pattern, and the other way round.
+        consumer.subscribe(["invoices"]).await.unwrap();
+        until_owned(&mut consumer, &["invoices"]).await;
+        broker.create_topic("orders-us", 2).unwrap();
+        consumer.subscribe_pattern("orders-(us|jp)").await.unwrap();
+        until_owned(&mut consumer, &["orders-us"]).await;
+        consumer.unsubscribe().await.unwrap();
+        assert!(broker.group_members(GROUP).is_empty(), "{protocol:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_later_is_read_from_its_beginning_whatever_the_policy() {
+    for protocol in BOTH {
+        let broker = broker(&["orders-eu"]).await;
+        broker.produce("orders-eu", 0, ["before"]).unwrap();
+        let builder = member(&broker, 1, protocol).auto_offset_reset(OffsetReset::Latest);
+        let mut consumer = builder.subscribe_pattern("orders-.*").connect().await.unwrap();
+        until_owned(&mut consumer, &["orders-eu"]).await;
+        settle().await;
+        broker.create_topic("orders-us", 2).unwrap();
+        broker.produce("orders-us", 1, ["later"]).unwrap();
+        let record = consumer.next_record().await.unwrap().unwrap();
+        assert_eq!((record.topic(), record.offset()), ("orders-us", 0), "{protocol:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_members_with_patterns_share_what_each_of_them_matches() {
+    for protocol in BOTH {
+        let broker = broker(&["a-1", "a-2", "b-1"]).await;
+        let first = member(&broker, 1, protocol).subscribe_pattern("a-.*|b-.*").connect().await.unwrap();
+        let second = member(&broker, 2, protocol).subscribe_pattern("a-.*").connect().await.unwrap();
+        let read = |mut consumer: Consumer| async move {
+            loop {
+                consumer.next_event().await.unwrap();
+            }
+        };
+        let handles = (first.handle(), second.handle());
+        let (one, two) = (tokio::spawn(read(first)), tokio::spawn(read(second)));
+        let mut shared = false;
+        for _ in 0..200 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let (a, b) = (handles.0.assignment().unwrap(), handles.1.assignment().unwrap());
+            shared = a.len() == 3 && b.len() == 3;
+            if shared {
+                assert!(b.iter().all(|tp| tp.topic().starts_with("a-")), "{b:?}");
+                break;
+            }
+        }
+        assert!(shared, "{protocol:?}: {:?} {:?}", handles.0.assignment(), handles.1.assignment());
+        one.abort();
+        two.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_assignor_of_the_leader_sees_what_others_match() {
+    for assignor in [Assignor::Range, Assignor::RoundRobin, Assignor::Sticky, Assignor::CooperativeSticky] {
+        let broker = broker(&["a-1", "b-1"]).await;
+        let builder = member(&broker, 1, GroupProtocol::Classic).assignors([assignor]);
+        let mut consumer = builder.subscribe_pattern(".*-1").connect().await.unwrap();
+        until_owned(&mut consumer, &["a-1", "b-1"]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn auto_that_falls_back_matches_by_itself() {
+    let builder = Broker::builder().in_memory().topic("orders-eu", 2);
+    let broker = Arc::new(builder.as_version("3.6").start().await.unwrap());
+    let builder = member(&broker, 1, GroupProtocol::Auto).subscribe_pattern("orders-.*");
+    let mut consumer = builder.connect().await.unwrap();
+    until_owned(&mut consumer, &["orders-eu"]).await;
+    broker.create_topic("orders-us", 1).unwrap();
+    until_owned(&mut consumer, &["orders-eu", "orders-us"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_expression_is_said_at_once_or_by_the_brokers() {
+    let broker = broker(&["orders"]).await;
+    let classic = member(&broker, 1, GroupProtocol::Classic).connect().await.unwrap();
+    let error = classic.subscribe_pattern("orders(").await.unwrap_err();
+    assert_eq!((error.kind(), error.is_fatal()), (ErrorKind::ApiMisuse, false));
+    assert_eq!(classic.subscribe_pattern("").await.unwrap_err().kind(), ErrorKind::ApiMisuse);
+    let mut new = member(&broker, 2, GroupProtocol::Consumer).connect().await.unwrap();
+    new.subscribe_pattern("orders(").await.unwrap();
+    let error = new.next_batch().await.unwrap_err();
+    assert_eq!((error.kind(), error.is_fatal()), (ErrorKind::ApiMisuse, true));
+    assert_eq!(error.code(), Some(Code::InvalidRegularExpression));
+    assert!(error.to_string().contains("orders("), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pattern_needs_a_group_and_no_assignment_by_hand() {
+    let broker = broker(&["orders"]).await;
+    let alone = consumer(&broker).connect().await.unwrap();
+    assert_eq!(alone.subscribe_pattern("a").await.unwrap_err().kind(), ErrorKind::ApiMisuse);
+    let member = member(&broker, 1, GroupProtocol::Classic).connect().await.unwrap();
+    member.assign([(ottla::TopicPartition::new("orders", 0), Offset::Earliest)]).await.unwrap();
+    assert_eq!(member.subscribe_pattern("a").await.unwrap_err().kind(), ErrorKind::ApiMisuse);
+    assert!(consumer(&broker).subscribe_pattern("a").validate().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_given_back_because_its_topic_is_gone_is_told() {
+    let broker = broker(&["orders-eu"]).await;
+    let builder = member(&broker, 1, GroupProtocol::Classic).subscribe_pattern("orders-.*");
+    let mut consumer = builder.connect().await.unwrap();
+    until_owned(&mut consumer, &["orders-eu"]).await;
+    broker.delete_topic("orders-eu").unwrap();
+    loop {
+        match consumer.next_event().await.unwrap().unwrap() {
+            Event::Revoking(revocation) => break assert_eq!(revocation.partitions().len(), 2),
+            Event::Lost(_) => panic!("it was to be given back"),
+            _ => {}
+        }
+    }
+}
