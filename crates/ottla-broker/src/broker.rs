@@ -198,6 +198,14 @@ impl Broker {
         self.shared.act(|cluster, now| cluster.elect_uncleanly(now, topic, partition, node, offset))
     }
 
+    /// Holds the log of a follower at `offset`, so that it lags behind its leader; none lets it follow again.
+    ///
+    /// # Errors
+    /// There is no such partition.
+    pub fn hold_replica(&self, topic: &str, partition: i32, node: i32, offset: Option<i64>) -> Result<()> {
+        self.shared.act(|cluster, now| cluster.hold_replica(now, topic, partition, node, offset))
+    }
+
     /// Holds the high watermark at `offset`; none lets it follow the log's end again.
     ///
     /// # Errors

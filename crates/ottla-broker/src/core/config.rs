@@ -63,6 +63,8 @@ pub struct ClusterConfig {
     pub max_message_bytes: usize,
     /// How many requests the observation log keeps.
     pub max_observed: usize,
+    /// Leaders send consumers to replicas in their rack that have not got that far, too.
+    pub leaders_are_ignorant: bool,
     pub(crate) versions: VersionTable,
 }
 
@@ -88,6 +90,7 @@ impl Default for ClusterConfig {
             fetch_session_slots: 1000,
             max_message_bytes: 100 * 1024 * 1024,
             max_observed: 100_000,
+            leaders_are_ignorant: false,
             versions: VersionTable::latest(),
         }
     }
@@ -105,6 +108,15 @@ impl ClusterConfig {
             })
             .collect();
         Self { nodes, ..Self::default() }
+    }
+
+    /// The racks of the nodes, in their order.
+    #[must_use]
+    pub fn racks<'a>(mut self, racks: impl IntoIterator<Item = &'a str>) -> Self {
+        for (node, rack) in self.nodes.iter_mut().zip(racks) {
+            node.rack = Some(rack.to_owned());
+        }
+        self
     }
 
     /// Offers only the API versions of this Kafka release ("2.8", "3.9", "4.3").

@@ -31,6 +31,29 @@ impl Cluster {
         Ok(())
     }
 
+    /// Holds the log of a follower at `offset`, so that it lags behind its leader (none: it follows again). Consumers that
+    /// fetch from it (KIP-392) see no more.
+    ///
+    /// # Errors
+    /// There is no such partition.
+    pub fn hold_replica(
+        &mut self,
+        now: Timestamp,
+        topic: &str,
+        partition: i32,
+        node: i32,
+        offset: Option<i64>,
+    ) -> Result<()> {
+        let target = self.topics.expect(topic, partition)?;
+        match offset {
+            Some(offset) => target.lagging.insert(node, offset),
+            None => target.lagging.remove(&node),
+        };
+        self.wake_fetches(now, Some(topic));
+        self.pump(now);
+        Ok(())
+    }
+
     /// Appends records as one batch that a leader of an earlier epoch had written: what the log of a replica may hold
     /// that wins an unclean election after another one. Gives the offset of the first.
     ///

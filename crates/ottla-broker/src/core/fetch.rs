@@ -214,7 +214,7 @@ impl Cluster {
         }
         if is_leader
             && parked.version >= 11
-            && let Some(replica) = self.preferred_replica(partition, parked)
+            && let Some(replica) = self.preferred_replica(partition, parked, wanted.offset)
         {
             let mut data = healthy(wanted.partition, partition);
             data.preferred_read_replica = BrokerId(replica);
@@ -228,11 +228,13 @@ impl Cluster {
                 return Read { data, bytes: 0, urgent: true };
             }
         }
-        if wanted.offset < partition.log.start() || wanted.offset > partition.log.end() {
+        let log_end = partition.end_on(parked.node);
+        if wanted.offset < partition.log.start() || wanted.offset > log_end {
             return failed(wanted.partition, ErrorCode::OFFSET_OUT_OF_RANGE, None);
         }
         let end =
             if parked.read_committed { partition.last_stable_offset() } else { partition.high_watermark() };
+        let end = end.min(log_end);
         // Brokers before 4.0 keep zstd from clients that may not know it.
         let guards_zstd = parked.version < 10 && !self.config.versions.supports(Api::Metadata, 13);
         if guards_zstd && partition.log.holds_codec(wanted.offset, end, ZSTD) {
@@ -241,6 +243,8 @@ impl Cluster {
         let max = usize::try_from(wanted.max_bytes).unwrap_or(0).min(left);
         let records = partition.log.read(wanted.offset, end, max, min_one);
         let mut data = healthy(wanted.partition, partition);
+        data.high_watermark = data.high_watermark.min(log_end);
+        data.last_stable_offset = data.last_stable_offset.min(log_end);
         if parked.read_committed {
             let to = if records.is_empty() { wanted.offset } else { end };
             let aborted = partition.log.aborted_between(wanted.offset, to);
@@ -269,14 +273,16 @@ impl Cluster {
     }
 
     /// KIP-392: a replica in the client's rack, when the leader is in another one.
-    fn preferred_replica(&self, partition: &Partition, parked: &ParkedFetch) -> Option<i32> {
+    fn preferred_replica(&self, partition: &Partition, parked: &ParkedFetch, offset: i64) -> Option<i32> {
         let rack = Some(parked.rack.as_str()).filter(|rack| !rack.is_empty())?;
         let in_rack =
             |id: &i32| self.nodes.get(id).is_some_and(|node| node.up && node.rack.as_deref() == Some(rack));
         if in_rack(&parked.node) {
             return None;
         }
-        partition.isr.iter().copied().find(|id| in_rack(id))
+        // The leader knows how far its followers are.
+        let has = |id: &i32| partition.end_on(*id) >= offset || self.config.leaders_are_ignorant;
+        partition.isr.iter().copied().find(|id| in_rack(id) && has(id))
     }
 
     fn fetch_response(

@@ -29,6 +29,8 @@ pub(crate) struct Partition {
     pub(crate) log: PartitionLog,
     /// A high watermark held below the log end, for tests.
     pub(crate) held_high_watermark: Option<i64>,
+    /// Where the logs of followers end that lag behind, for tests.
+    pub(crate) lagging: BTreeMap<i32, i64>,
 }
 
 impl Partition {
@@ -39,6 +41,12 @@ impl Partition {
 
     pub(crate) fn last_stable_offset(&self) -> i64 {
         self.log.last_stable_offset(self.high_watermark())
+    }
+
+    /// Where the log of a replica ends.
+    pub(crate) fn end_on(&self, node: i32) -> i64 {
+        let end = self.log.end();
+        if self.leader == Some(node) { end } else { self.lagging.get(&node).map_or(end, |at| end.min(*at)) }
     }
 
     /// Makes `node` the leader, under the next leader epoch.
@@ -176,6 +184,7 @@ fn new_partition(p: i32, replication: usize, nodes: &[i32], up: &BTreeSet<i32>) 
         replicas,
         log: PartitionLog::default(),
         held_high_watermark: None,
+        lagging: BTreeMap::new(),
     }
 }
 

@@ -11,15 +11,29 @@ use super::anybody::Question;
 use super::close::Closing;
 use super::truncation::doubt;
 use super::{Client, Mode, Tag, TimerReason};
+use crate::cluster::{Cluster, Leader};
 use crate::connection::{Role, Target};
 use crate::delivery::FetchPosition;
-use crate::fetch::{Candidate, MIN_GRANT};
+use crate::fetch::{Candidate, MIN_GRANT, Replicas};
 use crate::group::Group;
 use crate::planted::planted;
 use crate::{BrokerId, Timestamp, TopicPartition};
 
 /// The first version of Fetch that tells where the logs part.
 const DIVERGING_EPOCH: i16 = 12;
+
+/// From whom a partition is fetched, and who leads it.
+fn source(
+    cluster: &Cluster,
+    replicas: &Replicas,
+    now: Timestamp,
+    tp: &TopicPartition,
+) -> Option<(BrokerId, Leader)> {
+    let leader = cluster.leader(tp)?;
+    let preferred = replicas.preferred(now, tp, leader);
+    let preferred = preferred.filter(|broker| cluster.brokers().contains_key(broker));
+    Some((preferred.unwrap_or(leader.broker), leader))
+}
 
 impl Client {
     /// Hands on what happened and does what has become due or possible. Repeating it changes nothing.
@@ -135,12 +149,18 @@ impl Client {
         }
         let cluster = self.cluster.generation();
         let generation = self.delivery.lock().fetch_generation();
+        if self.replicas.next_timeout().is_some_and(|at| at <= now) {
+            let delivery = self.delivery.lock();
+            if self.replicas.expire(now, |tp| delivery.ownership(tp).is_some()) {
+                self.fetcher.outdate();
+            }
+        }
         if self.fetcher.is_settled(generation, cluster) {
             return;
         }
         if self.fetcher.is_outdated(generation, cluster) {
             let positions = self.delivery.lock().fetchable();
-            let leader = |p: &FetchPosition| self.cluster.leader(&p.tp).map(|leader| leader.broker);
+            let leader = |p: &FetchPosition| Some(source(&self.cluster, &self.replicas, now, &p.tp)?.0);
             let in_doubt = |p: &&FetchPosition| doubt(&self.cluster, p).is_some();
             positions.iter().filter(in_doubt).for_each(|p| self.validations.begin(now, &p.tp));
             let known = positions.iter().filter(|p| !in_doubt(p));
@@ -179,7 +199,7 @@ impl Client {
     }
 
     fn fetch_from(&mut self, now: Timestamp, broker: BrokerId, room: usize, brokers: usize) {
-        let (delivery, cluster) = (&self.delivery, &self.cluster);
+        let (delivery, cluster, replicas) = (&self.delivery, &self.cluster, &self.replicas);
         let target = Target::Broker(broker);
         let version = self.network.versions(target, Role::Fetch).and_then(|v| v.max(FetchRequest::API));
         let tells_divergence = version.is_some_and(|version| version >= DIVERGING_EPOCH)
@@ -187,14 +207,16 @@ impl Client {
             && !planted!(DivergenceIgnored)
             && !planted!(FetchEpochNotSent);
         let candidate = |position: FetchPosition| {
-            let leader = cluster.leader(&position.tp).filter(|leader| leader.broker == broker)?;
+            let (_, leader) =
+                source(cluster, replicas, now, &position.tp).filter(|(from, _)| *from == broker)?;
             if doubt(cluster, &position).is_some() {
                 return None;
             }
             let topic_id = cluster.topic(position.tp.topic()).and_then(|t| t.id);
-            let last_epoch = position.last_epoch.filter(|_| tells_divergence);
+            let from_leader = leader.broker == broker;
+            let last_epoch = position.last_epoch.filter(|_| tells_divergence && from_leader);
             let leader_epoch = leader.epoch.filter(|_| !planted!(FetchEpochNotSent));
-            Some(Candidate { position, topic_id, leader_epoch, last_epoch })
+            Some(Candidate { position, topic_id, leader_epoch, last_epoch, from_leader })
         };
         let look = |only: Option<&BTreeSet<TopicPartition>>| -> Vec<Candidate> {
             let delivery = delivery.lock();
@@ -203,7 +225,8 @@ impl Client {
                 None => delivery.fetchable().into_iter().filter_map(candidate).collect(),
             }
         };
-        let Some(prepared) = self.fetcher.prepare(now, broker, look, room, brokers) else { return };
+        let rack = replicas.rack(now, broker, |tp| cluster.leader(tp));
+        let Some(prepared) = self.fetcher.prepare(now, broker, look, rack, room, brokers) else { return };
         let timeout = self.config.request_timeout + prepared.max_wait;
         let use_ = (target, Role::Fetch);
         self.network.send(now, use_, &prepared.request, prepared.max_version, Tag::Fetch, timeout);
@@ -236,6 +259,7 @@ impl Client {
             (self.committed.as_ref().and_then(|c| c.next_timeout(now)), TimerReason::Retry),
             (later(self.commits.next_timeout()), TimerReason::Retry),
             (self.validations.next_timeout(now), TimerReason::Retry),
+            (later(self.replicas.next_timeout()), TimerReason::Retry),
             (self.fetcher.next_timeout(now), TimerReason::Retry),
             (self.admin.next_timeout(now), TimerReason::Retry),
             (self.commit_timeout(), TimerReason::AutoCommit),

@@ -34,7 +34,7 @@ use crate::cluster::{Cluster, Refresh};
 use crate::config::Config;
 use crate::connection::Network;
 use crate::delivery;
-use crate::fetch::Fetcher;
+use crate::fetch::{Fetcher, Replicas};
 use crate::group::{Group, GroupRequestKind, JobId};
 use crate::offsets::{
     CommitQueue, CommittedLookups, CommittedTag, LookupTag, Lookups, ValidationTag, Validations,
@@ -107,6 +107,7 @@ pub struct Client {
     committed: Option<CommittedLookups>,
     commits: CommitQueue,
     fetcher: Fetcher,
+    replicas: Replicas,
     commands: BTreeMap<CommandId, Pending>,
     /// What administrators ask for; their deadlines are in `commands`.
     admin: Calls,
@@ -167,6 +168,7 @@ impl Client {
             commands: BTreeMap::new(),
             admin: Calls::new(backoff, rng.split()),
             validations: Validations::new(backoff, rng.split()),
+            replicas: Replicas::new(&config, rng.split()),
             revoking: BTreeMap::new(),
             given_up: Vec::new(),
             next_auto_commit: now + config.commit_interval(),

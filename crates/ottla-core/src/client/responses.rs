@@ -13,7 +13,7 @@ use crate::connection::{NetEvent, Role, Target};
 use crate::fetch::Finding;
 use crate::group::classic::Described;
 use crate::planted::planted;
-use crate::{BrokerId, ConnectionId, Error, ErrorKind, Timestamp};
+use crate::{BrokerId, ConnectionId, Error, ErrorKind, Timestamp, TopicPartition};
 
 /// So many connections in a row have ended because the broker talks nonsense when the reader is told.
 const TELL_AFTER: u32 = 3;
@@ -55,6 +55,9 @@ impl Client {
                     let lost = role == Role::Group || (role == Role::Control && !group_stands);
                     if self.coordinator.broker() == Some(broker) && lost {
                         self.coordinator_lost(now);
+                    }
+                    if role == Role::Fetch && self.replicas.decline_all(now, broker) {
+                        self.fetcher.outdate();
                     }
                     if role == Role::Control {
                         self.admin.unreachable(now, broker, &error);
@@ -334,6 +337,13 @@ impl Client {
                     self.cluster.hint(&tp, leader, epoch);
                     self.refresh.request(now);
                 }
+                Finding::Replica { tp, broker: replica } => self.replica_named(now, broker, &tp, replica),
+                Finding::ReplicaWorked { tp } => self.replicas.worked(&tp),
+                Finding::ReplicaFailed { tp } => {
+                    if self.replicas.decline(now, &tp, broker) {
+                        self.fetcher.outdate();
+                    }
+                }
                 Finding::Diverges { tp, epoch, offset, found } => {
                     self.diverged(now, &tp, epoch, offset, found);
                 }
@@ -344,6 +354,18 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// A leader sends us to a replica. One whose address is not known is not gone to.
+    fn replica_named(&mut self, now: Timestamp, by: BrokerId, tp: &TopicPartition, replica: BrokerId) {
+        let leader = self.cluster.leader(tp).filter(|leader| leader.broker == by);
+        if !self.cluster.brokers().contains_key(&replica) {
+            return self.refresh.request(now);
+        }
+        if leader.is_some_and(|leader| self.replicas.prefer(now, tp, replica, leader)) {
+            tracing::debug!(partition = %tp, %replica, "fetched from the replica that the leader names");
+            self.fetcher.outdate();
+        }
     }
 
     pub(super) fn tell_addresses(&mut self) {

@@ -11,6 +11,7 @@ use ottla_wire::{ErrorCode, View};
 use super::session::Wanted;
 use super::{Fetcher, MAX_PARTITION_BYTES, partition_error};
 use crate::delivery::{Delivery, Fetched, FrameCharge, Pushed};
+use crate::planted::planted;
 use crate::{BrokerId, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, Timestamp, TopicPartition};
 
 /// What the client has to do about an answer.
@@ -25,6 +26,12 @@ pub(crate) enum Finding {
     /// The leader's log is another one than what lies before `offset`: of the epochs up to that of the last record it has
     /// `found` as the last, with its end.
     Diverges { tp: TopicPartition, epoch: OwnershipEpoch, offset: i64, found: (LeaderEpoch, i64) },
+    /// The leader names a replica to fetch from (KIP-392).
+    Replica { tp: TopicPartition, broker: BrokerId },
+    /// The replica gave data, or could have.
+    ReplicaWorked { tp: TopicPartition },
+    /// The replica gave an error: the leader is to be asked.
+    ReplicaFailed { tp: TopicPartition },
     /// The broker refuses the requests as such, again and again: the reader is told, while it is tried on.
     Refused(Error),
 }
@@ -161,6 +168,22 @@ impl Fetcher {
         }
         let diverging = data.diverging_epoch;
         let found = LeaderEpoch::from_wire(diverging.epoch).filter(|_| diverging.end_offset >= 0);
+        if !asked.from_leader {
+            let tp = tp.clone();
+            if error == ErrorCode::None {
+                findings.push(Finding::ReplicaWorked { tp });
+            } else if !planted!(FollowerBelieved) {
+                tracing::debug!(broker = %push.broker, partition = %tp, %error, "the replica failed, the leader is asked");
+                findings.push(Finding::ReplicaFailed { tp });
+                if error.is_invalid_metadata() {
+                    findings.push(Finding::StaleMetadata);
+                }
+                return;
+            }
+        } else if error == ErrorCode::None && data.preferred_read_replica >= 0 {
+            let broker = BrokerId(data.preferred_read_replica);
+            findings.push(Finding::Replica { tp: tp.clone(), broker });
+        }
         match (error, found.filter(|_| asked.last_epoch.is_some())) {
             (ErrorCode::None, Some(epoch)) => {
                 let (ownership, offset) = (asked.ownership, asked.offset);

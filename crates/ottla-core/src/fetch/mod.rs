@@ -5,6 +5,7 @@
 //! exceeds what the ledger has room for; a partition with enough buffered drops out of the request.
 
 mod answer;
+mod replica;
 mod request;
 mod session;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use crate::planted::planted;
 use crate::{Backoff, BrokerId, Error, Rng, Timestamp, TopicId, TopicPartition};
 
 pub(crate) use answer::Finding;
+pub(crate) use replica::Replicas;
 pub(crate) use request::Candidate;
 use session::Session;
 
@@ -87,7 +89,7 @@ impl BrokerFetch {
 pub(crate) struct Fetcher {
     brokers: BTreeMap<BrokerId, BrokerFetch>,
     troubles: BTreeMap<TopicPartition, Trouble>,
-    /// Who led what was to be fetched when all partitions were last looked at, and as of which generations of
+    /// From whom what was to be fetched is fetched, which is its leader mostly, when all partitions were last looked at, and as of which generations of
     /// the delivery and of the cluster.
     leaders: BTreeSet<BrokerId>,
     /// Some of what was to be fetched had no leader.
@@ -150,6 +152,11 @@ impl Fetcher {
     /// Whether all partitions are to be looked at: what is to be fetched, or who leads it, is not what it was.
     pub(crate) fn is_outdated(&self, delivery: u64, cluster: u64) -> bool {
         self.looked_at != Some((delivery, cluster))
+    }
+
+    /// All partitions are to be looked at again.
+    pub(crate) fn outdate(&mut self) {
+        self.looked_at = None;
     }
 
     /// All partitions were looked at: these are their leaders, as far as they have one.

@@ -32,6 +32,8 @@ pub(crate) struct Candidate {
     pub(crate) leader_epoch: Option<LeaderEpoch>,
     /// Leader epoch of what lies before the offset, if the broker can tell whether its log is another one.
     pub(crate) last_epoch: Option<LeaderEpoch>,
+    /// It is asked of its leader, not of another replica.
+    pub(crate) from_leader: bool,
 }
 
 /// What the next request is made of.
@@ -64,6 +66,7 @@ impl Fetcher {
         now: Timestamp,
         broker: BrokerId,
         look: impl Fn(Option<&BTreeSet<TopicPartition>>) -> Vec<Candidate>,
+        rack: &str,
         room: usize,
         brokers: usize,
     ) -> Option<Prepared> {
@@ -114,6 +117,7 @@ impl Fetcher {
             session_id: plan.session_id,
             session_epoch: plan.session_epoch,
             topics: topics(&plan),
+            rack_id: rack.to_owned(),
             forgotten_topics_data: forgotten(&plan),
             ..FetchRequest::default()
         };
@@ -175,7 +179,7 @@ impl Fetcher {
     fn sort(&mut self, now: Timestamp, broker: BrokerId, candidates: Vec<Candidate>, room: usize) -> Sorted {
         let mut sorted = Sorted::default();
         let state = self.brokers.entry(broker).or_default();
-        for Candidate { position, topic_id, leader_epoch, last_epoch } in candidates {
+        for Candidate { position, topic_id, leader_epoch, last_epoch, from_leader } in candidates {
             let trouble = self.troubles.get(&position.tp);
             if let Some(at) = trouble.map(|t| t.not_before).filter(|at| now < *at) {
                 sorted.left_out = Some(sorted.left_out.map_or(at, |earliest| earliest.min(at)));
@@ -201,6 +205,7 @@ impl Fetcher {
                 offset: position.offset,
                 leader_epoch,
                 last_epoch,
+                from_leader,
                 max_bytes: trouble.and_then(|t| t.max_bytes).unwrap_or(self.max_partition_bytes),
             };
             sorted.wanted.push((position.tp, wanted));

@@ -16,6 +16,7 @@ pub(super) struct Wanted {
     pub(super) offset: i64,
     pub(super) leader_epoch: Option<LeaderEpoch>,
     pub(super) last_epoch: Option<LeaderEpoch>,
+    pub(super) from_leader: bool,
     pub(super) max_bytes: i32,
 }
 
@@ -180,7 +181,10 @@ mod tests {
         let topic_id = Some(TopicId::ZERO);
         let (leader_epoch, last_epoch) = (None, None);
         let ownership = OwnershipEpoch(1);
-        (tp(p), Wanted { topic_id, ownership, offset, leader_epoch, last_epoch, max_bytes: 1 })
+        (
+            tp(p),
+            Wanted { topic_id, ownership, offset, leader_epoch, last_epoch, from_leader: true, max_bytes: 1 },
+        )
     }
 
     fn open() -> Session {

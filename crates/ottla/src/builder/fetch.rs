@@ -77,7 +77,7 @@ impl Builder {
     /// The rack (availability zone) that the client is in.
     ///
     /// Default: unknown. With it, brokers that are configured so let the client fetch from the nearest replica
-    /// (KIP-392), and rack-aware assignors prefer partitions that are near (KIP-881).
+    /// (KIP-392) for [`metadata_max_age`](Self::metadata_max_age) at a time, and rack-aware assignors prefer partitions that are near (KIP-881).
     #[doc(alias = "client.rack")]
     pub fn client_rack(mut self, rack: impl Into<String>) -> Self {
         self.config.client_rack = Some(rack.into());

@@ -141,11 +141,17 @@ impl Rig {
         let look = |only: Option<&BTreeSet<TopicPartition>>| -> Vec<Candidate> {
             let positions = shared.lock().fetchable();
             let leader_epoch = LeaderEpoch::from_wire(3);
-            let candidate = |position| Candidate { position, topic_id, leader_epoch, last_epoch: None };
+            let candidate = |position| Candidate {
+                position,
+                topic_id,
+                leader_epoch,
+                last_epoch: None,
+                from_leader: true,
+            };
             let looked_at = |p: &FetchPosition| only.is_none_or(|only| only.contains(&p.tp));
             positions.into_iter().filter(looked_at).map(candidate).collect()
         };
-        self.fetcher.prepare(self.now, BROKER, look, room, brokers)
+        self.fetcher.prepare(self.now, BROKER, look, "", room, brokers)
     }
 
     fn try_ask(&mut self) -> Option<Prepared> {

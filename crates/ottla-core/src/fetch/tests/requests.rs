@@ -181,11 +181,16 @@ fn partitions_of_which_nothing_was_heard_are_not_looked_at() {
         let only = only.expect("not all");
         looked_at.borrow_mut().extend(only.iter().cloned());
         let position = |tp| rig.shared.lock().fetch_position(tp);
-        let candidate =
-            |position| Candidate { position, topic_id: Some(ID), leader_epoch: None, last_epoch: None };
+        let candidate = |position| Candidate {
+            position,
+            topic_id: Some(ID),
+            leader_epoch: None,
+            last_epoch: None,
+            from_leader: true,
+        };
         only.iter().filter_map(position).map(candidate).collect()
     };
-    let prepared = rig.fetcher.prepare(rig.now, BROKER, look, ROOM, 1).expect("asked");
+    let prepared = rig.fetcher.prepare(rig.now, BROKER, look, "", ROOM, 1).expect("asked");
     assert_eq!(Rig::offsets(&prepared.request), [(3, 2)]);
     assert_eq!(*looked_at.borrow(), [tp(3)]);
 }

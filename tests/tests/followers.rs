@@ -1,0 +1,201 @@
+//! Fetching from the replica in one's own rack, on virtual time (KIP-392).
+
+use std::time::Duration;
+
+use ottla_broker::sim::ClusterConfig;
+use ottla_broker::{Api, ErrorCode, Fault};
+use ottla_core::TopicPartition;
+use ottla_core::client::{Command, Offset};
+use ottla_tests::sim::{MemberId, Seen, World};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn tp() -> TopicPartition {
+    TopicPartition::new("t", 0)
+}
+
+/// Three brokers in the racks a, b and c; broker 1 leads the one partition, in which there are 100 records.
+fn world_with(change: impl FnOnce(ClusterConfig) -> ClusterConfig) -> World {
+    let config = change(ClusterConfig::with_nodes(3).racks(["a", "b", "c"]));
+    let mut world = World::with_config(7, config);
+    world.cluster.create_topic("t", 1).expect("a topic");
+    assert_eq!(world.cluster.leader("t", 0).expect("a partition").0, Some(1));
+    produce(&mut world, 0..100);
+    world
+}
+
+fn world() -> World {
+    world_with(|config| config)
+}
+
+fn produce(world: &mut World, numbers: std::ops::Range<i64>) {
+    let now = world.broker_now();
+    for n in numbers {
+        world.cluster.produce(now, "t", 0, [n.to_string().as_str()]).expect("produced");
+    }
+}
+
+fn reader(world: &mut World, rack: Option<&str>) -> MemberId {
+    let mut config = world.config();
+    config.client_rack = rack.map(str::to_owned);
+    let id = world.join(config);
+    world.command(id, Command::Assign(vec![(tp(), Offset::Earliest)]));
+    id
+}
+
+/// From which broker how many fetches were answered, since request `from`.
+fn fetches(world: &World, from: usize, node: i32) -> usize {
+    world.cluster.requests().skip(from).filter(|r| r.api == Api::Fetch && r.node == node).count()
+}
+
+fn requests(world: &World) -> usize {
+    world.cluster.requests().count()
+}
+
+fn in_order(world: &mut World, id: MemberId, count: i64) {
+    let values = &world.member(id).values[&tp()];
+    let expected: Vec<_> = (0..count).map(|n| (n, n.to_string().into_bytes())).collect();
+    assert_eq!(*values, expected);
+}
+
+fn untroubled(world: &mut World, id: MemberId) {
+    let seen = &world.member(id).seen;
+    let told: Vec<_> = seen.iter().filter(|(_, s)| matches!(s, Seen::Error(_) | Seen::Reset(..))).collect();
+    assert!(told.is_empty(), "{told:?}");
+}
+
+fn read_to(world: &mut World, id: MemberId, count: i64) {
+    world.run_until(MINUTE, |w| w.member(id).count() == usize::try_from(count).expect("a count"));
+}
+
+#[test]
+fn kip_392_records_come_from_the_replica_in_the_clients_rack() {
+    let mut world = world();
+    let id = reader(&mut world, Some("b"));
+    read_to(&mut world, id, 100);
+    assert_eq!(fetches(&world, 0, 1), 1, "the leader says where to go");
+    let before = requests(&world);
+    produce(&mut world, 100..200);
+    read_to(&mut world, id, 200);
+    assert!(fetches(&world, before, 2) > 0);
+    assert_eq!(fetches(&world, before, 1), 0);
+    in_order(&mut world, id, 200);
+    untroubled(&mut world, id);
+}
+
+#[test]
+fn kip_392_without_a_rack_or_with_that_of_the_leader_the_leader_is_read_from() {
+    for rack in [None, Some("a"), Some("nowhere")] {
+        let mut world = world();
+        let id = reader(&mut world, rack);
+        read_to(&mut world, id, 100);
+        world.run_for(Duration::from_secs(5));
+        assert_eq!((fetches(&world, 0, 2), fetches(&world, 0, 3)), (0, 0), "{rack:?}");
+    }
+}
+
+#[test]
+fn kip_392_when_the_lease_is_over_the_leader_is_asked_again_from_where_it_stands() {
+    let mut world = world();
+    let id = reader(&mut world, Some("b"));
+    read_to(&mut world, id, 100);
+    let before = requests(&world);
+    world.run_for(Duration::from_secs(280));
+    assert_eq!(fetches(&world, before, 1), 0);
+    world.run_for(Duration::from_secs(40));
+    assert_eq!(fetches(&world, before, 1), 1, "once in five minutes");
+    produce(&mut world, 100..200);
+    read_to(&mut world, id, 200);
+    in_order(&mut world, id, 200);
+}
+
+#[test]
+fn kip_392_a_replica_that_lags_behind_gives_what_it_has_and_resets_nothing() {
+    // The leader knows how far its followers are, or it does not.
+    for leaders_are_ignorant in [false, true] {
+        let mut world = world_with(|mut config| {
+            config.leaders_are_ignorant = leaders_are_ignorant;
+            config
+        });
+        let now = world.broker_now();
+        world.cluster.hold_replica(now, "t", 0, 2, Some(60)).expect("held");
+        let id = reader(&mut world, Some("b"));
+        read_to(&mut world, id, 60);
+        world.run_for(Duration::from_secs(5));
+        assert_eq!(world.member(id).count(), 60, "it waits for the replica");
+        let now = world.broker_now();
+        // The replica goes back: it finds out of range what it has given itself.
+        world.cluster.hold_replica(now, "t", 0, 2, Some(40)).expect("held");
+        let before = requests(&world);
+        read_to(&mut world, id, 100);
+        assert!(fetches(&world, before, 1) > 0, "the leader judges");
+        world.run_for(MINUTE);
+        let asked = fetches(&world, before, 1) + fetches(&world, before, 2);
+        assert!(asked < 300, "{asked} fetches in a minute");
+        in_order(&mut world, id, 100);
+        untroubled(&mut world, id);
+        let now = world.broker_now();
+        world.cluster.hold_replica(now, "t", 0, 2, None).expect("released");
+        world.run_for(2 * MINUTE);
+        let before = requests(&world);
+        produce(&mut world, 100..200);
+        read_to(&mut world, id, 200);
+        assert!(fetches(&world, before, 2) > 0, "it is tried again");
+        in_order(&mut world, id, 200);
+    }
+}
+
+#[test]
+fn kip_392_whatever_a_replica_refuses_is_the_leaders_to_judge() {
+    for code in [
+        ErrorCode::OFFSET_OUT_OF_RANGE,
+        ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        ErrorCode::REPLICA_NOT_AVAILABLE,
+        ErrorCode::KAFKA_STORAGE_ERROR,
+        ErrorCode::FENCED_LEADER_EPOCH,
+        ErrorCode::UNKNOWN_LEADER_EPOCH,
+        ErrorCode::OFFSET_NOT_AVAILABLE,
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode::CORRUPT_MESSAGE,
+    ] {
+        let mut world = world();
+        let line = Fault::on(Api::Fetch).node(2).always().topic("t").error(code);
+        world.cluster.add_fault(line);
+        let id = reader(&mut world, Some("b"));
+        read_to(&mut world, id, 100);
+        world.run_for(MINUTE);
+        in_order(&mut world, id, 100);
+        untroubled(&mut world, id);
+        let all = fetches(&world, 0, 1) + fetches(&world, 0, 2);
+        assert!(all < 300, "{code:?}: {all} fetches in a minute");
+    }
+}
+
+#[test]
+fn kip_392_a_replica_that_goes_down_is_left_for_the_leader_and_one_that_leads_too() {
+    let mut world = world();
+    let id = reader(&mut world, Some("b"));
+    read_to(&mut world, id, 100);
+    let now = world.broker_now();
+    world.cluster.stop_node(now, 2).expect("stopped");
+    produce(&mut world, 100..200);
+    read_to(&mut world, id, 200);
+    let now = world.broker_now();
+    world.cluster.start_node(now, 2).expect("started");
+    world.run_for(2 * MINUTE);
+    let before = requests(&world);
+    produce(&mut world, 200..300);
+    read_to(&mut world, id, 300);
+    assert!(fetches(&world, before, 2) > 0, "it is back");
+    // Another leader names whom it likes.
+    let now = world.broker_now();
+    world.cluster.move_leader(now, "t", 0, 3).expect("moved");
+    produce(&mut world, 300..400);
+    read_to(&mut world, id, 400);
+    let now = world.broker_now();
+    world.cluster.move_leader(now, "t", 0, 2).expect("moved");
+    produce(&mut world, 400..500);
+    read_to(&mut world, id, 500);
+    in_order(&mut world, id, 500);
+    untroubled(&mut world, id);
+}
