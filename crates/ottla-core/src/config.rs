@@ -62,6 +62,8 @@ pub struct Config {
     pub retry_backoff: (Duration, Duration),
     /// Metadata is asked for anew after this long.
     pub metadata_max_age: Duration,
+    /// Without metadata for this long, although asked for, it begins anew at `bootstrap` (KIP-1102).
+    pub metadata_recovery_rebootstrap_trigger: Duration,
     /// Budget of a query or a commit, retries included.
     pub default_api_timeout: Duration,
 }
@@ -176,6 +178,7 @@ impl Default for Config {
             reconnect_backoff: (Duration::from_millis(50), Duration::from_secs(1)),
             retry_backoff: (Duration::from_millis(100), Duration::from_secs(1)),
             metadata_max_age: Duration::from_secs(300),
+            metadata_recovery_rebootstrap_trigger: Duration::from_secs(300),
             default_api_timeout: Duration::from_secs(60),
         }
     }

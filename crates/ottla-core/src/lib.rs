@@ -22,7 +22,7 @@ pub mod group;
 mod ids;
 mod offsets;
 pub mod pattern;
-mod planted;
+pub mod planted;
 mod rng;
 #[cfg(test)]
 mod table;

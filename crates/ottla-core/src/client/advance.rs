@@ -94,6 +94,11 @@ impl Client {
         if !needed || self.refresh.next().is_none_or(|at| now < at) {
             return;
         }
+        let since = *self.unanswered_since.get_or_insert(now);
+        if now.since(since) >= self.config.metadata_recovery_rebootstrap_trigger {
+            self.rebootstrap(now, "no broker tells what is in the cluster");
+            self.unanswered_since = Some(now);
+        }
         let Some(target) = self.anybody(now, Question::Metadata) else {
             return;
         };
@@ -232,6 +237,12 @@ impl Client {
         self.network.send(now, use_, &prepared.request, prepared.max_version, Tag::Fetch, timeout);
     }
 
+    /// When it begins anew at the bootstrap addresses, unless somebody answers.
+    fn rebootstrap_timeout(&self) -> Option<Timestamp> {
+        let at = self.unanswered_since? + self.config.metadata_recovery_rebootstrap_trigger;
+        Some(at).filter(|at| *at > self.now)
+    }
+
     /// The next moment at which something is due, and what.
     pub(super) fn next_timeout(&self) -> Option<(Timestamp, TimerReason)> {
         if matches!(self.closing, Closing::Done) {
@@ -260,6 +271,7 @@ impl Client {
             (later(self.commits.next_timeout()), TimerReason::Retry),
             (self.validations.next_timeout(now), TimerReason::Retry),
             (later(self.replicas.next_timeout()), TimerReason::Retry),
+            (self.rebootstrap_timeout(), TimerReason::Metadata),
             (self.fetcher.next_timeout(now), TimerReason::Retry),
             (self.admin.next_timeout(now), TimerReason::Retry),
             (self.commit_timeout(), TimerReason::AutoCommit),

@@ -86,6 +86,8 @@ pub struct Client {
     network: Network<Tag>,
     cluster: Cluster,
     refresh: Refresh,
+    /// Since when metadata has been asked for in vain.
+    unanswered_since: Option<Timestamp>,
     coordinator: Coordinator,
     helpless: Helpless,
     group: Option<Group>,
@@ -151,6 +153,7 @@ impl Client {
             network: Network::new(&config, rng.split()),
             cluster: Cluster::default(),
             refresh: Refresh::new(config.metadata_max_age, backoff),
+            unanswered_since: None,
             coordinator: Coordinator::new(backoff),
             helpless: Helpless::default(),
             group,

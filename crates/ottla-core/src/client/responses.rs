@@ -172,6 +172,15 @@ impl Client {
                     let text = "sent an answer to Metadata that cannot be read";
                     Error::new(ErrorKind::BrokerMisbehaved, text).with_source(e)
                 });
+                if read
+                    .as_ref()
+                    .is_ok_and(|m| ErrorCode::from_i16(m.error_code) == ErrorCode::RebootstrapRequired)
+                {
+                    self.helpless.note(Question::Metadata, answer.target, false);
+                    self.refresh.failed(now, &mut self.rng);
+                    self.rebootstrap(now, "a broker asks for it");
+                    return Ok(());
+                }
                 let (changes, found) = read
                     .and_then(|metadata| self.update_metadata(version, &metadata, topics, all))
                     .inspect_err(|_| {
@@ -181,6 +190,7 @@ impl Client {
                 if let Some(found) = found {
                     self.found_topics(now, found);
                 }
+                self.unanswered_since = None;
                 let complete = !self.tell_names(now) && !self.cluster.is_incomplete();
                 let helped = self.refresh.answered(now, complete, &mut self.rng);
                 self.helpless.note(Question::Metadata, answer.target, helped);
@@ -366,6 +376,21 @@ impl Client {
             tracing::debug!(partition = %tp, %replica, "fetched from the replica that the leader names");
             self.fetcher.outdate();
         }
+    }
+
+    /// Forgets all brokers and begins anew at the configured addresses (KIP-1102). Positions, what is buffered and the
+    /// membership stay.
+    pub(super) fn rebootstrap(&mut self, now: Timestamp, why: &'static str) {
+        if !self.cluster.is_known() {
+            // There is nothing to forget: it begins anew already.
+            return;
+        }
+        tracing::warn!(why, "all brokers are forgotten, beginning at the bootstrap addresses");
+        self.unanswered_since = None;
+        self.cluster.forget_brokers();
+        self.coordinator_lost(now);
+        self.tell_addresses();
+        self.refresh.request(now);
     }
 
     pub(super) fn tell_addresses(&mut self) {

@@ -64,6 +64,13 @@ impl Cluster {
         &self.brokers
     }
 
+    /// Where the brokers are is not known any more; what they lead still is.
+    pub(crate) fn forget_brokers(&mut self) {
+        self.brokers.clear();
+        self.known = false;
+        self.generation += 1;
+    }
+
     pub(crate) fn topic(&self, name: &str) -> Option<&Topic> {
         self.topics.get(name)
     }

@@ -214,6 +214,8 @@ fn check_times(config: &Config, problems: &mut Problems) {
     problems.millis("request_timeout", config.request_timeout);
     problems.millis("connection_setup_timeout", config.connection_setup_timeout);
     problems.millis("metadata_max_age", config.metadata_max_age);
+    let trigger = config.metadata_recovery_rebootstrap_trigger;
+    problems.millis("metadata_recovery_rebootstrap_trigger", trigger);
     problems.millis("default_api_timeout", config.default_api_timeout);
     if i32::try_from(config.fetch_max_wait.as_millis()).is_err() {
         problems.invalid("fetch_max_wait", format!("{:?} is too long", config.fetch_max_wait));

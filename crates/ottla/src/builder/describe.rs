@@ -48,6 +48,7 @@ impl Builder {
             ("reconnect_backoff", range(c.reconnect_backoff)),
             ("retry_backoff", range(c.retry_backoff)),
             ("metadata_max_age", time(c.metadata_max_age)),
+            ("metadata_recovery_rebootstrap_trigger", time(c.metadata_recovery_rebootstrap_trigger)),
             ("default_api_timeout", time(c.default_api_timeout)),
             ("close_timeout", time(self.close_timeout)),
             ("on_current_runtime", self.on_current_runtime.to_string()),

@@ -60,6 +60,19 @@ impl Builder {
         self
     }
 
+    /// When brokers were asked what is in the cluster for this long, and none has told, all of them are forgotten and it
+    /// begins anew at the bootstrap addresses. Positions and the membership stay.
+    ///
+    /// Default: 5 minutes, as in Java. The bootstrap addresses are asked as well as soon as no known broker can be
+    /// connected to; this is for brokers that are there and know nothing, or belong to another cluster by now. A
+    /// broker that asks for it (REBOOTSTRAP_REQUIRED, Kafka 4.0 and later) is obeyed at once (KIP-899, KIP-1102).
+    #[doc(alias = "metadata.recovery.rebootstrap.trigger.ms")]
+    #[doc(alias = "metadata.recovery.strategy")]
+    pub fn metadata_recovery_rebootstrap_trigger(mut self, time: Duration) -> Self {
+        self.config.metadata_recovery_rebootstrap_trigger = time;
+        self
+    }
+
     /// Time for a call that asks brokers (a commit or a query), retries included.
     ///
     /// Default: 60 seconds. When it is over the call gives the error that stood in the way.

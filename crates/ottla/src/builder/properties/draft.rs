@@ -389,6 +389,11 @@ impl Draft {
         Ok(())
     }
 
+    pub(super) fn rebootstrap_trigger(&mut self, text: &str) -> Set {
+        self.builder.config.metadata_recovery_rebootstrap_trigger = millis(text)?;
+        Ok(())
+    }
+
     pub(super) fn metadata_max_age(&mut self, text: &str) -> Set {
         // librdkafka's -1 is "never"; 24 days are.
         let text = if text == "-1" { "2147483647" } else { text };

@@ -42,7 +42,7 @@ pub(super) const TABLE: &[Property] = &[
     set("retry.backoff.max.ms", Draft::retry_backoff_max),
     set("metadata.max.age.ms", Draft::metadata_max_age),
     set("metadata.recovery.strategy", Draft::rebootstrap),
-    nothing("metadata.recovery.rebootstrap.trigger.ms", "bootstrap addresses are asked again as soon as no known broker answers"),
+    set("metadata.recovery.rebootstrap.trigger.ms", Draft::rebootstrap_trigger),
     nothing("connections.max.idle.ms", "connections are kept until the broker closes them"),
     nothing("receive.buffer.bytes", SOCKET),
     nothing("send.buffer.bytes", SOCKET),

@@ -65,7 +65,7 @@ pub(super) const TABLE: &[Property] = &[
     nothing("topic.metadata.refresh.sparse", "only the topics in use are asked for"),
     nothing("topic.metadata.propagation.max.ms", "an unknown topic is waited for when subscribed"),
     set("metadata.recovery.strategy", Draft::rebootstrap),
-    nothing("metadata.recovery.rebootstrap.trigger.ms", "bootstrap addresses are asked again as soon as no known broker answers"),
+    set("metadata.recovery.rebootstrap.trigger.ms", Draft::rebootstrap_trigger),
     nothing("connections.max.idle.ms", "connections are kept until the broker closes them"),
     nothing("broker.address.ttl", "names are resolved at each connection"),
     nothing("broker.address.family", "all addresses of a name are tried, of both families"),
