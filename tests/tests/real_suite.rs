@@ -56,6 +56,8 @@ on_shared! {
     positions_that_a_policy_chose_are_committed_at_once,
     unknown_topics_hold_up_nothing,
     topics_come_and_go,
+    partitions_are_added_and_taken_away_by_hand,
+    topics_have_policies_and_commits_come_by_number,
     offsets_in_a_database_decide_where_reading_begins,
         topics_that_match_a_pattern_come_and_go,
     transactions_are_seen_when_they_are_committed,

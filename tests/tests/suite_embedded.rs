@@ -32,6 +32,8 @@ on_embedded! {
     positions_that_a_policy_chose_are_committed_at_once(3),
     unknown_topics_hold_up_nothing(3),
     topics_come_and_go(3),
+    partitions_are_added_and_taken_away_by_hand(3),
+    topics_have_policies_and_commits_come_by_number(3),
     offsets_in_a_database_decide_where_reading_begins(3),
         topics_that_match_a_pattern_come_and_go(3),
     transactions_are_seen_when_they_are_committed(3),

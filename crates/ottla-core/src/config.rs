@@ -1,5 +1,6 @@
 //! What the core needs to know; `ottla::Builder` documents each setting for users and checks the values.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::assignor::Assignor;
@@ -15,8 +16,12 @@ pub struct Config {
     pub group: Option<GroupConfig>,
     /// Where to begin without a committed offset, or when the offset is confirmed out of range.
     pub auto_offset_reset: OffsetReset,
+    /// The same for single topics.
+    pub auto_offset_reset_of: BTreeMap<String, OffsetReset>,
     /// How offsets are committed.
     pub commit: CommitMode,
+    /// Besides the interval: what is done, or marked, is committed whenever it is so many records.
+    pub commit_records: Option<usize>,
     /// Whether records of transactions that are open or aborted are handed out.
     pub isolation_level: IsolationLevel,
     /// Whether each batch's CRC is verified.
@@ -155,7 +160,9 @@ impl Default for Config {
             bootstrap: Vec::new(),
             group: None,
             auto_offset_reset: OffsetReset::Earliest,
+            auto_offset_reset_of: BTreeMap::new(),
             commit: CommitMode::Auto { interval: Duration::from_secs(5) },
+            commit_records: None,
             isolation_level: IsolationLevel::ReadUncommitted,
             check_crcs: true,
             client_rack: None,
@@ -204,6 +211,11 @@ impl GroupConfig {
 }
 
 impl Config {
+    /// Where to begin with a topic when no offset is known.
+    pub(crate) fn offset_reset(&self, topic: &str) -> OffsetReset {
+        self.auto_offset_reset_of.get(topic).copied().unwrap_or(self.auto_offset_reset)
+    }
+
     /// Time between two commits of what is done or marked.
     pub(crate) fn commit_interval(&self) -> Duration {
         match self.commit {

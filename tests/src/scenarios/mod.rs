@@ -47,7 +47,10 @@ pub use peers::{
     a_group_is_migrated_online_and_back, a_mixed_group_is_stable_and_loses_nothing,
     a_mixed_group_of_the_consumer_protocol_is_stable_and_loses_nothing,
 };
-pub use subscriptions::offsets_in_a_database_decide_where_reading_begins;
+pub use subscriptions::{
+    offsets_in_a_database_decide_where_reading_begins, partitions_are_added_and_taken_away_by_hand,
+    topics_have_policies_and_commits_come_by_number,
+};
 pub use topics::{
     topics_come_and_go, topics_that_match_a_pattern_come_and_go, unknown_topics_hold_up_nothing,
 };

@@ -77,6 +77,8 @@ impl Client {
             Command::SubscribePattern(pattern) => self.subscribe_pattern(now, pattern),
             Command::Unsubscribe => return self.unsubscribe(now, id),
             Command::Assign(partitions) => self.assign(now, partitions),
+            Command::IncrementalAssign(partitions) => self.incremental_assign(now, partitions),
+            Command::IncrementalUnassign(partitions) => self.incremental_unassign(now, &partitions),
             Command::StartAt(starts) => self.start_at(now, starts),
             Command::Seek(tp, offset) => self.seek(now, &tp, offset),
             Command::Pause(partitions) => {
@@ -185,6 +187,11 @@ impl Client {
             delivery.unassign_all(now);
             entries
         };
+        self.commit_last(now, entries);
+    }
+
+    /// Commits what is done of partitions that are not read any more.
+    fn commit_last(&mut self, now: Timestamp, entries: Vec<CommitEntry>) {
         if self.config.group.is_some() && !entries.is_empty() {
             let deadline = now + self.config.default_api_timeout;
             self.commits.push(CommitJob::last(CommitOrigin::Auto, entries, deadline));
@@ -201,26 +208,61 @@ impl Client {
     }
 
     fn assign(&mut self, now: Timestamp, partitions: Vec<(TopicPartition, Offset)>) -> Outcome {
-        if self.mode == Mode::Subscribed {
-            return misuse("topics are subscribed to: unsubscribe() before assign()");
-        }
-        for (tp, offset) in &partitions {
-            if tp.partition() < 0 || tp.topic().is_empty() {
-                return misuse(&format!("{tp:?} is no partition"));
-            }
-            match offset {
-                Offset::At(offset) if *offset < 0 => return misuse(&format!("{offset} is no offset")),
-                Offset::Committed if self.group.is_none() && !self.keeps_no_offsets() => {
-                    return misuse(NO_GROUP);
-                }
-                _ => {}
-            }
+        if let Some(misuse) = self.cannot_assign(&partitions) {
+            return misuse;
         }
         self.give_up_assigned(now);
+        self.mode = Mode::Idle;
+        self.add_assigned(now, partitions)
+    }
+
+    fn incremental_assign(&mut self, now: Timestamp, partitions: Vec<(TopicPartition, Offset)>) -> Outcome {
+        match self.cannot_assign(&partitions) {
+            Some(misuse) => misuse,
+            None => self.add_assigned(now, partitions),
+        }
+    }
+
+    fn cannot_assign(&self, partitions: &[(TopicPartition, Offset)]) -> Option<Outcome> {
+        if self.mode == Mode::Subscribed {
+            return Some(misuse("topics are subscribed to: unsubscribe() before assign()"));
+        }
+        partitions.iter().find_map(|(tp, offset)| match offset {
+            _ if tp.partition() < 0 || tp.topic().is_empty() => {
+                Some(misuse(&format!("{tp:?} is no partition")))
+            }
+            Offset::At(offset) if *offset < 0 => Some(misuse(&format!("{offset} is no offset"))),
+            Offset::Committed if self.group.is_none() && !self.keeps_no_offsets() => Some(misuse(NO_GROUP)),
+            _ => None,
+        })
+    }
+
+    /// Partitions that are read already stay as they are.
+    fn add_assigned(&mut self, now: Timestamp, partitions: Vec<(TopicPartition, Offset)>) -> Outcome {
         let tps: Vec<TopicPartition> = partitions.iter().map(|(tp, _)| tp.clone()).collect();
         let owned = self.delivery.lock().assign_manual(now, &tps);
-        self.mode = if partitions.is_empty() { Mode::Idle } else { Mode::Assigned };
+        if !partitions.is_empty() {
+            self.mode = Mode::Assigned;
+        }
         self.begin_assigned(now, owned, partitions);
+        Outcome::Done
+    }
+
+    fn incremental_unassign(&mut self, now: Timestamp, partitions: &[TopicPartition]) -> Outcome {
+        if self.mode == Mode::Subscribed {
+            return misuse("topics are subscribed to: the group decides what is read");
+        }
+        let entries = {
+            let mut delivery = self.delivery.lock();
+            let entries = delivery.committable(CommitScope::Only(partitions));
+            delivery.unassign(now, partitions);
+            entries
+        };
+        self.forget_lookups(partitions);
+        self.commit_last(now, entries);
+        if self.delivery.lock().owned().is_empty() {
+            self.mode = Mode::Idle;
+        }
         Outcome::Done
     }
 

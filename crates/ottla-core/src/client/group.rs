@@ -118,7 +118,7 @@ impl Client {
         }
     }
 
-    fn forget_lookups(&mut self, partitions: &[TopicPartition]) {
+    pub(super) fn forget_lookups(&mut self, partitions: &[TopicPartition]) {
         let gone: BTreeSet<&TopicPartition> = partitions.iter().collect();
         let keep = |asker: Asker, tp: &TopicPartition| matches!(asker, Asker::Query(_)) || !gone.contains(tp);
         self.lookups.retain(keep);
@@ -216,6 +216,9 @@ impl Client {
         let (revoked, expired, gone, polled) = {
             let mut delivery = self.delivery.lock();
             delivery.take_driver_dirty();
+            if delivery.take_commit_due() {
+                self.next_auto_commit = now;
+            }
             let revoked: Vec<_> = std::iter::from_fn(|| delivery.poll_revocation(now)).collect();
             delivery.gather_expired(now);
             delivery.expire_questions(now);

@@ -105,6 +105,10 @@ pub enum Command {
     Unsubscribe,
     /// Replaces what is read, without group management.
     Assign(Vec<(TopicPartition, Offset)>),
+    /// Reads these partitions, too; those that are assigned already are left as they are.
+    IncrementalAssign(Vec<(TopicPartition, Offset)>),
+    /// Does not read these partitions any more; what is done of them is committed.
+    IncrementalUnassign(Vec<TopicPartition>),
     /// With [`CommitMode::External`](crate::config::CommitMode::External): where partitions begin that were asked
     /// for ([`Delivery::answer_start`](crate::delivery::Delivery::answer_start) gives the epochs); `None`: where the
     /// reset policy says. Ownerships that are over are left out.

@@ -87,7 +87,7 @@ impl Client {
         if !all || self.pattern.is_none() {
             return Ok((self.cluster.update(version, metadata, &asked)?, None));
         }
-        let found = self.find_topics(metadata);
+        let mut found = self.find_topics(metadata);
         let told: BTreeSet<&str> = metadata.topics.iter().filter_map(|topic| topic.name).collect();
         let absent: Vec<Arc<str>> = asked.iter().filter(|name| !told.contains(&***name)).cloned().collect();
         asked.extend(found.matched.iter().flatten().map(|name| Arc::from(name.as_str())));
@@ -98,6 +98,13 @@ impl Client {
         self.cluster.want(wanted);
         let mut changes = self.cluster.update(version, metadata, &asked)?;
         changes.topology |= self.cluster.absent(absent.iter());
+        if let (Some(matched), Some(matching)) = (&mut found.matched, &self.pattern) {
+            // Silence counts when the cluster believes it.
+            let stands = |name: &&String| {
+                matching.pattern.matches(name) && self.cluster.topic(name).is_some_and(|topic| topic.exists())
+            };
+            matched.extend(self.subscription.iter().filter(stands).cloned());
+        }
         Ok((changes, Some(found)))
     }
 

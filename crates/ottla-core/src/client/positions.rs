@@ -49,7 +49,7 @@ impl Client {
         epoch: OwnershipEpoch,
         cause: ResetCause,
     ) {
-        let place = match self.config.auto_offset_reset {
+        let place = match self.config.offset_reset(tp.topic()) {
             // All that the new topic holds came after what was read of the former one.
             _ if cause == ResetCause::TopicRecreated => Place::Earliest,
             OffsetReset::Earliest if planted!(ResetToEnd) => Place::Latest,
@@ -102,7 +102,7 @@ impl Client {
         self.first_seen.insert(Arc::clone(topic), 0);
         let mut owned = self.delivery.lock().owned();
         owned.retain(|(tp, _)| tp.topic() == &**topic);
-        let by_hand = self.config.auto_offset_reset == OffsetReset::Error;
+        let by_hand = self.config.offset_reset(topic) == OffsetReset::Error;
         let how =
             if by_hand { "seek to where it shall be read from" } else { "it is read from its beginning" };
         let text = format!("topic {topic:?} was deleted and created anew, what it held is gone: {how}");
@@ -136,7 +136,7 @@ impl Client {
         epoch: OwnershipEpoch,
         offset: i64,
     ) {
-        if self.config.auto_offset_reset == OffsetReset::Error {
+        if self.config.offset_reset(tp.topic()) == OffsetReset::Error {
             return self.reset_position(now, tp.clone(), epoch, ResetCause::OutOfRange { offset });
         }
         self.begin_reset(now, tp, ResetCause::OutOfRange { offset });

@@ -139,7 +139,7 @@ fn a_pattern_matches_what_can_be_used() {
     assert!(client.wants_all_topics(T0));
     let tell = |client: &mut Client, names: &[&str], code: i16| {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-        let body = unknown_topics(&names, code);
+        let body = topics(&names, code, i32::from(code == 0));
         let answer = MetadataResponse::decode(4, &body).unwrap();
         let asked = client.cluster.wanted().clone();
         let (_, found) = client.update_metadata(4, &answer, asked, true).unwrap();
@@ -149,15 +149,24 @@ fn a_pattern_matches_what_can_be_used() {
     };
     const NOT_AUTHORIZED: i16 = 29;
     assert_eq!(tell(&mut client, &["t-1", "t-2", "u", "__t"], 0), ["t-1", "t-2"]);
-    assert_eq!(tell(&mut client, &["t-1", "t-3"], NOT_AUTHORIZED), ["t-1"]);
-    assert_eq!(tell(&mut client, &["t-1", "t-3", "t-?"], 0), ["t-1", "t-3"]);
+    assert_eq!(tell(&mut client, &["t-1", "t-2", "t-3"], NOT_AUTHORIZED), ["t-1", "t-2"]);
+    assert_eq!(tell(&mut client, &["t-1", "t-3", "t-?"], 0), ["t-1", "t-2", "t-3"]);
     assert!(client.first_seen.get("t-3").is_some_and(|count| *count == 0), "it is new");
-    assert_eq!(tell(&mut client, &["t-1", "t-3"], 3), [""; 0]);
+    // A broker that has just started knows of none.
+    for _ in 0..9 {
+        assert!(tell(&mut client, &[], 0).contains(&"t-3".to_owned()));
+    }
+    assert_eq!(tell(&mut client, &["u"], 0), [""; 0]);
     assert_eq!(client.mode, super::Mode::Subscribed);
 }
 
-/// Metadata version 4 of topics without partitions. Those that begin with an underscore are internal.
+/// Metadata version 4 of topics without partitions.
 fn unknown_topics(names: &[String], code: i16) -> BytesMut {
+    topics(names, code, 0)
+}
+
+/// Metadata version 4 of topics with so many partitions. Those that begin with an underscore are internal.
+fn topics(names: &[String], code: i16, partitions: i32) -> BytesMut {
     let mut out = BytesMut::new();
     out.put_i32(0);
     out.put_i32(1);
@@ -174,7 +183,15 @@ fn unknown_topics(names: &[String], code: i16) -> BytesMut {
         out.put_i16(name.len() as i16);
         out.put_slice(name.as_bytes());
         out.put_u8(u8::from(name.starts_with('_')));
-        out.put_i32(0);
+        out.put_i32(partitions);
+        for partition in 0..partitions {
+            out.put_i16(0);
+            out.put_i32(partition);
+            // Its leader, its replicas, those in sync.
+            for number in [1, 1, 1, 1, 1] {
+                out.put_i32(number);
+            }
+        }
     }
     out
 }

@@ -122,7 +122,7 @@ impl Client {
         let divergence = self.delivery.lock().diverged(now, tp, ownership, offset, (epoch, end));
         let Divergence::Truncated { position, to } = divergence else { return };
         tracing::warn!(partition = %tp, position, to, %epoch, "the log was truncated");
-        if self.config.auto_offset_reset == OffsetReset::Error {
+        if self.config.offset_reset(tp.topic()) == OffsetReset::Error {
             let text = format!(
                 "the log was truncated by an unclean leader election: records from {to} up to {position} were read and \
                  are not in it any more; seek to {to} to go on"

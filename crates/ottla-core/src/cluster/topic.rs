@@ -115,9 +115,18 @@ impl Topic {
 
     /// As an answer that says that it is unknown.
     pub(crate) fn absent(&mut self) -> bool {
-        let existed = self.exists();
         self.answered = true;
         self.error = Some(ErrorCode::UnknownTopicOrPartition);
+        self.denied()
+    }
+
+    /// Told that there is no such topic. True if that is believed now.
+    fn denied(&mut self) -> bool {
+        self.gone_told = self.gone_told.saturating_add(1);
+        if self.gone_told < DENIALS {
+            return false;
+        }
+        let existed = self.exists();
         self.partitions.clear();
         existed
     }
@@ -130,11 +139,7 @@ impl Topic {
         if told.partitions.is_empty() {
             // Deleted, or not there yet. Fetching finds out by itself; a group's leader must know.
             if error == ErrorCode::UnknownTopicOrPartition || error == ErrorCode::InvalidTopicException {
-                self.gone_told = self.gone_told.saturating_add(1);
-                if self.gone_told >= DENIALS {
-                    update.topology = self.exists();
-                    self.partitions.clear();
-                }
+                update.topology = self.denied();
             }
             return update;
         }

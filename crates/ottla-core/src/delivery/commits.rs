@@ -283,12 +283,18 @@ impl Delivery {
             return;
         }
         let first = !std::mem::replace(&mut p.marks_used, true);
+        let before = p.done.to();
         let grew = p.done.insert(token.from, token.next, token.leader_epoch);
         if grew {
+            let done = usize::try_from(p.done.to().saturating_sub(before)).unwrap_or(0);
             p.forget_unmarked();
             self.uncommitted.insert(key);
             self.make_ready(key);
             self.settle_partition(key, None);
+            if !self.config.is_auto() {
+                self.count_for_commit(done);
+                self.counted_is_done();
+            }
         }
         if first {
             // From now on what is handed out is counted.

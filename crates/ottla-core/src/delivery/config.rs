@@ -26,6 +26,8 @@ pub struct DeliveryConfig {
     pub max_poll_interval: Option<Duration>,
     /// Whether an event says that a partition was read to its end.
     pub partition_eof: bool,
+    /// Commit whenever so many records are done or marked.
+    pub commit_records: Option<usize>,
     /// With [`CommitMode::External`]: how long the reader may take to say where a partition begins.
     pub start_timeout: Duration,
     /// Most bytes that are decoded, or being decoded, ahead of the reader by somebody who runs
@@ -61,6 +63,7 @@ impl From<&Config> for DeliveryConfig {
             max_unmarked: config.max_unmarked.max(1),
             max_poll_interval: config.group.as_ref().and_then(|group| group.max_poll_interval),
             partition_eof: config.partition_eof,
+            commit_records: config.commit_records,
             start_timeout: config.default_api_timeout,
             decode_ahead_bytes: if config.decode_threads > 0 {
                 ahead_bytes(config.max_buffered_bytes)

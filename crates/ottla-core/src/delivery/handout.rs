@@ -71,6 +71,9 @@ impl Delivery {
             p.unmarked.push_back((end, count));
             p.unmarked_records = p.unmarked_records.saturating_add(count);
         }
+        if auto {
+            self.count_for_commit(count);
+        }
         self.in_hand(key);
         Some(Batch(inner))
     }

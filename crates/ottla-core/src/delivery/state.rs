@@ -85,6 +85,9 @@ pub struct Delivery {
     pub(super) shutdown: bool,
     pub(super) fatal: Option<Error>,
 
+    /// Records since the driver was last told to commit: handed out (Auto), or marked.
+    commit_count: usize,
+    commit_due: bool,
     pub(super) fetch_generation: u64,
     pub(super) watching: bool,
     pub(super) scratch: Scratch,
@@ -137,6 +140,8 @@ impl Delivery {
             reader_gone: false,
             shutdown: false,
             fatal: None,
+            commit_count: 0,
+            commit_due: false,
             fetch_generation: 0,
             watching: false,
             scratch: Scratch::default(),
@@ -514,6 +519,27 @@ impl Delivery {
 }
 
 impl Delivery {
+    /// So many more records will be done.
+    pub(super) fn count_for_commit(&mut self, records: usize) {
+        self.commit_count = self.commit_count.saturating_add(records);
+    }
+
+    /// What was counted is done, as far as no handle holds it back.
+    pub(super) fn counted_is_done(&mut self) {
+        if self.config.commit_records.is_some_and(|enough| self.commit_count >= enough)
+            && !self.config.is_external()
+        {
+            self.commit_count = 0;
+            self.commit_due = true;
+            self.signals.wake_driver();
+        }
+    }
+
+    /// Whether enough is done for a commit, once.
+    pub fn take_commit_due(&mut self) -> bool {
+        std::mem::take(&mut self.commit_due)
+    }
+
     /// Whether the reader came since this was last asked: a member that left because it stayed away joins again.
     pub fn take_polled(&mut self) -> bool {
         std::mem::take(&mut self.polled)

@@ -350,6 +350,9 @@ impl Delivery {
         reader.inner = Some(Arc::clone(&inner));
         p.strip = Some(OpenStrip { inner, end: checkout.position, end_epoch: checkout.position_epoch });
         let record = reader.claim(None)?;
+        if auto {
+            self.count_for_commit(count);
+        }
         self.walked = Some(Walked { key, seen: reader.position, looked: now });
         self.in_hand(key);
         Some(record)

@@ -181,8 +181,11 @@ impl Delivery {
             p.handed.came_back();
             p.in_hand = false;
         }
-        let ends = p.revoking.is_some() || self.shutdown;
+        let (ends, auto) = (p.revoking.is_some() || self.shutdown, self.config.is_auto());
         let deliverable = p.is_deliverable(self.config.max_unmarked);
+        if came_back && auto {
+            self.counted_is_done();
+        }
         if ends {
             self.settle_partition(key, Some(now));
             self.settle(Some(now));
@@ -214,6 +217,9 @@ impl Delivery {
             if let Some(p) = self.partitions.get_mut(&key) {
                 p.handed.came_back();
             }
+        }
+        if self.config.is_auto() {
+            self.counted_is_done();
         }
     }
 
@@ -255,7 +261,8 @@ impl Delivery {
         // What is handed out beyond a mark is counted, under the lock.
         let max_records = match single {
             true if p.marks_used => 1,
-            true => max_records.min(MAX_STRIP),
+            // The reader says that it came back from the records of a strip when that ends.
+            true => max_records.min(MAX_STRIP).min(self.config.commit_records.unwrap_or(MAX_STRIP).max(1)),
             false => max_records,
         };
         let limit = max_records

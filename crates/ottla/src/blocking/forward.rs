@@ -53,6 +53,32 @@ impl Consumer {
         block_on(self.inner.unsubscribe())
     }
 
+    /// Reads these partitions, too; see
+    /// [`incremental_assign`](crate::Consumer::incremental_assign).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn incremental_assign(
+        &self,
+        partitions: impl IntoIterator<Item = (TopicPartition, Offset)>,
+    ) -> Result<(), Error> {
+        block_on(self.inner.incremental_assign(partitions))
+    }
+
+    /// Does not read these partitions any more; see
+    /// [`incremental_unassign`](crate::Consumer::incremental_unassign).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn incremental_unassign<P: Borrow<TopicPartition>>(
+        &self,
+        partitions: impl IntoIterator<Item = P>,
+    ) -> Result<(), Error> {
+        block_on(self.inner.incremental_unassign(partitions))
+    }
+
     /// Reads exactly these partitions from these places on, without group management; see
     /// [`assign`](crate::Consumer::assign).
     ///

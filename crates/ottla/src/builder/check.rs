@@ -176,6 +176,7 @@ pub(crate) fn topic_problem(topic: &str) -> Option<String> {
 fn check_sizes(config: &Config, problems: &mut Problems) {
     problems.at_least_one("max_batch_records", config.max_batch_records);
     problems.at_least_one("max_unmarked", config.max_unmarked);
+    problems.at_least_one("commit_records", config.commit_records.unwrap_or(1));
     problems.at_least_one("max_decompressed_batch_bytes", config.max_decompressed_batch_bytes);
     for (setting, value) in [
         ("fetch_max_bytes", config.fetch_max_bytes),
@@ -235,10 +236,13 @@ fn check_times(config: &Config, problems: &mut Problems) {
     if let CommitMode::Auto { interval } = config.commit {
         problems.millis("commit", interval);
     }
-    if let OffsetReset::ByDuration(duration) = config.auto_offset_reset
-        && i64::try_from(duration.as_millis()).is_err()
-    {
-        problems.invalid("auto_offset_reset", format!("{duration:?} is too long"));
+    let own = config.auto_offset_reset_of.values().map(|reset| ("auto_offset_reset_of", reset));
+    for (setting, reset) in own.chain([("auto_offset_reset", &config.auto_offset_reset)]) {
+        if let OffsetReset::ByDuration(duration) = reset
+            && i64::try_from(duration.as_millis()).is_err()
+        {
+            problems.invalid(setting, format!("{duration:?} is too long"));
+        }
     }
 }
 

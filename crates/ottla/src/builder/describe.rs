@@ -1,5 +1,6 @@
 //! The configuration that came out, for people.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -28,7 +29,9 @@ impl Builder {
             ("client_id", c.client_id.clone()),
             ("client_rack", c.client_rack.clone().unwrap_or_else(|| "(none)".to_owned())),
             ("auto_offset_reset", reset(c.auto_offset_reset)),
+            ("auto_offset_reset_of", resets(&c.auto_offset_reset_of)),
             ("commit", commit(c.commit)),
+            ("commit_records", c.commit_records.map_or_else(|| "(none)".to_owned(), |n| n.to_string())),
             ("marks_interval", time(c.marks_interval)),
             ("isolation_level", isolation(c.isolation_level).to_owned()),
             ("check_crcs", c.check_crcs.to_string()),
@@ -103,6 +106,14 @@ fn reset(reset: OffsetReset) -> String {
         // The enumeration may grow; what it says of itself is better than nothing.
         other => format!("{other:?}"),
     }
+}
+
+fn resets(resets: &BTreeMap<String, OffsetReset>) -> String {
+    if resets.is_empty() {
+        return "(none)".to_owned();
+    }
+    let one = |(topic, how): (&String, &OffsetReset)| format!("{topic}: {}", reset(*how));
+    resets.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn commit(commit: CommitMode) -> String {

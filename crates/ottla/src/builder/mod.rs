@@ -136,6 +136,54 @@ impl Builder {
         self
     }
 
+    /// [`auto_offset_reset`](Self::auto_offset_reset) for one topic; for several, call it again.
+    ///
+    /// Default: none, so that what holds for all holds for it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use ottla::{Consumer, OffsetReset};
+    ///
+    /// let builder = Consumer::builder("localhost:9092")
+    ///     .group("billing")
+    ///     .subscribe(["orders", "prices"])
+    ///     .auto_offset_reset(OffsetReset::Earliest)
+    ///     .auto_offset_reset_of("prices", OffsetReset::Latest);
+    /// builder.validate()?;
+    /// # Ok::<(), ottla::ConfigError>(())
+    /// ```
+    pub fn auto_offset_reset_of(mut self, topic: impl Into<String>, reset: OffsetReset) -> Self {
+        self.config.auto_offset_reset_of.insert(topic.into(), reset);
+        self
+    }
+
+    /// Commits whenever so many records are done, besides the interval of [`commit`](Self::commit): with
+    /// [`Commit::Auto`](crate::Commit::Auto) records that the reader came back from, with
+    /// [`Commit::Manual`](crate::Commit::Manual) offsets that [marks](crate::CommitToken::mark) have passed.
+    ///
+    /// Default: none; the interval alone. It bounds how many records are repeated after a crash, whatever their rate.
+    /// One commit is under way at a time: where they come faster than the coordinator answers, the next one holds
+    /// more. A batch that is larger is committed as a whole: [`max_batch_records`](Self::max_batch_records) bounds it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use ottla::{Commit, Consumer};
+    ///
+    /// let builder = Consumer::builder("localhost:9092")
+    ///     .group("billing")
+    ///     .commit(Commit::Auto { interval: Duration::from_secs(10) })
+    ///     .commit_records(1_000);
+    /// builder.validate()?;
+    /// # Ok::<(), ottla::ConfigError>(())
+    /// ```
+    pub fn commit_records(mut self, records: usize) -> Self {
+        self.config.commit_records = Some(records);
+        self
+    }
+
     /// How offsets are committed.
     ///
     /// Default: [`Commit::Auto`](crate::Commit::Auto) every 5 seconds, on revocation and on close. Auto commits

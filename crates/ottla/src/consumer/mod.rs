@@ -7,6 +7,7 @@ mod read;
 mod records;
 mod start;
 
+use std::borrow::Borrow;
 use std::time::Duration;
 
 use ottla_core::client::{Command, Offset, Outcome};
@@ -236,6 +237,62 @@ impl Consumer {
     ) -> Result<(), Error> {
         let partitions = partitions.into_iter().collect();
         self.tell(Command::Assign(partitions)).await
+    }
+
+    /// Reads these partitions from these places on, besides what is [assigned](Self::assign) already, whose positions
+    /// and buffers stay. A partition that is assigned already is left as it is: [`seek`](Self::seek) moves it.
+    ///
+    /// # Errors
+    ///
+    /// As [`assign`](Self::assign); then none of them is taken.
+    ///
+    /// # Cancel safety
+    ///
+    /// Polled once, it is carried out.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use ottla::{Consumer, Offset, TopicPartition};
+    /// # use ottla_broker::Broker;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let broker = Broker::builder().topic("orders", 2).start().await?;
+    /// # broker.produce("orders", 1, ["a"])?;
+    /// let mut consumer = Consumer::builder(broker.bootstrap()).connect().await?;
+    /// let [first, second] = [0, 1].map(|partition| TopicPartition::new("orders", partition));
+    /// consumer.assign([(first.clone(), Offset::Earliest)]).await?;
+    /// consumer.incremental_assign([(second.clone(), Offset::Earliest)]).await?;
+    /// consumer.incremental_unassign([&first]).await?;
+    /// assert_eq!(consumer.assignment()?, [second]);
+    /// assert_eq!(consumer.next_batch().await?.map(|batch| batch.partition()), Some(1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn incremental_assign(
+        &self,
+        partitions: impl IntoIterator<Item = (TopicPartition, Offset)>,
+    ) -> Result<(), Error> {
+        let partitions = partitions.into_iter().collect();
+        self.tell(Command::IncrementalAssign(partitions)).await
+    }
+
+    /// Does not read these partitions any more; the others are read on. With a group, what is done of them is committed
+    /// without being waited for. Those that are not assigned are left alone.
+    ///
+    /// # Errors
+    ///
+    /// Kind [`ApiMisuse`](ErrorKind::ApiMisuse) while topics are [subscribed](Self::subscribe) to.
+    ///
+    /// # Cancel safety
+    ///
+    /// Polled once, it is carried out.
+    pub async fn incremental_unassign<P: Borrow<TopicPartition>>(
+        &self,
+        partitions: impl IntoIterator<Item = P>,
+    ) -> Result<(), Error> {
+        let partitions = partitions.into_iter().map(|p| p.borrow().clone()).collect();
+        self.tell(Command::IncrementalUnassign(partitions)).await
     }
 
     pub(crate) async fn tell(&self, command: Command) -> Result<(), Error> {
