@@ -6,7 +6,7 @@ use divan::{Bencher, black_box};
 use ottla_benches::steady::Steady;
 use ottla_benches::walk::Walker;
 use ottla_benches::{Touch, data};
-use ottla_core::assignor::{Assignor, ClusterTopics, GroupMember, TopicInfo};
+use ottla_core::assignor::{Assignor, ClusterTopics, GroupAssignment, GroupMember, TopicInfo};
 use ottla_wire::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use ottla_wire::messages::fetch_response::FetchResponse;
 use ottla_wire::records::{BatchDecoder, Batches, Compression, DecodeOptions};
@@ -146,6 +146,35 @@ fn message_decode(bencher: Bencher<'_, '_>, partitions: i32) {
     });
 }
 
+/// Topics and a group in which everybody wants all of them. With `racks` each partition has its replicas in two of three,
+/// and the members are spread over them.
+fn group(partitions: usize, members: usize, racks: bool) -> (ClusterTopics, Vec<GroupMember>) {
+    let rack = |index: usize| Some(format!("rack-{}", index % 3)).filter(|_| racks);
+    let mut topics = ClusterTopics::new();
+    let names: Vec<String> = (0..100).map(|topic| format!("topic-{topic:03}")).collect();
+    for name in &names {
+        let mut topic = TopicInfo::new(name, partitions / 100);
+        for (index, partition) in topic.partitions.iter_mut().enumerate() {
+            partition.racks = rack(index).into_iter().chain(rack(index + 1)).map(Into::into).collect();
+        }
+        topics.insert(topic);
+    }
+    let member = |index: usize| GroupMember {
+        member_id: format!("member-{index:05}"),
+        topics: names.clone(),
+        rack_id: rack(index),
+        ..GroupMember::default()
+    };
+    (topics, (0..members).map(member).collect())
+}
+
+/// What it was given before is what it owns.
+fn owns(member: &mut GroupMember, assignor: Assignor, before: &GroupAssignment) {
+    member.owned_partitions = before.get(&member.member_id).to_vec();
+    member.generation_id = Some(1);
+    member.user_data = assignor.subscription_user_data(&member.owned_partitions, 1);
+}
+
 /// A group whose members own what they were given before, and one more. `assign_timings` of ottla-tests compares with
 /// Java's times.
 #[divan::bench(
@@ -155,21 +184,41 @@ fn message_decode(bencher: Bencher<'_, '_>, partitions: i32) {
     sample_size = 1
 )]
 fn assign(bencher: Bencher<'_, '_>, (assignor, partitions, members): (Assignor, usize, usize)) {
-    let mut topics = ClusterTopics::new();
-    let names: Vec<String> = (0..100).map(|topic| format!("topic-{topic:03}")).collect();
-    names.iter().for_each(|name| topics.insert(TopicInfo::new(name, partitions / 100)));
-    let member = |index: usize| GroupMember {
-        member_id: format!("member-{index:05}"),
-        topics: names.clone(),
-        ..GroupMember::default()
-    };
-    let mut group: Vec<GroupMember> = (0..members).map(member).collect();
+    joined(bencher, assignor, group(partitions, members + 1, false));
+}
+
+/// The same with replicas and members in three racks.
+#[divan::bench(
+    args = [(Assignor::Range, 100_000, 200), (Assignor::Sticky, 1_000_000, 2_000), (Assignor::CooperativeSticky, 1_000_000, 2_000)],
+    sample_count = 3,
+    sample_size = 1
+)]
+fn assign_racks(bencher: Bencher<'_, '_>, (assignor, partitions, members): (Assignor, usize, usize)) {
+    joined(bencher, assignor, group(partitions, members + 1, true));
+}
+
+fn joined(
+    bencher: Bencher<'_, '_>,
+    assignor: Assignor,
+    (topics, mut group): (ClusterTopics, Vec<GroupMember>),
+) {
+    let Some(last) = group.pop() else { return };
     let before = assignor.assign(&group, &topics);
-    for member in &mut group {
-        member.owned_partitions = before.get(&member.member_id).to_vec();
-        member.generation_id = Some(1);
-        member.user_data = assignor.subscription_user_data(&member.owned_partitions, 1);
-    }
-    group.push(member(members));
+    group.iter_mut().for_each(|member| owns(member, assignor, &before));
+    group.push(last);
     bencher.bench_local(|| assignor.assign(&group, &topics));
+}
+
+/// 20,000 partitions and 200 members who each leave out other topics.
+#[divan::bench(args = [Assignor::Sticky, Assignor::CooperativeSticky], sample_count = 5, sample_size = 1)]
+fn assign_differing(bencher: Bencher<'_, '_>, assignor: Assignor) {
+    let (topics, mut group) = group(20_000, 201, false);
+    for (index, member) in group.iter_mut().enumerate() {
+        let mut place = 0;
+        member.topics.retain(|_| {
+            place += 1;
+            (place + index) % 7 != 0 && place % 11 != index % 11
+        });
+    }
+    joined(bencher, assignor, (topics, group));
 }

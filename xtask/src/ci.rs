@@ -18,6 +18,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("directions", directions::check),
     ("clippy", clippy),
     ("lint-fuzz", lint_fuzz),
+    ("lint-peers", lint_peers),
     ("features", features),
     ("doc", doc),
     ("wasm", targets::wasm),
@@ -123,6 +124,17 @@ fn lint_fuzz() -> Result<Skipped, String> {
         }
     }
     fuzz(&["clippy", "--all-targets", "--locked", "--", "-D", "warnings"]).map(|()| None)
+}
+
+/// The benchmarks with librdkafka and the floor's zstd, which are C and so in no other check.
+fn lint_peers() -> Result<Skipped, String> {
+    for program in ["cc", "make"] {
+        if output(&mut crate::command::command(program, &["--version"])).is_err() {
+            return Ok(Some(format!("no {program} here: the feature peers of benches/ is not linted")));
+        }
+    }
+    let package = ["--package", "ottla-benches", "--features", "peers", "--all-targets", "--locked"];
+    command(&[&["clippy"][..], &package, &["--", "-D", "warnings"]].concat())
 }
 
 /// The library with no codec and with each of them alone.

@@ -11,7 +11,8 @@ use crate::stats::Spread;
 
 const BEGIN: &str = "# Benchmarks
 
-Written by `cargo xtask bench --docs`; not edited by hand. Losses are shown like wins.
+Written by `cargo xtask bench --docs`; not edited by hand. Losses are shown like wins; why they are, as far as it is known,
+is in [performance.md](performance.md).
 
 How to repeat it: `cargo xtask bench --docs` (`--quick` for fewer rounds and records, `--only` for some work sets); the last
 line says how long it takes. It needs Java 17 and Maven for the broker, a C compiler and make for librdkafka, Go and Python
@@ -36,6 +37,8 @@ line says how long it takes. It needs Java 17 and Maven for the broker, a C comp
   ahead. `-whole` clients have all cores, those of the brokers too: `batch` then with `decode_threads(0)`, `ahead` with its default.
 - librdkafka: `base` and `stream` are the consumers of the crate `rdkafka`, `batch` and `callback` are
   `rd_kafka_consume_batch_queue` and `rd_kafka_consume_callback_queue` through its C interface, which needs `unsafe`.
+- Clients that no target speaks of have three rounds at most, as have the work sets without one. `floor` in the table of
+  latencies is a blocking socket too.
 - A ratio is the median of the ratios of the rounds, with the least and the greatest. \"Best\" is librdkafka's client with the
   lowest median. Allocations and the heap are those of Rust's allocator, so they are not known for the others.
 ";

@@ -47,6 +47,8 @@ pub(crate) struct WorkSet {
     pub(crate) records: u64,
     /// Passes that are measured.
     pub(crate) passes: u64,
+    /// Most rounds, where nothing is aimed at.
+    pub(crate) rounds: usize,
     pub(crate) clients: &'static [&'static str],
     pub(crate) targets: &'static [Target],
 }
@@ -58,7 +60,16 @@ impl WorkSet {
             Batches::Of(records) => records,
         }
     }
+
+    /// Most rounds of this client: all where a target needs it, else few, or the whole would take an hour.
+    pub(crate) fn rounds_of(&self, client: &str) -> usize {
+        let needs = |target: &Target| target.client == client || target.base.contains(&client);
+        if self.targets.iter().any(needs) || client == "floor" { self.rounds } else { self.rounds.min(FEW) }
+    }
 }
+
+/// Rounds of what nothing is aimed at.
+const FEW: usize = 3;
 
 /// librdkafka's ways to read many messages at a time.
 const BEST: &[&str] = &["rdkafka-batch", "rdkafka-callback", "rdkafka-batch-defaults"];
@@ -114,7 +125,7 @@ const WIDE: &[&str] = &[
     "python",
 ];
 
-const SIDE: &[&str] = &["floor", "ottla-batch", "rdkafka-batch", "rdkafka-callback", "rdkafka-base"];
+const SIDE: &[&str] = &["floor", "ottla-batch", "rdkafka-batch", "rdkafka-callback"];
 
 /// The first one; the others say where they differ.
 const FIRST: WorkSet = WorkSet {
@@ -126,7 +137,8 @@ const FIRST: WorkSet = WorkSet {
     codec: "none",
     batches: Batches::Usual,
     records: 3_000_000,
-    passes: 3,
+    passes: 2,
+    rounds: usize::MAX,
     clients: MAIN,
     targets: &[
         target("ottla-batch", FLOOR, "floor", 1.6),
@@ -150,16 +162,28 @@ pub(crate) const WORK_SETS: &[WorkSet] = &[
         name: "100b-lz4",
         what: "100 B, lz4, 6 partitions",
         codec: "lz4",
-        clients: WIDE,
         targets: &[
             target("ottla-batch", FLOOR, "floor", 1.4),
             target("ottla-batch", BEST, "librdkafka's best", 1.0 / 3.0),
         ],
         ..SMALL
     },
-    WorkSet { name: "100b-snappy", what: "100 B, snappy, 6 partitions", codec: "snappy", passes: 2, ..SMALL },
-    WorkSet { name: "100b-zstd", what: "100 B, zstd, 6 partitions", codec: "zstd", passes: 2, ..SMALL },
-    WorkSet { name: "100b-gzip", what: "100 B, gzip, 6 partitions", codec: "gzip", passes: 2, ..SMALL },
+    WorkSet {
+        name: "100b-snappy",
+        what: "100 B, snappy, 6 partitions",
+        codec: "snappy",
+        rounds: FEW,
+        ..SMALL
+    },
+    WorkSet { name: "100b-zstd", what: "100 B, zstd, 6 partitions", codec: "zstd", rounds: FEW, ..SMALL },
+    WorkSet {
+        name: "100b-gzip",
+        what: "100 B, gzip, 6 partitions",
+        codec: "gzip",
+        passes: 1,
+        rounds: FEW,
+        ..SMALL
+    },
     WorkSet {
         name: "1kb-none",
         what: "1 KB, uncompressed, 6 partitions",
@@ -180,7 +204,7 @@ pub(crate) const WORK_SETS: &[WorkSet] = &[
         ],
         ..LARGE
     },
-    WorkSet { name: "1kb-snappy", what: "1 KB, snappy, 6 partitions", codec: "snappy", ..LARGE },
+    WorkSet { name: "1kb-snappy", what: "1 KB, snappy, 6 partitions", codec: "snappy", rounds: FEW, ..LARGE },
     WorkSet {
         name: "1kb-zstd",
         what: "1 KB, zstd, 6 partitions (the floor decompresses with C)",
@@ -208,7 +232,14 @@ pub(crate) const WORK_SETS: &[WorkSet] = &[
         targets: AHEAD_OF_INLINE,
         ..LARGE
     },
-    WorkSet { name: "1kb-gzip", what: "1 KB, gzip, 6 partitions", codec: "gzip", ..LARGE },
+    WorkSet {
+        name: "1kb-gzip",
+        what: "1 KB, gzip, 6 partitions",
+        codec: "gzip",
+        passes: 1,
+        rounds: FEW,
+        ..LARGE
+    },
     WorkSet {
         name: "100b-1p",
         what: "100 B, uncompressed, 1 partition",
@@ -243,9 +274,16 @@ pub(crate) const WORK_SETS: &[WorkSet] = &[
         name: "big-batches",
         what: "100 B, uncompressed, 6 partitions, 2,000 records a batch",
         batches: Batches::Of(2000),
+        rounds: FEW,
         ..SMALL
     },
-    WorkSet { name: "100b-3b", what: "100 B, uncompressed, 6 partitions on 3 brokers", brokers: 3, ..SMALL },
+    WorkSet {
+        name: "100b-3b",
+        what: "100 B, uncompressed, 6 partitions on 3 brokers",
+        brokers: 3,
+        rounds: FEW,
+        ..SMALL
+    },
 ];
 
 /// Something else than throughput.
@@ -303,9 +341,9 @@ pub(crate) const SPECIALS: &[Special] = &[
         records: 0,
         quick_records: 0,
         batch_records: 1,
-        millis: 10_000,
+        millis: 5_000,
         quick_millis: 3_000,
-        rounds: 5,
+        rounds: 7,
         clients: &[
             "floor",
             "ottla-batch",
@@ -347,7 +385,7 @@ pub(crate) const SPECIALS: &[Special] = &[
         batch_records: 1,
         millis: 10_000,
         quick_millis: 5_000,
-        rounds: 3,
+        rounds: 2,
         clients: &["ottla-batch", "rdkafka-base"],
         columns: &[
             ("cpu_percent", "% of a core"),
@@ -365,7 +403,7 @@ pub(crate) const SPECIALS: &[Special] = &[
         records: 9_000_000,
         quick_records: 2_000_000,
         batch_records: 100,
-        millis: 10_000,
+        millis: 5_000,
         quick_millis: 5_000,
         rounds: 3,
         clients: &["ottla-batch", "rdkafka-base"],
@@ -386,7 +424,7 @@ pub(crate) const SPECIALS: &[Special] = &[
         batch_records: 1,
         millis: 0,
         quick_millis: 0,
-        rounds: 3,
+        rounds: 2,
         clients: &["ottla-batch-group", "rdkafka-base-group"],
         columns: &[
             ("formed_ms", "50 members start, ms"),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -24,6 +24,8 @@ const FETCH_BYTES: u64 = 1 << 20;
 const MAX_WAIT_MS: u64 = 10;
 /// A row whose ratios spread wider is measured again, once.
 const WIDEST: f64 = 0.15;
+/// But not when the whole has taken so long already.
+const REPEAT_UNTIL: Duration = Duration::from_secs(18 * 60);
 
 /// The runs of one work set: for each client one per round.
 #[derive(Debug, Default)]
@@ -66,7 +68,7 @@ pub(crate) fn all(options: &Options) -> Result<()> {
     for brokers in brokers {
         let cluster = cluster(options, brokers)?;
         for set in sets.iter().filter(|set| set.brokers == brokers) {
-            let results = work_set(options, &cluster, set, pinning, &mut lines)?;
+            let results = work_set(options, start, &cluster, set, pinning, &mut lines)?;
             let mut text = report::work_set(set, &results);
             if set.name == MANY_AGAINST_FEW.0
                 && let Some((few, base)) = &few
@@ -110,6 +112,7 @@ fn cluster(options: &Options, brokers: u32) -> Result<KafkaCluster> {
 /// Fills a topic, runs all clients in turn, round after round, and removes the topic.
 fn work_set(
     options: &Options,
+    started: Instant,
     cluster: &KafkaCluster,
     set: &WorkSet,
     pinning: Pinning,
@@ -147,19 +150,27 @@ fn work_set(
         "max_wait_ms": MAX_WAIT_MS,
     });
     let mut round = Rounds { set, job, programs, pinning, lines, results };
-    round.run(options.rounds());
+    round.run(options.rounds(), |client| set.rounds_of(client));
     let widest =
         report::ratios(set, &round.results).into_iter().map(|ratio| ratio.spread.width()).fold(0.0, f64::max);
-    if widest > WIDEST && !options.quick {
+    if widest > WIDEST && !options.quick && started.elapsed() < REPEAT_UNTIL {
         eprintln!("{}: the ratios spread over {:.0} %, so it is measured again", set.name, widest * 100.0);
         let missing = std::mem::take(&mut round.results.missing);
         let before =
             std::mem::replace(&mut round.results, Results { missing, repeated: true, ..Results::default() });
-        round.run(options.rounds());
+        let in_targets = |client: &str| {
+            client == "floor" || set.targets.iter().any(|t| t.client == client || t.base.contains(&client))
+        };
+        round.run(options.rounds(), |client| if in_targets(client) { set.rounds_of(client) } else { 0 });
         let again =
             report::ratios(set, &round.results).into_iter().map(|r| r.spread.width()).fold(0.0, f64::max);
         if again > widest {
             round.results.runs = before.runs;
+        } else {
+            // The others were not measured again.
+            for (client, runs) in before.runs {
+                round.results.runs.entry(client).or_insert(runs);
+            }
         }
     }
     let results = round.results;
@@ -265,10 +276,10 @@ struct Rounds<'a> {
 }
 
 impl Rounds<'_> {
-    fn run(&mut self, rounds: usize) {
+    fn run(&mut self, rounds: usize, most: impl Fn(&str) -> usize) {
         for round in 0..rounds {
             for (client, program) in &self.programs {
-                if self.results.missing.contains_key(client) {
+                if round >= most(client) || self.results.missing.contains_key(client) {
                     continue;
                 }
                 let mut job = self.job.clone();
