@@ -8,6 +8,7 @@ mod fuzz;
 mod r#gen;
 mod instructions;
 mod kafka;
+mod matrix;
 mod metadata;
 mod test;
 mod tools;
@@ -18,6 +19,8 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   test                                      all tests; those on real Kafka where Java 17+, Maven and Python are
+  test --matrix [--versions V,V] [--brokers 1,3] [--docs]
+                                            the suites on every version of Kafka, as a table
   ci [CHECK...]                             everything that CI runs, or only these checks
   vectors [DIR]                             the golden vectors of DIR, or the project's own
   sim [--seeds A..B] [--scenario NAME] [--jobs N] [--trace] …
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments.as_slice() {
         ["test"] => test::run().and_then(test::Report::finish),
+        ["test", "--matrix", rest @ ..] => matrix::run(rest),
         ["ci", only @ ..] => ci::run(only),
         ["vectors", rest @ ..] => vectors(rest),
         ["sim", rest @ ..] => simulator(rest),

@@ -15,7 +15,7 @@ const VERSIONS: [&str; 2] = ["4.3.1", "3.9.2"];
 const PARITY: &str = "4.3.1";
 
 /// Integration tests with this prefix need real Kafka.
-const REAL: &str = "real_";
+pub(crate) const REAL: &str = "real_";
 
 /// What they are built with. Everything is, so that it is built once.
 pub(crate) const REAL_FEATURES: &str = "ottla-tests/real-kafka,ottla-kafka/real-kafka";
@@ -31,6 +31,18 @@ pub(crate) struct Counts {
     ignored: u64,
 }
 
+impl std::ops::Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+            ignored: self.ignored + other.ignored,
+        }
+    }
+}
+
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} passed, {} failed", self.passed, self.failed)?;
@@ -42,8 +54,12 @@ impl std::fmt::Display for Counts {
 }
 
 impl Counts {
-    /// Adds a line such as `test result: ok. 3 passed; 0 failed; 0 ignored; …`.
-    fn add(&mut self, line: &str) {
+    pub(crate) fn passed(self) -> u64 {
+        self.passed
+    }
+
+    /// Takes in a line such as `test result: ok. 3 passed; 0 failed; 0 ignored; …`.
+    pub(crate) fn take_in(&mut self, line: &str) {
         let Some((_, counts)) = line.split_once("test result: ").and_then(|(_, rest)| rest.split_once(". "))
         else {
             return;
@@ -86,7 +102,7 @@ impl Report {
         let mut counts = self.counts;
         // A person sees that a test hangs; and their interrupt should reach it, which it would not in its own group.
         let limit = is_ci().then_some(LIMIT);
-        match run_lines(command, limit, |line| counts.add(line)) {
+        match run_lines(command, limit, |line| counts.take_in(line)) {
             Ok(true) => {}
             Ok(false) => self.failures.push(what.to_owned()),
             Err(error) => self.failures.push(format!("{what}: {error}")),
@@ -114,7 +130,7 @@ pub(crate) fn run() -> Result<Report, String> {
 }
 
 /// Without the variables that would make a test start a Kafka of its own.
-fn without_kafka(arguments: &[&str]) -> Command {
+pub(crate) fn without_kafka(arguments: &[&str]) -> Command {
     let mut command = cargo(arguments);
     command.env_remove("OTTLA_KAFKA_VERSIONS").env_remove("OTTLA_PARITY_BOOTSTRAP");
     command
@@ -194,11 +210,11 @@ mod tests {
     #[test]
     fn the_lines_of_the_test_runner_are_added_up() {
         let mut counts = Counts::default();
-        counts.add(
+        counts.take_in(
             "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.01s",
         );
-        counts.add("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
-        counts.add("running 5 tests");
+        counts.take_in("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
+        counts.take_in("running 5 tests");
         assert_eq!(counts.to_string(), "4 passed, 2 failed, 1 ignored");
     }
 

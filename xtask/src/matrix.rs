@@ -1,0 +1,167 @@
+//! `cargo xtask test --matrix`: the suites on every version of Kafka that is promised, as a table in the repository.
+
+use std::fmt::Write as _;
+
+use ottla_kafka::{DEFAULT_VERSION, KafkaCluster, missing_tools, split_versions};
+
+use crate::command::{self, root, run_lines};
+use crate::metadata::Metadata;
+use crate::test::{Counts, REAL, REAL_FEATURES, without_kafka};
+
+pub(crate) const USAGE: &str = "\
+usage: cargo xtask test --matrix [--versions 4.3.1,2.8.2] [--brokers 1,3] [--docs]
+  every suite on the embedded broker and on each of these clusters; --docs writes docs/versions.md";
+
+/// From the oldest with a ZooKeeper to the newest.
+const VERSIONS: &str = "2.1.1,2.8.2,3.9.2,4.1.2,4.3.1";
+
+/// The sizes of the cluster that the tests of a suite share. Tests that stop brokers have clusters of their own, of one
+/// broker or of three, in each column.
+const BROKERS: &str = "1,3";
+
+/// The same scenarios on the embedded broker.
+const EMBEDDED: [(&str, &str); 2] = [("real_suite", "suite_embedded"), ("real_close", "close_embedded")];
+
+/// What a test says in a line when a version lacks what it is about: `2.8.2 has no …`.
+const LACKS: &str = "has no";
+
+/// How one suite went on one cluster.
+#[derive(Debug, Default, Clone, Copy)]
+struct Cell {
+    counts: Counts,
+    /// Tests of what this version does not have; they are among those that passed.
+    without: u64,
+    failed: bool,
+}
+
+impl std::fmt::Display for Cell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.failed {
+            return write!(f, "**{}**", self.counts);
+        }
+        write!(f, "{}", self.counts.passed() - self.without)?;
+        if self.without > 0 { write!(f, " ({} not there)", self.without) } else { Ok(()) }
+    }
+}
+
+struct Column {
+    name: String,
+    cells: Vec<Option<Cell>>,
+}
+
+pub(crate) fn run(mut options: &[&str]) -> Result<(), String> {
+    let (mut versions, mut brokers, mut docs) = (VERSIONS, BROKERS, false);
+    loop {
+        match options {
+            [] => break,
+            ["--docs", rest @ ..] => (docs, options) = (true, rest),
+            ["--versions", list, rest @ ..] => (versions, options) = (list, rest),
+            ["--brokers", list, rest @ ..] => (brokers, options) = (list, rest),
+            _ => return Err(USAGE.to_owned()),
+        }
+    }
+    let number = |text: &str| text.parse().ok().filter(|n| (1..=9).contains(n)).ok_or(USAGE.to_owned());
+    let brokers = split_versions(brokers).iter().map(|n| number(n)).collect::<Result<Vec<u32>, _>>()?;
+    let versions = split_versions(versions);
+    let whole = versions == split_versions(VERSIONS) && brokers == [1, 3];
+    if docs && !whole {
+        return Err("--docs is for the whole: without --versions and --brokers".to_owned());
+    }
+    if versions.is_empty() || brokers.is_empty() {
+        return Err(USAGE.to_owned());
+    }
+    let missing = missing_tools();
+    if !missing.is_empty() {
+        return Err(format!("this machine has no {}", missing.join(", no ")));
+    }
+    let metadata = Metadata::load()?;
+    let suites: Vec<&str> = metadata
+        .members()
+        .flat_map(|p| &p.tests)
+        .map(String::as_str)
+        .filter(|t| t.starts_with(REAL))
+        .collect();
+    let mut columns = vec![embedded(&suites)?];
+    for version in &versions {
+        for count in &brokers {
+            columns.push(real(version, *count, &suites)?);
+        }
+    }
+    let table = table(&suites, &columns);
+    println!("{table}");
+    if docs {
+        let path = root().join("docs/versions.md");
+        std::fs::write(&path, document(&table)).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    let cells = || columns.iter().flat_map(|c| &c.cells).flatten();
+    let total = cells().fold(Counts::default(), |sum, cell| sum + cell.counts);
+    println!("{total}");
+    if cells().any(|cell| cell.failed) { Err("the matrix is not green".to_owned()) } else { Ok(()) }
+}
+
+fn embedded(suites: &[&str]) -> Result<Column, String> {
+    let cell = |suite: &&str| {
+        let Some((_, twin)) = EMBEDDED.iter().find(|(real, _)| real == suite) else { return Ok(None) };
+        suite_on(twin, &mut without_kafka(&[]), "").map(Some)
+    };
+    Ok(Column { name: "embedded".to_owned(), cells: suites.iter().map(cell).collect::<Result<_, _>>()? })
+}
+
+fn real(version: &str, brokers: u32, suites: &[&str]) -> Result<Column, String> {
+    println!("starting Kafka {version} with {brokers} broker(s)");
+    let cluster = KafkaCluster::start(version, brokers)
+        .map_err(|e| format!("Kafka {version} with {brokers} broker(s) does not start: {e}"))?;
+    let cell = |suite: &&str| {
+        let mut command = without_kafka(&[]);
+        command
+            .env("OTTLA_KAFKA_VERSIONS", version)
+            .env(format!("OTTLA_KAFKA_BOOTSTRAP_{}", version.replace('.', "_")), cluster.bootstrap());
+        suite_on(suite, &mut command, version).map(Some)
+    };
+    let cells = suites.iter().map(cell).collect::<Result<_, _>>()?;
+    Ok(Column { name: format!("{version} × {brokers}"), cells })
+}
+
+/// `command` is cargo with the environment of the cluster.
+fn suite_on(suite: &str, command: &mut std::process::Command, version: &str) -> Result<Cell, String> {
+    command.args(["test", "--workspace", "--features", REAL_FEATURES, "--no-fail-fast", "--test", suite]);
+    command.args(["--", "--show-output"]);
+    let (mut cell, says) = (Cell::default(), format!("{version} {LACKS} "));
+    let passed = run_lines(command, None, |line| {
+        cell.counts.take_in(line);
+        cell.without += u64::from(!version.is_empty() && line.starts_with(&says));
+    })?;
+    cell.failed = !passed;
+    Ok(cell)
+}
+
+fn table(suites: &[&str], columns: &[Column]) -> String {
+    let mut text = "| suite |".to_owned();
+    // Writing to a string cannot fail.
+    for column in columns {
+        let _ = write!(text, " {} |", column.name);
+    }
+    let _ = write!(text, "\n|---|{}\n", "---|".repeat(columns.len()));
+    for (row, suite) in suites.iter().enumerate() {
+        let _ = write!(text, "| `{suite}` |");
+        for column in columns {
+            let cell =
+                column.cells.get(row).copied().flatten().map_or("–".to_owned(), |cell| cell.to_string());
+            let _ = write!(text, " {cell} |");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn document(table: &str) -> String {
+    let java = command::output(&mut command::command("java", &["--version"])).unwrap_or_default();
+    let java = java.lines().next().unwrap_or("unknown");
+    format!(
+        "# Versions of Kafka\n\nWritten by `cargo xtask test --matrix --docs`: how many tests of each suite passed, on \
+         the embedded broker and on real Kafka (version × brokers of the cluster that the tests share; those that stop \
+         brokers have clusters of their own). *Not there* are tests of what a version has not, such as groups of the \
+         consumer protocol before 4.0. Brokers of Kafka 2 run with a ZooKeeper, later ones are their own controllers; \
+         all on {java}. CI runs 3.9.2 and {DEFAULT_VERSION} on one broker.\n\n{table}"
+    )
+}
