@@ -41,6 +41,7 @@ macro_rules! on_own {
 
 on_shared! {
     admin,
+    the_figures_are_those_of_what_was_done,
     every_byte_arrives,
     members_come_and_go,
     kept_partitions_are_read_during_a_rebalance,

@@ -15,6 +15,7 @@ macro_rules! on_embedded {
 
 on_embedded! {
     admin(3),
+    the_figures_are_those_of_what_was_done(1),
     every_byte_arrives(3),
     members_come_and_go(3),
     kept_partitions_are_read_during_a_rebalance(3),

@@ -24,6 +24,7 @@ mod offsets;
 pub mod pattern;
 pub mod planted;
 mod rng;
+pub mod snapshot;
 #[cfg(test)]
 mod table;
 mod time;

@@ -103,6 +103,9 @@ pub use ottla_core::delivery::{
     Revocation,
 };
 pub use ottla_core::group::GroupIdentity as GroupMetadata;
+pub use ottla_core::snapshot::{
+    BrokerSnapshot, GroupSnapshot, Latency, PartitionSnapshot, Snapshot, Traffic,
+};
 pub use ottla_core::{
     BrokerId, CommitError, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, Timestamp, TopicId, TopicPartition,
 };

@@ -10,6 +10,7 @@ mod close;
 mod commits;
 pub mod consumer_protocol;
 mod failures;
+mod figures;
 mod group;
 mod groups;
 mod offsets;
@@ -34,6 +35,7 @@ pub use commits::{
 pub use failures::{
     a_member_that_dies_is_replaced, a_restarted_broker_loses_nothing, leaders_and_coordinators_move,
 };
+pub use figures::the_figures_are_those_of_what_was_done;
 pub use group::{Change, Group, Partitions};
 pub use groups::{
     a_reader_that_stays_away_is_put_out, kept_partitions_are_read_during_a_rebalance, members_come_and_go,

@@ -113,6 +113,7 @@ impl Client {
                 return self.wait_for(now + self.config.default_api_timeout, id, Waiting::Admin);
             }
             Command::GroupMetadata => Outcome::GroupMetadata(self.group.as_ref().and_then(|g| g.identity())),
+            Command::Snapshot => Outcome::Snapshot(Box::new(self.snapshot(now))),
             Command::Close { timeout } => return self.begin_close(now, Some(id), timeout),
         };
         self.finish_command(id, outcome);

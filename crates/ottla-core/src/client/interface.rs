@@ -10,6 +10,7 @@ use crate::delivery::CommitToken;
 use crate::group::{AssignJob, GroupIdentity};
 pub use crate::offsets::{CommitResults, CommittedOffset, Offset};
 use crate::pattern::TopicPattern;
+use crate::snapshot::Snapshot;
 use crate::{ConnectionId, Error, LeaderEpoch, OwnershipEpoch, TopicPartition};
 
 /// Something the driver does for the core.
@@ -133,6 +134,8 @@ pub enum Command {
     PartitionCounts(Vec<String>),
     /// The identity that commits of this member carry.
     GroupMetadata,
+    /// How the client stands and what it has done.
+    Snapshot,
     /// What an administrator asks for.
     Admin(AdminCall),
     /// Commits what is done, leaves the group, closes all connections, within this time.
@@ -159,6 +162,8 @@ pub enum Outcome {
     PartitionCounts(Vec<(String, i32)>),
     /// Of `GroupMetadata`.
     GroupMetadata(Option<GroupIdentity>),
+    /// Of `Snapshot`.
+    Snapshot(Box<Snapshot>),
     /// Of `Admin`.
     Admin(AdminAnswer),
     /// Of `Close`: what could not be done, in order; empty if all went well.

@@ -9,6 +9,7 @@ mod anybody;
 mod close;
 mod commands;
 mod coordinator;
+mod figures;
 mod group;
 mod interface;
 mod pattern;
@@ -44,6 +45,7 @@ use anybody::Helpless;
 use close::Closing;
 use commands::Pending;
 use coordinator::Coordinator;
+use figures::Figures;
 use pattern::Matching;
 
 /// What an answer is an answer to.
@@ -120,6 +122,7 @@ pub struct Client {
     /// Something has to be committed at once, and an automatic commit is under way.
     commit_again: bool,
     closing: Closing,
+    figures: Figures,
     actions: VecDeque<Action>,
     outcomes: VecDeque<(CommandId, Outcome)>,
     rng: Rng,
@@ -177,6 +180,7 @@ impl Client {
             next_auto_commit: now + config.commit_interval(),
             commit_again: false,
             closing: Closing::No,
+            figures: Figures::new(now),
             actions: VecDeque::new(),
             outcomes: VecDeque::new(),
             rng,
@@ -282,6 +286,12 @@ impl Client {
             ("mode", mode),
             ("closing", closing),
         ]
+    }
+
+    /// The wall clock, in milliseconds since 1970.
+    fn unix_millis(&self, now: Timestamp) -> i64 {
+        let since_zero = i64::try_from(now.as_nanos() / 1_000_000).unwrap_or(i64::MAX);
+        self.unix_millis_at_zero.saturating_add(since_zero)
     }
 
     fn finish_command(&mut self, id: CommandId, outcome: Outcome) {

@@ -61,9 +61,7 @@ impl Client {
             OffsetReset::Latest => Place::Latest,
             OffsetReset::ByDuration(age) => {
                 let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-                let since_zero = i64::try_from(now.as_nanos() / 1_000_000).unwrap_or(i64::MAX);
-                let wall = self.unix_millis_at_zero.saturating_add(since_zero);
-                Place::Timestamp { millis: wall.saturating_sub(age).max(0), or_end: true }
+                Place::Timestamp { millis: self.unix_millis(now).saturating_sub(age).max(0), or_end: true }
             }
             OffsetReset::Error => {
                 let text = match cause {

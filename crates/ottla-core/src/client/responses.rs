@@ -67,7 +67,8 @@ impl Client {
                 }
             }
             NetEvent::Failed { target, tag, error } => self.request_failed(now, target, tag, &error),
-            NetEvent::Response { conn, target, tag, version, payload, body_at } => {
+            NetEvent::Response { conn, target, tag, version, payload, body_at, took } => {
+                self.figures.took(&tag, took);
                 let answer = Answer { conn, target, version, payload, body_at };
                 self.throttled(now, &tag, &answer);
                 match self.answered(now, tag, &answer) {
@@ -111,7 +112,10 @@ impl Client {
                     committed.failed(now, tag);
                 }
             }
-            Tag::OffsetCommit => self.commits.failed(now, error),
+            Tag::OffsetCommit => {
+                self.figures.commits_failed += 1;
+                self.commits.failed(now, error);
+            }
             Tag::ListOffsets(tag) => {
                 self.lookups.failed(now, tag);
                 self.refresh.request(now);
@@ -210,6 +214,7 @@ impl Client {
             Tag::Group(kind) => {
                 if let Some(group) = &mut self.group {
                     group.handle_response(now, kind, version, answer.body());
+                    self.figures.generation(now, group.identity().map(|i| i.generation_id));
                 }
             }
             Tag::DescribeGroup => {
@@ -247,6 +252,7 @@ impl Client {
             Tag::OffsetCommit => {
                 let generation = self.group.as_ref().and_then(|g| g.identity()).map(|i| i.generation_id);
                 let step = self.commits.answered(now, version, answer.body(), generation)?;
+                self.figures.commits_failed += u64::from(step.refused.is_some());
                 {
                     let mut delivery = self.delivery.lock();
                     for (tp, epoch, offset) in &step.acked {

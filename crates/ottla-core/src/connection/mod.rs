@@ -68,8 +68,8 @@ struct InFlight<T> {
     api: ApiKey,
     version: i16,
     deadline: Timestamp,
-    /// `None` for the negotiation, which is the connection's own.
-    tag: Option<T>,
+    /// Since when its owner waits; `None` for the negotiation, which is the connection's own.
+    tag: Option<(T, Timestamp)>,
 }
 
 /// An answer, still encoded.
@@ -77,6 +77,8 @@ struct InFlight<T> {
 pub(crate) struct Response<T> {
     pub(crate) tag: T,
     pub(crate) version: i16,
+    /// When it was asked for.
+    pub(crate) sent: Timestamp,
     /// The whole payload; the body begins at `body_at`.
     pub(crate) payload: Bytes,
     pub(crate) body_at: usize,
@@ -193,7 +195,10 @@ impl<T> Connection<T> {
             return Err(self.peer.error(ErrorKind::BrokerMisbehaved, &text));
         }
         match request.tag {
-            Some(tag) => Ok(Received::Response(Response { tag, version: request.version, payload, body_at })),
+            Some((tag, sent)) => {
+                let version = request.version;
+                Ok(Received::Response(Response { tag, version, sent, payload, body_at }))
+            }
             None => self.negotiated(request.version, payload.get(body_at..).unwrap_or_default()),
         }
     }
@@ -262,7 +267,8 @@ impl<T> Connection<T> {
                 // Silence that the broker asked for is not held against it.
                 let deadline = now.max(self.muted_until) + timeout;
                 let api = R::API;
-                self.in_flight.push_back(InFlight { correlation_id, api, version, deadline, tag: Some(tag) });
+                let tag = Some((tag, now));
+                self.in_flight.push_back(InFlight { correlation_id, api, version, deadline, tag });
                 Ok(version)
             }
             Err(error) => Err((tag, error)),
@@ -321,6 +327,6 @@ impl<T> Connection<T> {
 
     /// The end: what was in flight, oldest first.
     pub(crate) fn into_unanswered(self) -> impl Iterator<Item = T> {
-        self.in_flight.into_iter().filter_map(|r| r.tag)
+        self.in_flight.into_iter().filter_map(|r| r.tag).map(|(tag, _)| tag)
     }
 }

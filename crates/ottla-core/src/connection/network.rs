@@ -10,7 +10,11 @@ use ottla_wire::Request;
 use super::{Connection, Peer, Received, Versions};
 use crate::config::Config;
 use crate::planted::planted;
+use crate::snapshot::{BrokerSnapshot, Traffic};
 use crate::{Backoff, BrokerId, ConnectionId, Error, Rng, Timestamp};
+
+/// Before each frame.
+const SIZE_FIELD: u64 = 4;
 
 /// Who to connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +50,16 @@ pub(crate) enum NetEvent<T> {
     /// A connection can be used.
     Ready(Target, Role),
     /// A request was answered.
-    Response { conn: ConnectionId, target: Target, tag: T, version: i16, payload: Bytes, body_at: usize },
+    Response {
+        conn: ConnectionId,
+        target: Target,
+        tag: T,
+        version: i16,
+        payload: Bytes,
+        body_at: usize,
+        /// How long it took.
+        took: Duration,
+    },
     /// A request will not be answered.
     Failed { target: Target, tag: T, error: Error },
     /// A connection is gone, after what was in flight on it was failed.
@@ -70,6 +83,7 @@ struct Address {
     host: Arc<str>,
     port: u16,
     lanes: BTreeMap<Role, Lane>,
+    traffic: Traffic,
 }
 
 /// How an address has behaved in one use. A broker that answers one kind of request well and another with nonsense
@@ -99,6 +113,8 @@ pub(crate) struct Network<T> {
     events: VecDeque<NetEvent<T>>,
     /// The earliest moment at which somebody who was refused by a backoff could be served.
     wanted_at: Option<Timestamp>,
+    /// Of brokers that are not known any more.
+    forgotten: Traffic,
 }
 
 impl<T> Network<T> {
@@ -116,6 +132,7 @@ impl<T> Network<T> {
             actions: VecDeque::new(),
             events: VecDeque::new(),
             wanted_at: None,
+            forgotten: Traffic::default(),
         };
         for (i, (host, port)) in config.bootstrap.iter().enumerate() {
             network.set_address(Target::Bootstrap(i), host, *port);
@@ -130,7 +147,8 @@ impl<T> Network<T> {
             Some(_) => self.forget(target),
             None => {}
         }
-        self.addresses.insert(target, Address { host: Arc::from(host), port, lanes: BTreeMap::new() });
+        let (host, lanes, traffic) = (Arc::from(host), BTreeMap::new(), Traffic::default());
+        self.addresses.insert(target, Address { host, port, lanes, traffic });
     }
 
     /// Closes all connections to `target` and forgets where it is.
@@ -234,7 +252,7 @@ impl<T> Network<T> {
         if let Some(slot) = self.by_use.get(&(target, role)).and_then(|id| self.slots.get(id)) {
             return slot.connection.is_ready();
         }
-        let Some(address) = self.addresses.get(&target) else {
+        let Some(address) = self.addresses.get_mut(&target) else {
             return false;
         };
         let at = address.lanes.get(&role).map_or(Timestamp::ZERO, |lane| lane.retry_at);
@@ -250,6 +268,7 @@ impl<T> Network<T> {
         };
         let peer = Peer { broker, host: Arc::clone(&address.host), port: address.port };
         let (host, port) = (address.host.to_string(), address.port);
+        address.traffic.connects += 1;
         let connection = Connection::new(
             peer,
             Arc::clone(&self.client_id),
@@ -275,7 +294,10 @@ impl<T> Network<T> {
         let slot = self.by_use.get(&(target, role)).and_then(|id| self.slots.get_mut(id));
         let (tag, error) = match slot {
             Some(slot) => match slot.connection.send(now, request, max_version, tag, timeout) {
-                Ok(version) => return Some(version),
+                Ok(version) => {
+                    self.traffic(target).requests += 1;
+                    return Some(version);
+                }
                 Err(failed) => failed,
             },
             None => (tag, Error::new(crate::ErrorKind::Transport, "not connected")),
@@ -288,6 +310,15 @@ impl<T> Network<T> {
     pub(crate) fn throttle(&mut self, now: Timestamp, conn: ConnectionId, millis: i32) {
         if let Some(slot) = self.slots.get_mut(&conn) {
             slot.connection.throttle(now, millis);
+            let target = slot.target;
+            self.traffic(target).throttled += Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+        }
+    }
+
+    fn traffic(&mut self, target: Target) -> &mut Traffic {
+        match self.addresses.get_mut(&target) {
+            Some(address) => &mut address.traffic,
+            None => &mut self.forgotten,
         }
     }
 
@@ -310,13 +341,15 @@ impl<T> Network<T> {
                 Ok(None) => return,
                 Err(error) => return self.fail(now, conn, error, true),
             };
+            let (target, bytes) = (slot.target, frame.len() as u64 + SIZE_FIELD);
             match slot.connection.handle_frame(frame) {
                 Ok(Received::Nothing) => {}
                 Ok(Received::Ready) => {
                     self.events.push_back(NetEvent::Ready(slot.target, slot.role));
                 }
                 Ok(Received::Response(r)) => {
-                    let target = slot.target;
+                    let took = now.since(r.sent);
+                    self.traffic(target).latency.add(took);
                     self.events.push_back(NetEvent::Response {
                         conn,
                         target,
@@ -324,10 +357,12 @@ impl<T> Network<T> {
                         version: r.version,
                         payload: r.payload,
                         body_at: r.body_at,
+                        took,
                     });
                 }
                 Err(error) => return self.fail(now, conn, error, true),
             }
+            self.traffic(target).bytes_received += bytes;
         }
     }
 
@@ -376,7 +411,9 @@ impl<T> Network<T> {
         if close && !planted!(SocketsLeak) {
             self.actions.push_back(Io::Close { conn });
         }
+        self.traffic(target).disconnects += 1;
         for tag in connection.into_unanswered() {
+            self.traffic(target).unanswered += 1;
             self.events.push_back(NetEvent::Failed { target, tag, error: error.clone() });
         }
         self.events.push_back(NetEvent::Lost { target, role, error, failures });
@@ -420,9 +457,29 @@ impl<T> Network<T> {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
-        self.slots
+        let (conn, target, bytes) = self
+            .slots
             .iter_mut()
-            .find_map(|(id, slot)| slot.connection.poll_send(now).map(|bytes| Io::Send { conn: *id, bytes }))
+            .find_map(|(id, slot)| slot.connection.poll_send(now).map(|bytes| (*id, slot.target, bytes)))?;
+        self.traffic(target).bytes_sent += bytes.len() as u64;
+        Some(Io::Send { conn, bytes })
+    }
+
+    /// What is known of each address.
+    pub(crate) fn snapshot(&self) -> Vec<BrokerSnapshot> {
+        let of = |target: Target| self.slots.values().filter(move |slot| slot.target == target);
+        let snapshot = |(target, address): (&Target, &Address)| BrokerSnapshot {
+            id: match target {
+                Target::Broker(id) => Some(*id),
+                Target::Bootstrap(_) => None,
+            },
+            host: address.host.to_string(),
+            port: address.port,
+            connected: of(*target).filter(|slot| slot.connection.is_ready()).count(),
+            in_flight: of(*target).map(|slot| slot.connection.in_flight()).sum(),
+            traffic: address.traffic,
+        };
+        self.addresses.iter().map(snapshot).collect()
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Timestamp> {

@@ -207,6 +207,8 @@ impl Delivery {
                 queued: Queued::new(charge, walk.bytes),
             }));
             p.queued_bytes += walk.bytes;
+            p.consumed.bytes += walk.bytes as u64;
+            self.consumed.bytes += walk.bytes as u64;
             p.low_mark = p.queued_bytes / 2;
             if let Some(ahead) = ahead {
                 self.offer_ahead(key, &ahead);

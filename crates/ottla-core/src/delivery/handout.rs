@@ -75,6 +75,7 @@ impl Delivery {
             self.count_for_commit(count);
         }
         self.in_hand(key);
+        self.count_records(key, count);
         Some(Batch(inner))
     }
 

@@ -29,6 +29,7 @@ mod config;
 mod errors;
 mod events;
 mod fetch;
+mod figures;
 mod gather;
 mod handed;
 mod handout;

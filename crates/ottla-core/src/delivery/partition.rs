@@ -21,6 +21,7 @@ use super::ahead::Slot;
 use super::batch::BatchInner;
 use super::clock::PollClock;
 use super::events::ResetCause;
+use super::figures::Consumed;
 use super::handed::Handed;
 use super::marks::Done;
 use super::queue::Segment;
@@ -80,6 +81,8 @@ pub(super) struct Partition {
     /// Responses in a row whose next batch had offsets that cannot be.
     pub(super) suspects: u8,
     pub(super) watermarks: Watermarks,
+
+    pub(super) consumed: Consumed,
 
     // What waits.
     pub(super) queue: VecDeque<Segment>,
@@ -144,6 +147,7 @@ impl Partition {
             verify_first: false,
             suspects: 0,
             watermarks: Watermarks::default(),
+            consumed: Consumed::default(),
             queue: VecDeque::new(),
             queued_bytes: 0,
             low_mark: 0,

@@ -11,6 +11,7 @@ use super::ahead::AheadQueue;
 use super::checkout::Scratch;
 use super::clock::PollClock;
 use super::events::{Event, PartitionEnd};
+use super::figures::Consumed;
 use super::ledger::{FrameCharge, Signals};
 use super::partition::{Partition, Watermarks};
 use super::queue::Pending;
@@ -89,6 +90,7 @@ pub struct Delivery {
     commit_count: usize,
     commit_due: bool,
     pub(super) fetch_generation: u64,
+    pub(super) consumed: Consumed,
     pub(super) watching: bool,
     pub(super) scratch: Scratch,
 
@@ -143,6 +145,7 @@ impl Delivery {
             commit_count: 0,
             commit_due: false,
             fetch_generation: 0,
+            consumed: Consumed::default(),
             watching: false,
             scratch: Scratch::default(),
             ahead: AheadQueue::new(),

@@ -256,6 +256,7 @@ impl Delivery {
         let before = reader.before;
         reader.clear();
         p.strip_ended(end, epoch, before);
+        self.count_records(key, inner.count);
         self.walked = None;
         self.reader_came();
         self.holding = true;
@@ -269,6 +270,7 @@ impl Delivery {
     pub(super) fn give_strip_back(&mut self, reader: &mut RecordReader) {
         let Some(inner) = reader.inner.take() else { return };
         let key = inner.ownership.key;
+        self.count_records(key, inner.count.saturating_sub(reader.left));
         if let Some(p) = self.partitions.get_mut(&key).filter(|p| p.has_strip(&inner)) {
             let (position, before) = (reader.position, reader.before);
             let epoch = p.position_epoch;

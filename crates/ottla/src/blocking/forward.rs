@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use ottla_core::client::{CommittedOffset, Offset};
 use ottla_core::group::GroupIdentity;
+use ottla_core::snapshot::Snapshot;
 use ottla_core::{CommitError, Error, TopicPartition};
 
 use super::Consumer;
@@ -218,5 +219,14 @@ impl Consumer {
     /// As there.
     pub fn group_metadata(&self) -> Result<Option<GroupIdentity>, Error> {
         block_on(self.inner.group_metadata())
+    }
+
+    /// How it stands and what it has done since it was made; see [`snapshot`](crate::Consumer::snapshot).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        block_on(self.inner.snapshot())
     }
 }

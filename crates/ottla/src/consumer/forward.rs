@@ -7,6 +7,7 @@ use std::time::Duration;
 use ottla_core::client::{CommittedOffset, Offset};
 use ottla_core::delivery::Revocation;
 use ottla_core::group::GroupIdentity;
+use ottla_core::snapshot::Snapshot;
 use ottla_core::{CommitError, Error, TopicPartition};
 
 use super::Consumer;
@@ -219,5 +220,16 @@ impl Consumer {
     #[doc(alias = "groupMetadata")]
     pub async fn group_metadata(&self) -> Result<Option<GroupIdentity>, Error> {
         self.handle.group_metadata().await
+    }
+
+    /// How it stands and what it has done since it was made; see
+    /// [`ConsumerHandle::snapshot`](crate::ConsumerHandle::snapshot).
+    ///
+    /// # Errors
+    ///
+    /// None while the consumer lives.
+    #[doc(alias = "metrics")]
+    pub async fn snapshot(&self) -> Result<Snapshot, Error> {
+        self.handle.snapshot().await
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ottla_core::client::{Command, CommittedOffset, Offset, Outcome};
 use ottla_core::delivery::Revocation;
 use ottla_core::group::GroupIdentity;
+use ottla_core::snapshot::Snapshot;
 use ottla_core::{Error, ErrorKind, TopicPartition};
 
 use super::{ConsumerHandle, list};
@@ -471,6 +472,48 @@ impl ConsumerHandle {
     pub async fn group_metadata(&self) -> Result<Option<GroupIdentity>, Error> {
         match self.ask(Command::GroupMetadata).await? {
             Outcome::GroupMetadata(identity) => Ok(identity),
+            Outcome::Failed(error) => Err(error),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// How the consumer stands and what it has done since it was made: the group, the brokers, the partitions with
+    /// their lag, what was read and how long it took. Nothing is asked of a broker.
+    ///
+    /// Put together when it is called, in time that grows with the partitions that are owned; nobody pays for it
+    /// otherwise. For a dashboard ask every few seconds; [`Snapshot::to_json`] has the shape of librdkafka's
+    /// statistics.
+    ///
+    /// # Errors
+    ///
+    /// Kind [`Closed`](ErrorKind::Closed) once the consumer is gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use ottla::Consumer;
+    /// # use ottla_broker::Broker;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let broker = Broker::builder().topic("orders", 1).start().await?;
+    /// # broker.produce("orders", 0, ["a", "b", "c"])?;
+    /// # let builder = Consumer::builder(broker.bootstrap()).group("billing").subscribe(["orders"]);
+    /// # let mut consumer = builder.connect().await?;
+    /// # let handle = consumer.handle();
+    /// let batch = consumer.next_batch().await?.expect("nobody shuts it down");
+    /// let snapshot = handle.snapshot().await?;
+    /// assert_eq!(snapshot.records, batch.len() as u64);
+    /// let lag: i64 = snapshot.partitions.iter().filter_map(|p| p.lag).sum();
+    /// println!("{lag} records behind, a fetch takes {:?}", snapshot.fetch.mean());
+    /// println!("{}", snapshot.to_json());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "metrics")]
+    #[doc(alias = "statistics")]
+    pub async fn snapshot(&self) -> Result<Snapshot, Error> {
+        match self.ask(Command::Snapshot).await? {
+            Outcome::Snapshot(snapshot) => Ok(*snapshot),
             Outcome::Failed(error) => Err(error),
             other => Err(unexpected(&other)),
         }
