@@ -271,3 +271,46 @@ fn the_last_commit_of_a_revocation_has_the_time_that_giving_back_has() {
     world.run_for(Duration::from_secs(2));
     assert_eq!((world.member(first).count(), world.member(second).count()), (6, 0), "nothing twice");
 }
+
+/// A commit that had been given to a connection on which the broker had asked for silence was answered when that was
+/// over, however long that took. Seed 40.
+#[test]
+fn a_commit_is_told_in_time_while_the_broker_wants_silence() {
+    let mut world = World::new(1, 1);
+    world.cluster.create_topic("t", 1).expect("a topic");
+    let now = world.broker_now();
+    world.cluster.produce(now, "t", 0, ["a", "b"]).expect("produced");
+    let mut config = world.config();
+    config.group = Some(GroupConfig::new("g"));
+    config.commit = CommitMode::Manual;
+    config.default_api_timeout = Duration::from_secs(5);
+    let id = world.join(config);
+    world.command(id, Command::Subscribe(vec!["t".to_owned()]));
+    world.run_until(Duration::from_secs(10), |w| w.member(id).count() == 2);
+    world.member(id).outcomes.clear();
+    world.cluster.add_fault(Fault::on(Api::OffsetCommit).times(1).throttle(Duration::from_secs(60)));
+    let commit = |offset| {
+        let topic_partition = TopicPartition::new("t", 0);
+        let (leader_epoch, metadata) = (None, None);
+        Command::Commit(vec![CommitItem::Offset {
+            topic_partition,
+            offset,
+            leader_epoch,
+            metadata,
+            rewind: false,
+        }])
+    };
+    world.command(id, commit(1));
+    world.run_until(Duration::from_secs(1), |w| w.member(id).outcomes.len() == 1);
+    world.command(id, commit(2));
+    world.run_until(Duration::from_secs(6), |w| w.member(id).outcomes.len() == 2);
+    let outcomes = &world.member(id).outcomes;
+    let failed = |outcome: &Outcome| matches!(outcome, Outcome::Commit(results) if results[0].1.is_err());
+    assert!(!failed(&outcomes[0]) && failed(&outcomes[1]), "{outcomes:?}");
+    world.member(id).outcomes.clear();
+    // When the silence is over, the next one goes out.
+    world.run_for(Duration::from_secs(53));
+    world.command(id, commit(2));
+    world.run_until(Duration::from_secs(4), |w| w.member(id).outcomes.len() == 1);
+    assert!(!failed(&world.member(id).outcomes[0]));
+}

@@ -258,6 +258,8 @@ impl Client {
         if self.commits.is_due(now)
             && let Some(identity) = self.identity()
             && let Some((target, version)) = self.coordinator_use::<OffsetCommitRequest>(COMMIT_MAX_VERSION)
+            // One that waited for the end of a silence could not be told to be late, however long that is.
+            && self.network.is_free(now, target, Role::Control)
             && let Some(request) = self.commits.prepare(&identity, version)
         {
             let timeout = self.config.request_timeout;

@@ -295,6 +295,11 @@ impl<T> Connection<T> {
         now < self.muted_until
     }
 
+    /// Until when what is sent waits.
+    pub(crate) fn muted_until(&self) -> Timestamp {
+        self.muted_until
+    }
+
     /// What is to be written now.
     pub(crate) fn poll_send(&mut self, now: Timestamp) -> Option<Bytes> {
         (!self.out.is_empty() && !self.is_muted(now)).then(|| self.out.split().freeze())

@@ -189,6 +189,17 @@ impl<T> Network<T> {
         slot.is_some_and(|slot| slot.connection.is_muted(now))
     }
 
+    /// Whether what is sent now goes out now. If the broker asked for silence, the caller is driven again when it is
+    /// over.
+    pub(crate) fn is_free(&mut self, now: Timestamp, target: Target, role: Role) -> bool {
+        let slot = self.by_use.get(&(target, role)).and_then(|id| self.slots.get(id));
+        let until = slot.map_or(now, |slot| slot.connection.muted_until());
+        if until > now {
+            self.wanted_at = Some(self.wanted_at.map_or(until, |at| at.min(until)));
+        }
+        until <= now
+    }
+
     fn lane(&self, target: Target, role: Role) -> Option<&Lane> {
         self.addresses.get(&target)?.lanes.get(&role)
     }
@@ -394,6 +405,9 @@ impl<T> Network<T> {
             lane.retry_at = now + backoff.next(&mut self.rng);
             lane.last_error = Some(error.clone());
             failures = backoff.failures();
+            if planted!(ReconnectsHot) {
+                lane.retry_at = now;
+            }
         }
         self.end(conn, error, failures, close);
     }
