@@ -139,6 +139,13 @@ mod on {
         HeartbeatsStop "-" "sends no heartbeats"
         JoinsWhileRevoking "-" "joins while it still gives something back"
         LeaveNotSent "-" "does not tell the group that it leaves"
+        PauseIgnored "33" "does nothing when it is told to pause, and says that it is done"
+        SeekIgnored "5" "does nothing when it is told to seek, and says that it is done"
+        UnsubscribeKeeps "-" "keeps what it has when it unsubscribes, and says that it is done"
+        ReconnectsHot "23" "connects again at once, however often it is refused"
+        FatalOnDisconnect "8" "gives up for good when a fetch is not answered"
+        CommitNeverTold "25" "does not tell what became of a commit that failed"
+        OldOffsetTold "4" "tells one less than what is committed to whoever asks"
         SocketsLeak "-" "leaves connections open that it is done with"
     }
 }

@@ -334,12 +334,13 @@ type Figure = fn(&Figures) -> u64;
 /// How many seeds had how many members, rebalances, hits and records.
 fn histogram(figures: &[Figures]) -> String {
     let mut text = String::new();
-    let rows: [(&str, Figure); 5] = [
+    let rows: [(&str, Figure); 6] = [
         ("members", |f| f.members),
         ("rebalances", |f| f.rebalances),
         ("hits", |f| f.hits),
         ("records", |f| f.records),
         ("commits", |f| f.commits),
+        ("restarts", |f| f.restarts),
     ];
     for (name, of) in rows {
         let mut buckets = [0u64; 20];

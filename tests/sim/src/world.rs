@@ -48,6 +48,8 @@ pub struct World {
     dribble: bool,
     /// When somebody tried to connect, and to which port.
     pub connects: Vec<(Timestamp, u16)>,
+    /// Who that was.
+    pub(super) connectors: Vec<MemberId>,
     /// What goes on in the network.
     pub(super) conditions: Conditions,
     /// Nodes whose connections end without a word.
@@ -101,6 +103,7 @@ impl World {
             lies: Vec::new(),
             dribble: false,
             connects: Vec::new(),
+            connectors: Vec::new(),
             conditions: Conditions::default(),
             silent: BTreeSet::new(),
             touched: BTreeSet::new(),
@@ -488,6 +491,7 @@ impl World {
         match action {
             Action::Connect { conn, port, .. } => {
                 self.connects.push((self.now, port));
+                self.connectors.push(member);
                 self.connecting.insert((member, conn));
                 let node = self.cluster.node_at(port).unwrap_or(-1);
                 let there = self.conditions.judge(self.now, (member, node, false), &mut self.rng);

@@ -145,6 +145,7 @@ impl Client {
     /// Gives up what is read. What is done of it is committed, without waiting for the reader.
     fn unsubscribe(&mut self, now: Timestamp, id: CommandId) {
         match self.mode {
+            Mode::Subscribed if planted!(UnsubscribeKeeps) => self.finish_command(id, Outcome::Done),
             Mode::Subscribed => {
                 self.subscription.clear();
                 self.pattern = None;
@@ -317,6 +318,9 @@ impl Client {
             Offset::Committed if self.keeps_no_offsets() => return misuse(EXTERNAL),
             Offset::Committed if self.group.is_none() => return misuse(NO_GROUP),
             _ => {}
+        }
+        if self.delivery.lock().ownership(tp).is_some() && planted!(SeekIgnored) {
+            return Outcome::Done;
         }
         let epoch = self.delivery.lock().begin_seek(now, tp);
         let Some(epoch) = epoch else {
@@ -504,8 +508,13 @@ impl Client {
         &mut self,
         id: CommandId,
         tp: &TopicPartition,
-        committed: Result<Option<CommittedOffset>, Error>,
+        mut committed: Result<Option<CommittedOffset>, Error>,
     ) {
+        if let Ok(Some(told)) = &mut committed
+            && planted!(OldOffsetTold)
+        {
+            told.offset -= 1;
+        }
         if let Some(Pending { what: Waiting::Committed(answers), .. }) = self.commands.get_mut(&id) {
             answers.insert(tp.clone(), Some(committed));
         }

@@ -129,6 +129,9 @@ impl Client {
                     self.fetcher.failed(now, broker);
                 }
                 self.refresh.request(now);
+                if planted!(FatalOnDisconnect) {
+                    self.delivery.lock().fail_all(error.clone().with_fatal(true));
+                }
                 if planted!(ResetOnDisconnect) {
                     let all = self.delivery.lock().fetchable();
                     all.into_iter().for_each(|p| self.out_of_range(now, &p.tp, p.epoch, p.offset));

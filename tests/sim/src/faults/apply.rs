@@ -74,6 +74,9 @@ impl Simulation {
         if !well {
             self.oracle.disturbed(if still { now + planned.lasts + Duration::from_secs(20) } else { now });
         }
+        if matches!(fault, Fault::Hostile | Fault::Damage) {
+            self.oracle.damages();
+        }
         let mut hit = false;
         let mut undo = Undo::Nothing;
         match fault {

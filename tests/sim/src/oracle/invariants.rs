@@ -1,7 +1,7 @@
 //! The invariants of the project's list: which are checked in every seed, and why the others are not.
 
 /// Name, what it says, and why it is off if it is.
-pub const INVARIANTS: [(&str, &str, Option<&str>); 25] = [
+pub const INVARIANTS: [(&str, &str, Option<&str>); 26] = [
     ("S1", "content, headers, timestamp, epoch as written", None),
     ("S2", "offsets increase", None),
     ("S3", "nothing is left out", None),
@@ -29,6 +29,7 @@ pub const INVARIANTS: [(&str, &str, Option<&str>); 25] = [
     ("R1", "memory is bounded", None),
     ("R2", "no panic", None),
     ("R3", "sockets are bounded", None),
+    ("E1", "an error has a cause", None),
     ("X1", "no secret in any text", Some("until there are secrets: security")),
     ("X2", "nothing is sent before the server is verified", Some("until TLS and SASL: security")),
 ];

@@ -82,6 +82,10 @@ pub struct Oracle {
     rebalanced_at: Timestamp,
     /// Something goes wrong, or did, until then.
     disturbed_until: Timestamp,
+    /// When something went wrong: from, to, in order.
+    disturbances: Vec<(Timestamp, Timestamp)>,
+    /// What comes from brokers may be nonsense.
+    damaged: bool,
     /// Partitions that were given back in order and not read since.
     handovers: BTreeMap<TopicPartition, Handover>,
 }
@@ -171,6 +175,7 @@ impl Oracle {
         self.observe_commits(world.now(), &world.cluster);
         self.observe_group(world.now(), &world.cluster);
         self.observe_requests(world.now(), &world.cluster);
+        self.observe_connects(world);
     }
 
     /// Who is a member and who owns what by the coordinator's word.

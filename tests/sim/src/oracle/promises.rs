@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ottla_broker::Api;
 use ottla_broker::sim::Cluster;
-use ottla_core::{Timestamp, TopicPartition};
+use ottla_core::{Error, ErrorKind, Timestamp, TopicPartition};
 
 use super::{GROUP, MemberId, Oracle};
 
@@ -21,6 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// So long something that went wrong may have an effect: throttled requests, requests that are not answered.
 const LEFTOVERS: Duration = Duration::from_secs(20);
+
+/// So long a commit may be on its way while something goes wrong: a client that stands still, until its requests have
+/// timed out.
+const LAST_TRY: Duration = Duration::from_secs(30);
 
 /// A partition that was given back in order, and by whom.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +54,16 @@ impl Oracle {
     /// Something goes wrong, until then.
     pub fn disturbed(&mut self, until: Timestamp) {
         self.disturbed_until = self.disturbed_until.max(until);
+        match self.disturbances.last_mut() {
+            Some((_, to)) if self.now <= *to + AFTERMATH => *to = (*to).max(until),
+            _ => self.disturbances.push((self.now, until)),
+        }
+    }
+
+    /// Whether nothing was wrong then, nor shortly before, nor shortly after.
+    fn was_quiet_then(&self, at: Timestamp) -> bool {
+        let later = self.disturbances.iter().rev().take_while(|(_, to)| *to + AFTERMATH > at);
+        !later.into_iter().any(|(from, _)| *from <= at + ON_ITS_WAY)
     }
 
     /// Whether nothing has gone wrong for a while before `at`, nor since.
@@ -59,7 +73,8 @@ impl Oracle {
 
     /// Whether a commit may still come of a row that ended then: it was on its way.
     pub(super) fn may_be_under_way(&self, ended: Timestamp) -> bool {
-        !self.was_quiet(ended) || self.now < ended + ON_ITS_WAY
+        let for_so_long = if self.was_quiet_then(ended) { ON_ITS_WAY } else { LAST_TRY };
+        self.now < ended + for_so_long
     }
 
     /// L4: the user waits for records, and some that it should have been given have been there for a while.
@@ -94,6 +109,44 @@ impl Oracle {
                 format!("{id} says that it has committed {tp} at {offset}, the coordinator has taken {most}");
             self.fail("S15", text);
         }
+    }
+
+    /// The client says that this is committed; it was asked `at`.
+    pub fn told_offset(&mut self, at: Timestamp, id: MemberId, tp: &TopicPartition, told: Option<i64>) {
+        if self.logs.get(tp).is_none_or(|log| log.deleted) {
+            return;
+        }
+        let known = self.committed_of(id).get(tp).map_or(&[][..], |c| c);
+        let before = known.partition_point(|(since, _)| *since <= at);
+        let since = &known[before.saturating_sub(1)..];
+        let fits = match told {
+            None => before == 0,
+            Some(told) => since.iter().any(|(_, offset)| *offset == told),
+        };
+        if !fits {
+            self.fail("S15", format!("{id} says that {told:?} is committed of {tp}, not one of {since:?}"));
+        }
+    }
+
+    /// E1: what the user is told went wrong.
+    pub fn told_error(&mut self, now: Timestamp, id: MemberId, error: &Error, is_static: bool) {
+        // A static member may be too young for its brokers, or have a twin.
+        let cause = if error.is_fatal() {
+            self.damaged || is_static && matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Fenced)
+        } else {
+            match error.kind() {
+                ErrorKind::Corrupt | ErrorKind::Unsupported => self.damaged,
+                _ => true,
+            }
+        };
+        if !cause {
+            self.fail("E1", format!("{id} is told at {now:?}, and there is no reason: {error}"));
+        }
+    }
+
+    /// From now on what comes from brokers may be nonsense.
+    pub fn damages(&mut self) {
+        self.damaged = true;
     }
 
     /// Something that is done and that its owner has not committed, though that is the client's business.

@@ -6,11 +6,15 @@ use ottla_broker::sim::Cluster;
 use ottla_broker::{Api, ErrorCode, Observed};
 use ottla_core::Timestamp;
 
-use super::{MemberId, Oracle};
+use super::{MemberId, Oracle, World};
 
 /// Requests of one member to one node for one API that a second may have without a reason. A client polls in vain
 /// 50 times a second at the most: every 20 ms while a partition is left out of its fetches.
 const MOST: u64 = 60;
+
+/// Attempts of one member to connect to one address within a second. Each of its three connections there, and the way
+/// in, has a backoff of 50 ms at the first.
+const MOST_CONNECTS: u64 = 40;
 
 /// What was sent, in this second or ever.
 #[derive(Debug, Default)]
@@ -24,6 +28,10 @@ pub(super) struct Rates {
     /// Where a partition was fetched last: by member and partition number, then topic.
     fetched: BTreeMap<(usize, i32), Vec<(String, i64)>>,
     hot: bool,
+    /// Attempts to connect that were looked at, and those of a member to a port within the second.
+    connects: usize,
+    attempts: BTreeMap<(usize, u16), u64>,
+    attempts_in: u64,
 }
 
 impl Rates {
@@ -99,6 +107,30 @@ impl Oracle {
             self.fail(
                 "L3",
                 format!("m{id} sent {count} {api} requests for nothing to n{node} within a second"),
+            );
+        }
+    }
+
+    /// Attempts to connect count even where nobody answers.
+    pub(super) fn observe_connects(&mut self, world: &World) {
+        let rates = &mut self.rates;
+        let seen = std::mem::replace(&mut rates.connects, world.connects.len());
+        let mut hot = None;
+        for ((at, port), id) in world.connects[seen..].iter().zip(&world.connectors[seen..]) {
+            let second = at.as_nanos() / 1_000_000_000;
+            if std::mem::replace(&mut rates.attempts_in, second) != second {
+                rates.attempts.clear();
+            }
+            let count = rates.attempts.entry((id.0, *port)).or_default();
+            *count += 1;
+            if *count > MOST_CONNECTS {
+                hot = Some((*id, *port, *count));
+            }
+        }
+        if let Some((id, port, count)) = hot {
+            self.fail(
+                "L3",
+                format!("{id} has tried to connect to port {port} {count} times within a second"),
             );
         }
     }

@@ -179,11 +179,16 @@ impl Oracle {
 
     /// The user pauses or resumes.
     pub fn paused(&mut self, id: MemberId, tp: &TopicPartition, yes: bool) {
-        let paused = &mut self.members[id.0].paused;
-        if yes {
-            paused.insert(tp.clone());
-        } else {
+        let GhostMember { paused, owned, spans, traits, .. } = &mut self.members[id.0];
+        if !yes {
             paused.remove(tp);
+            return;
+        }
+        // Of what is not owned any more, or is being revoked, nothing comes anyway. Who reads no events knows only
+        // what it reads.
+        let owns = owned.get(tp).is_some_and(|owned| !owned.revoking);
+        if if traits.events || traits.by_hand { owns } else { spans.contains_key(tp) } {
+            paused.insert(tp.clone());
         }
     }
 
@@ -270,17 +275,24 @@ impl Oracle {
         }
     }
 
-    /// The user says that everything it was given is done.
-    pub fn all_done(&mut self, id: MemberId) {
+    /// The user says that everything it was given is done: up to there.
+    pub fn all_done(&mut self, id: MemberId) -> Vec<(TopicPartition, i64)> {
+        // While something goes wrong an ownership may have changed that the user has not read of yet.
+        let quiet = self.was_quiet(self.now);
         let Self { members, logs, .. } = self;
         let by_hand = members[id.0].traits.by_hand;
+        let mut delivered = Vec::new();
         for (tp, span) in &mut members[id.0].spans {
             span.contig = span.contig.max(span.position);
             span.batches.clear();
             if let Some(log) = logs.get_mut(tp).filter(|_| !by_hand) {
                 log.ack(span.start, span.position);
             }
+            if quiet {
+                delivered.push((tp.clone(), span.position));
+            }
         }
+        delivered
     }
 
     /// The user commits an offset that lies below what is committed, and means it.

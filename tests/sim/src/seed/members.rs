@@ -49,11 +49,13 @@ impl Simulation {
         {
             group.group_instance_id.clone_from(&instance);
         }
+        let patience =
+            config.default_api_timeout + config.request_timeout + std::time::Duration::from_secs(1);
         let id = self.world.join(config);
         self.world.member(id).finished = Some(Vec::new());
         self.oracle.joined(now, traits);
         let topics = self.topics.clone();
-        let mut user = User::new(id, style, self.rng.split(), topics, now);
+        let mut user = User::new(id, (style, patience), self.rng.split(), topics, now);
         user.is_static = instance.is_some();
         if now >= super::HEALED_AT {
             user.hurry();
@@ -65,6 +67,7 @@ impl Simulation {
     pub(super) fn restart(&mut self, index: usize) {
         let user = &mut self.users[index];
         user.failed = false;
+        self.restarts += 1;
         user.kill(&mut self.world, &mut self.oracle);
         self.arrive();
     }

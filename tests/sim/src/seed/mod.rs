@@ -68,6 +68,8 @@ pub struct Figures {
     pub commits: u64,
     /// Faults that hit.
     pub hits: u64,
+    /// Clients that ended with a fatal error.
+    pub restarts: u64,
     /// Milliseconds of virtual time.
     pub millis: u64,
     /// Steps of the event loop.
@@ -96,6 +98,7 @@ pub(super) struct Simulation {
     pub(super) static_user: Option<usize>,
     /// Who reads everything from the start in the end.
     pub(super) final_reader: Option<usize>,
+    restarts: u64,
     healed: Option<Timestamp>,
     looked: Timestamp,
     /// When to look next whether somebody waits in vain.
@@ -117,7 +120,7 @@ pub fn run(spec: &Spec, trace: Trace) -> (Outcome, Trace) {
             .unwrap_or_else(|| "a panic".to_owned());
         violation.get_or_insert(Violation { invariant: "R2", text: format!("panic: {text}") });
     }
-    let Simulation { world, oracle, coverage, users, .. } = simulation;
+    let Simulation { world, oracle, coverage, users, restarts, .. } = simulation;
     // Handles of batches go first: what they hold belongs to the world.
     drop(users);
     let figures = Figures {
@@ -126,6 +129,7 @@ pub fn run(spec: &Spec, trace: Trace) -> (Outcome, Trace) {
         records: oracle.given,
         commits: oracle.commits,
         hits: coverage.hits(),
+        restarts,
         millis: world.now().as_nanos() / 1_000_000,
         steps: world.steps(),
     };
@@ -169,6 +173,7 @@ impl Simulation {
             next_topic: 0,
             static_user: None,
             final_reader: None,
+            restarts: 0,
             healed: None,
             looked: Timestamp::ZERO,
             hungry: Timestamp::ZERO,
@@ -263,6 +268,9 @@ impl Simulation {
         }
         if user.is_waiting() && now >= self.hungry {
             self.oracle.waits(now, user.id);
+        }
+        if now >= self.hungry {
+            user.overdue(now, &self.world, &mut self.oracle);
         }
         let due = user.next().is_some_and(|at| at <= now) || user.is_leaving();
         if due {

@@ -51,7 +51,7 @@ impl User {
         self.note(world, || What::Assigned(keys(&tps)));
         oracle.assigned_by_hand(world.now(), self.id, &chosen);
         let places = chosen.into_iter().map(|(tp, at)| (tp, at.place())).collect();
-        self.command(world, oracle, Command::Assign(places), Asked::Other);
+        self.command(world, oracle, Command::Assign(places), Asked::Sure);
     }
 
     fn somewhere(&mut self, end: i64, lags: bool) -> Sought {
@@ -80,7 +80,7 @@ impl User {
 
     pub(super) fn subscribe_to(&mut self, world: &mut World, oracle: &mut Oracle, topics: Vec<String>) {
         self.note(world, || What::Subscribed { logged: self.style.events });
-        self.command(world, oracle, Command::Subscribe(topics), Asked::Other);
+        self.command(world, oracle, Command::Subscribe(topics), Asked::Sure);
     }
 
     /// A line of the history, if there is one.

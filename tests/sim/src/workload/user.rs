@@ -68,6 +68,15 @@ pub(super) enum Asked {
     /// These offsets.
     Commit(Vec<(TopicPartition, i64)>),
     Close(Timestamp),
+    /// Everything that was handed out: up to there.
+    Delivered(Vec<(TopicPartition, i64)>),
+    /// It cannot fail.
+    Sure,
+    Seek(TopicPartition, Sought),
+    /// What is committed of these.
+    Committed,
+    /// Where these end, and where they did at least.
+    Ends(Vec<(TopicPartition, i64)>),
     Other,
 }
 
@@ -80,7 +89,9 @@ pub(crate) struct User {
     /// When it does something; none while it waits to be woken.
     next: Option<Timestamp>,
     held: VecDeque<Held>,
-    asked: BTreeMap<CommandId, Asked>,
+    asked: BTreeMap<CommandId, (Timestamp, Asked)>,
+    /// How long its client may take for anything but to close.
+    patience: Duration,
     pub(super) topics: Vec<String>,
     /// It subscribes to some of them only.
     pub(super) narrowed: bool,
@@ -102,8 +113,15 @@ pub(crate) struct User {
 }
 
 impl User {
-    pub(crate) fn new(id: MemberId, style: Style, rng: Rng, topics: Vec<String>, now: Timestamp) -> Self {
+    pub(crate) fn new(
+        id: MemberId,
+        (style, patience): (Style, Duration),
+        rng: Rng,
+        topics: Vec<String>,
+        now: Timestamp,
+    ) -> Self {
         Self {
+            patience,
             id,
             style,
             rng,
@@ -176,7 +194,7 @@ impl User {
     pub(super) fn command(&mut self, world: &mut World, oracle: &mut Oracle, command: Command, asked: Asked) {
         oracle.asked(self.id);
         let id = world.ask(self.id, command);
-        self.asked.insert(id, asked);
+        self.asked.insert(id, (world.now(), asked));
         self.outcomes(world, oracle);
     }
 
@@ -186,14 +204,18 @@ impl User {
         let finished = world.member(self.id).finished.as_mut().map(std::mem::take).unwrap_or_default();
         for (command, outcome) in finished {
             world.trace.line(now, self.id, || format!("outcome of {command:?}: {outcome:?}"));
-            match (self.asked.remove(&command), outcome) {
-                (None, _) => oracle.fail("L2", format!("{}: a second outcome of {command:?}", self.id)),
-                (Some(Asked::Unsubscribe), Outcome::Done) => {
-                    // Subscribed again meanwhile, it may have been spared giving anything up.
-                    let kept = world.member(self.id).owned();
+            let Some((at, asked)) = self.asked.remove(&command) else {
+                oracle.fail("L2", format!("{}: a second outcome of {command:?}", self.id));
+                continue;
+            };
+            match (asked, outcome) {
+                (Asked::Unsubscribe, Outcome::Done) => {
+                    // Only who has subscribed again meanwhile may have been spared giving anything up: which of it
+                    // was kept nobody tells.
+                    let kept = if self.unsubscribed { Vec::new() } else { world.member(self.id).owned() };
                     oracle.gave_up(self.id, &kept);
                 }
-                (Some(Asked::Commit(offsets)), Outcome::Commit(results)) => {
+                (Asked::Commit(offsets) | Asked::Delivered(offsets), Outcome::Commit(results)) => {
                     for (tp, offset) in offsets {
                         let mut told = results.iter().filter(|(of, _)| *of == tp).peekable();
                         if told.peek().is_some() && told.all(|(_, result)| result.is_ok()) {
@@ -201,13 +223,44 @@ impl User {
                         }
                     }
                 }
-                (Some(Asked::Close(deadline)), outcome) => {
+                (Asked::Seek(tp, to), Outcome::Done) => {
+                    self.note(world, || What::Sought(key(&tp)));
+                    oracle.sought(now, self.id, &tp, to);
+                }
+                (Asked::Sure, outcome) if !matches!(outcome, Outcome::Done) => {
+                    oracle.fail("S14", format!("{}: {command:?} ends with {outcome:?}", self.id));
+                }
+                (Asked::Committed, Outcome::Committed(told)) => {
+                    for (tp, result) in told {
+                        let Ok(offset) = result else { continue };
+                        oracle.told_offset(at, self.id, &tp, offset.map(|o| o.offset));
+                    }
+                }
+                (Asked::Ends(least), Outcome::Offsets(told)) => {
+                    for ((tp, result), (_, least)) in told.into_iter().zip(least) {
+                        let Ok(Some(end)) = result else { continue };
+                        let log = oracle.log(&tp);
+                        let most = log.end;
+                        if !log.deleted && !(least..=most).contains(&end) {
+                            let text =
+                                format!("{} says that {tp} ends at {end}, not {least}..={most}", self.id);
+                            oracle.fail("S14", text);
+                        }
+                    }
+                }
+                (Asked::Close(deadline), outcome) => {
                     if matches!(outcome, Outcome::Closed(errors) if errors.is_empty()) {
                         oracle.left_well(now, self.id, &world.cluster, self.is_static);
                     }
                     if now > deadline.max(world.stands_until(self.id)) + SLACK {
                         let late = now.since(deadline).as_millis();
                         oracle.fail("L2", format!("{} took {late} ms too long to close", self.id));
+                    }
+                    let left = world.sockets(self.id);
+                    let timer = world.look(self.id).next_timeout();
+                    if left > 0 || timer.is_some() {
+                        let text = format!("{} has closed and has {left} sockets, timer {timer:?}", self.id);
+                        oracle.fail("L2", text);
                     }
                     self.over = true;
                     oracle.gone(self.id);
@@ -218,10 +271,24 @@ impl User {
         if self.closing && !self.over {
             let stands = world.stands_until(self.id);
             let late = |a: &Asked| matches!(a, Asked::Close(by) if now > stands.max(*by) + SLACK);
-            let late = self.asked.values().any(late);
-            if late {
+            if self.asked.values().any(|(_, asked)| late(asked)) {
                 oracle.fail("L2", format!("{} does not close", self.id));
             }
+        }
+    }
+
+    /// L2: everything that was asked is answered in the end.
+    pub(crate) fn overdue(&self, now: Timestamp, world: &World, oracle: &mut Oracle) {
+        if self.over || self.closing {
+            return;
+        }
+        let since = now - (self.patience + SLACK);
+        if world.stands_until(self.id) > since {
+            return;
+        }
+        if let Some((command, (at, asked))) = self.asked.iter().find(|(_, (at, _))| *at < since) {
+            oracle
+                .fail("L2", format!("{}: {command:?}, {asked:?}, asked at {at:?}, is not answered", self.id));
         }
     }
 
@@ -281,8 +348,8 @@ impl User {
                         let tp = held.batch.topic_partition();
                         oracle.marked(self.id, tp, held.number, held.range);
                     }
-                    oracle.all_done(self.id);
-                    self.command(world, oracle, Command::CommitDelivered, Asked::Other);
+                    let delivered = oracle.all_done(self.id);
+                    self.command(world, oracle, Command::CommitDelivered, Asked::Delivered(delivered));
                 }
             }
             Commits::Marks => {
@@ -357,7 +424,7 @@ impl User {
         }
         let (offsets, items) = items.into_iter().unzip();
         if self.style.commits == Commits::Background {
-            self.command(world, oracle, Command::CommitInBackground(items), Asked::Other);
+            self.command(world, oracle, Command::CommitInBackground(items), Asked::Sure);
         } else {
             self.command(world, oracle, Command::Commit(items), Asked::Commit(offsets));
         }
@@ -478,6 +545,7 @@ impl User {
     }
 
     fn error(&mut self, world: &mut World, oracle: &mut Oracle, error: &ottla_core::Error) {
+        oracle.told_error(world.now(), self.id, error, self.is_static);
         if error.is_fatal() {
             self.failed = true;
             self.next = None;

@@ -4,14 +4,8 @@ use super::*;
 
 impl User {
     pub(super) fn seek(&mut self, world: &mut World, oracle: &mut Oracle, tp: &TopicPartition, to: Sought) {
-        let owned = world.member(self.id).delivery.lock().ownership(tp);
-        let now = world.now();
-        self.command(world, oracle, Command::Seek(tp.clone(), to.place()), Asked::Other);
         // Refused if it is not owned, or being revoked: then nothing has changed.
-        if world.member(self.id).delivery.lock().ownership(tp) != owned {
-            self.note(world, || What::Sought(key(tp)));
-            oracle.sought(now, self.id, tp, to);
-        }
+        self.command(world, oracle, Command::Seek(tp.clone(), to.place()), Asked::Seek(tp.clone(), to));
     }
 
     /// Anything.
@@ -58,10 +52,14 @@ impl User {
                 let pause = Duration::from_millis(self.rng.below(3000));
                 self.next = Some(world.now() + pause.max(Duration::from_micros(1)));
             }
-            9 => self.command(world, oracle, Command::Committed(owned), Asked::Other),
+            9 => self.command(world, oracle, Command::Committed(owned), Asked::Committed),
             10 => {
+                let high = |tp: &TopicPartition| {
+                    world.cluster.high_watermark(tp.topic(), tp.partition()).unwrap_or(0)
+                };
+                let least = owned.iter().map(|tp| (tp.clone(), high(tp))).collect();
                 let places = owned.into_iter().map(|tp| (tp, Offset::Latest)).collect();
-                self.command(world, oracle, Command::ListOffsets(places), Asked::Other);
+                self.command(world, oracle, Command::ListOffsets(places), Asked::Ends(least));
             }
             11 => self.command(world, oracle, Command::PartitionCounts(self.topics.clone()), Asked::Other),
             _ => {
@@ -85,10 +83,9 @@ impl User {
         yes: bool,
     ) {
         let command = if yes { Command::Pause(tps.clone()) } else { Command::Resume(tps.clone()) };
-        self.command(world, oracle, command, Asked::Other);
-        let paused = world.member(self.id).delivery.lock().paused();
+        self.command(world, oracle, command, Asked::Sure);
         for tp in tps {
-            oracle.paused(self.id, &tp, yes && paused.contains(&tp));
+            oracle.paused(self.id, &tp, yes);
         }
     }
 
