@@ -26,7 +26,7 @@ usage: cargo xtask sim [--seeds A..B] [--scenario NAME] [--consumer] [--jobs N] 
   --hash             the trace hash and the figures of each seed
   --keep-going       goes on after a seed that fails
   --planted          bugs on purpose, each until a seed fails because of it: at most 10,000, or these seeds
-    --docs           writes docs/planted-bugs.md
+    --docs           writes docs/planted-bugs.md; bugs that are not named keep their lines
     --check          only holds that each bug of that table is still caught
 ";
 
@@ -235,7 +235,7 @@ fn replay(spec: &Spec) -> String {
 /// The shortest list of faults that still fails.
 fn explain(spec: &Spec, outcome: &Outcome) {
     let Some(violation) = &outcome.violation else { return };
-    let left = shrink(spec, &outcome.faults, violation.invariant);
+    let left = shrink(spec, &outcome.faults, violation);
     println!("  of {} faults these are enough:", outcome.faults.len());
     left.iter().for_each(|f| println!("    {f}"));
 }
@@ -244,7 +244,7 @@ fn explain(spec: &Spec, outcome: &Outcome) {
 fn trace(spec: &Spec) -> Result<(), String> {
     let (outcome, _) = run(spec, Trace::default());
     let faults = match &outcome.violation {
-        Some(violation) => shrink(spec, &outcome.faults, violation.invariant),
+        Some(violation) => shrink(spec, &outcome.faults, violation),
         None => outcome.faults,
     };
     let spec = Spec { faults: Some(faults), ..spec.clone() };
@@ -287,6 +287,11 @@ fn report(arguments: &Arguments, mut total: Total, seconds: f64) -> Result<(), S
         again.count(),
     );
     // A run that proves little is a failure, too.
+    if let Some(fault) = arguments.scenario.filter(|_| count >= ENOUGH_OF_ONE)
+        && !total.coverage.has(fault)
+    {
+        total.failed.push((arguments.from, format!("{} never hit", fault.name())));
+    }
     if arguments.scenario.is_none() && count >= ENOUGH {
         let never = total.coverage.never();
         if !never.is_empty() {
@@ -327,6 +332,8 @@ fn invariants() -> String {
 
 /// So many seeds hit everything.
 const ENOUGH: usize = 1000;
+/// So many seeds hit the one that is asked for.
+const ENOUGH_OF_ONE: usize = 100;
 
 /// One figure of a run.
 type Figure = fn(&Figures) -> u64;

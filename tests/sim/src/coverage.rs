@@ -1,6 +1,6 @@
 //! What a run, or many, have actually exercised.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::faults::{FAULTS, Fault, NOT_HERE};
 
@@ -8,12 +8,15 @@ use super::faults::{FAULTS, Fault, NOT_HERE};
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
     faults: BTreeMap<Fault, u64>,
+    /// Those of the plan that did.
+    planned: BTreeSet<usize>,
     moves: BTreeMap<(&'static str, &'static str, &'static str), u64>,
 }
 
 impl Coverage {
-    /// A fault did something.
-    pub fn hit(&mut self, fault: Fault) {
+    /// A fault did something; `number` is its place in the plan.
+    pub fn hit(&mut self, fault: Fault, number: usize) {
+        self.planned.insert(number);
         *self.faults.entry(fault).or_default() += 1;
     }
 
@@ -22,9 +25,14 @@ impl Coverage {
         *self.moves.entry((what, from, to)).or_default() += 1;
     }
 
-    /// Faults that hit, in all.
+    /// How many faults of the plan hit.
     pub fn hits(&self) -> u64 {
-        self.faults.values().sum()
+        self.planned.len() as u64
+    }
+
+    /// Whether it did anything.
+    pub fn has(&self, fault: Fault) -> bool {
+        self.faults.contains_key(&fault)
     }
 
     /// Both together.

@@ -1,7 +1,7 @@
 //! What is on its way, and what the network does to it.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -116,9 +116,10 @@ pub enum Weather {
 /// The conditions that there are.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
-    list: Vec<Condition>,
-    /// How often each kind has concerned something that was sent: blocked, slow, late, dribble.
-    pub(super) hits: [u64; 4],
+    list: Vec<(u64, Condition)>,
+    next: u64,
+    /// Those that have concerned something that was sent.
+    hits: BTreeSet<u64>,
 }
 
 /// What is to be done with bytes now.
@@ -131,8 +132,15 @@ pub(super) struct Verdict {
 }
 
 impl Conditions {
-    pub(super) fn add(&mut self, condition: Condition) {
-        self.list.push(condition);
+    /// The number is for [`has_hit`](Self::has_hit).
+    pub(super) fn add(&mut self, condition: Condition) -> u64 {
+        self.next += 1;
+        self.list.push((self.next, condition));
+        self.next
+    }
+
+    pub(super) fn has_hit(&self, number: u64) -> bool {
+        self.hits.contains(&number)
     }
 
     pub(super) fn clear(&mut self) {
@@ -149,33 +157,23 @@ impl Conditions {
         if self.list.is_empty() {
             return verdict;
         }
-        self.list.retain(|c| c.until > now);
-        for c in &self.list {
+        self.list.retain(|(_, c)| c.until > now);
+        for (number, c) in &self.list {
             let concerned = c.member.is_none_or(|m| m == member)
                 && c.node.is_none_or(|n| n == node)
                 && c.way.holds(to_client);
             if !concerned {
                 continue;
             }
-            let kind = match c.what {
-                Weather::Blocked => {
-                    verdict.not_before = verdict.not_before.max(c.until);
-                    0
-                }
+            match c.what {
+                Weather::Blocked => verdict.not_before = verdict.not_before.max(c.until),
                 Weather::Slow(rate) => {
                     verdict.rate = Some(verdict.rate.map_or(rate, |r| r.min(rate)));
-                    1
                 }
-                Weather::Late(by) => {
-                    verdict.later += by / 1000 * (500 + rng.below(1000) as u32);
-                    2
-                }
-                Weather::Dribble => {
-                    verdict.dribble = true;
-                    3
-                }
-            };
-            self.hits[kind] += 1;
+                Weather::Late(by) => verdict.later += by / 1000 * (500 + rng.below(1000) as u32),
+                Weather::Dribble => verdict.dribble = true,
+            }
+            self.hits.insert(*number);
         }
         verdict
     }

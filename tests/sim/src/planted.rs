@@ -19,7 +19,7 @@ use super::trace::Trace;
 
 mod rows;
 
-use rows::{ROWS, UNSEEN};
+use rows::{NOT_YET, ROWS, UNSEEN};
 
 /// How many beyond the seed of the table `--check` tries: seeds change their meaning whenever the simulator does.
 const DRIFT: u64 = 2_000;
@@ -46,9 +46,14 @@ fn name(bug: Known) -> String {
     format!("{:?}", bug.0)
 }
 
+/// All but those whose feature no seed exercises.
+fn hunted() -> Vec<Known> {
+    Bug::ALL.iter().copied().filter(|bug| NOT_YET.iter().all(|(n, _)| *n != name(*bug))).collect()
+}
+
 fn chosen(names: &[String]) -> Result<Vec<Known>, String> {
     if names.is_empty() || names == ["all"] {
-        return Ok(Bug::ALL.to_vec());
+        return Ok(hunted());
     }
     let known = |wanted: &String| {
         let found = Bug::ALL.iter().copied().find(|bug| name(*bug) == *wanted);
@@ -94,10 +99,8 @@ pub(super) fn main(asked: &Planted, seeds: std::ops::Range<u64>, jobs: usize) ->
     }
     println!("{} bugs in {:.0} s", hunts.len(), begun.elapsed().as_secs_f64());
     if asked.docs {
-        if hunts.len() != Bug::ALL.len() {
-            return Err("the table is of all bugs: --planted all --docs".to_owned());
-        }
-        std::fs::write(table_path(), table(&hunts))
+        let before = std::fs::read_to_string(table_path()).unwrap_or_default();
+        std::fs::write(table_path(), table(&hunts, &before)?)
             .map_err(|e| format!("cannot write {}: {e}", table_path().display()))?;
     }
     verdict(&hunts)
@@ -193,6 +196,15 @@ fn line(hunt: &Hunt) -> String {
     text
 }
 
+/// The invariant that saw it. A panic or a loop that ends the run is none of the oracle's.
+fn rule(violation: &Violation) -> &'static str {
+    match violation.invariant {
+        "R2" => "(panic)",
+        "L3" if violation.text.starts_with("time stands still") => "(loop)",
+        invariant => invariant,
+    }
+}
+
 fn table_path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/planted-bugs.md")
 }
@@ -225,55 +237,68 @@ fn check(bugs: &[Known], jobs: usize) -> Result<(), String> {
         }
         hunts.push(hunt);
     }
-    if known.len() != Bug::ALL.len() {
+    if known.len() != hunted().len() {
         return Err(format!("docs/planted-bugs.md has bugs that are no more: {again}"));
     }
     println!("{} planted bugs are caught", hunts.iter().filter(|h| h.caught.is_some()).count());
     verdict(&hunts)
 }
 
-fn table(hunts: &[Hunt]) -> String {
+const SURVIVED: &str = "**survived";
+
+fn table_line(hunt: &Hunt) -> String {
+    let (_, row, what) = hunt.bug;
+    let (seeds, seed, rule) = match &hunt.caught {
+        Some((seed, violation)) => (hunt.seeds.to_string(), seed.to_string(), rule(violation)),
+        None => (format!("{SURVIVED} {}**", hunt.seeds), "–".to_owned(), "–"),
+    };
+    let row = if row == "-" { "–" } else { row };
+    format!("| `{}` | {row} | {what} | {seeds} | {seed} | {rule} | {} |", name(hunt.bug), hunt.hits)
+}
+
+/// The table with these hunts; all others are as they were `before`.
+fn table(hunts: &[Hunt], before: &str) -> Result<String, String> {
     let mut text = String::from(
         "# Planted bugs\n\n\
          Written by `cargo xtask sim --planted all --docs`; do not edit. Each bug is planted alone, and seeds of the full mix \
          run from 0 on until one fails because of it (without the bug it holds). *Rule* is the invariant that said so \
-         (`tests/sim/src/oracle/invariants.rs`), *executed* how often the planted branch was executed in these seeds. \
+         (`tests/sim/src/oracle/invariants.rs`), in brackets where the run ended before the oracle could say anything, *executed* how often the planted branch was executed in these seeds. \
          CI holds that each is still caught. Replay one with \
          `cargo xtask sim --planted NAME --seeds SEED --trace`.\n\n\
          | bug | row | what it does | seeds until caught | seed | rule | executed |\n\
          |---|---|---|--:|--:|---|--:|\n",
     );
-    for hunt in hunts {
-        let (_, row, what) = hunt.bug;
-        let (seeds, seed, rule) = match &hunt.caught {
-            Some((seed, violation)) => (hunt.seeds.to_string(), seed.to_string(), violation.invariant),
-            None => (format!("**survived {}**", hunt.seeds), "–".to_owned(), "–"),
+    let mut caught = 0;
+    for bug in hunted() {
+        let line = match hunts.iter().find(|hunt| hunt.bug == bug) {
+            Some(hunt) => table_line(hunt),
+            // What was not hunted now is as it was.
+            None => {
+                let start = format!("| `{}` |", name(bug));
+                let line = before.lines().find(|line| line.starts_with(&start));
+                line.ok_or_else(|| format!("{} was never hunted: --planted all --docs", name(bug)))?
+                    .to_owned()
+            }
         };
-        let row = if row == "-" { "–" } else { row };
-        let _ = writeln!(
-            text,
-            "| `{}` | {row} | {what} | {seeds} | {seed} | {rule} | {} |",
-            name(hunt.bug),
-            hunt.hits
-        );
+        caught += u32::from(!line.contains(SURVIVED));
+        text += &line;
+        text.push('\n');
     }
-    let caught = hunts.iter().filter(|h| h.caught.is_some()).count();
-    let planted = |number: &str| hunts.iter().any(|h| h.bug.1.split('/').any(|row| row == number));
-    let rows = ROWS.iter().filter(|(row, ..)| planted(row)).count();
+    let of_row = |number: &str| -> Vec<String> {
+        let bugs = hunted().into_iter().filter(|bug| bug.1.split('/').any(|row| row == number));
+        bugs.map(|bug| format!("`{}`", name(bug))).collect()
+    };
+    let rows = ROWS.iter().filter(|(row, ..)| !of_row(row).is_empty()).count();
     let _ = write!(
         text,
         "\n{caught} of {} are caught; {rows} of the {} rows are planted.\n\n\
          ## Rows\n\nWhat other clients have had. A row without a bug here says why.\n\n\
          | row | bug | here |\n|--:|---|---|\n",
-        hunts.len(),
+        hunted().len(),
         ROWS.len()
     );
     for (row, what, why) in ROWS {
-        let bugs: Vec<String> = hunts
-            .iter()
-            .filter(|h| h.bug.1.split('/').any(|r| r == *row))
-            .map(|h| format!("`{}`", name(h.bug)))
-            .collect();
+        let bugs = of_row(row);
         let here = if bugs.is_empty() { (*why).to_owned() } else { bugs.join(", ") };
         let _ = writeln!(text, "| {row} | {what} | {here} |");
     }
@@ -281,7 +306,11 @@ fn table(hunts: &[Hunt]) -> String {
     for (what, why) in UNSEEN {
         let _ = writeln!(text, "| {what} | {why} |");
     }
-    text
+    text += "\n## Planted and not hunted\n\nNo seed exercises what they are about yet.\n\n| bug | what it needs |\n|---|---|\n";
+    for (what, why) in NOT_YET {
+        let _ = writeln!(text, "| `{what}` | {why} |");
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -294,8 +323,31 @@ mod tests {
         let violation = Violation { invariant: "S8", text: "too far".to_owned() };
         let caught = Some((4711, violation));
         let hunts = [Hunt { bug, caught, seeds: 12, hits: 3, hit_seeds: 2, innocent: vec![7] }];
-        assert_eq!(known_seeds(&table(&hunts)), [(name(bug), 4711)]);
+        assert_eq!(known_seeds(&table_line(&hunts[0])), [(name(bug), 4711)]);
         assert_eq!(verdict(&hunts), Ok(()));
+    }
+
+    #[test]
+    fn what_is_not_hunted_again_keeps_its_line() {
+        let all: Vec<Hunt> = hunted()
+            .into_iter()
+            .map(|bug| Hunt { bug, caught: None, seeds: 9, hits: 3, hit_seeds: 2, innocent: vec![] })
+            .collect();
+        let before = table(&all, "").expect("all were hunted");
+        assert!(before.contains("\n0 of "), "{before}");
+        let violation = Violation { invariant: "S8", text: String::new() };
+        let first = Hunt {
+            bug: all[0].bug,
+            caught: Some((7, violation)),
+            seeds: 8,
+            hits: 3,
+            hit_seeds: 2,
+            innocent: vec![],
+        };
+        let after = table(&[first], &before).expect("the others are there");
+        assert!(after.contains("\n1 of "), "{after}");
+        assert_eq!(known_seeds(&after), [(name(all[0].bug), 7)]);
+        assert!(table(&[], "").is_err(), "nobody was ever hunted");
     }
 
     #[test]
@@ -305,6 +357,13 @@ mod tests {
         assert!(verdict(&[survivor]).is_err_and(|e| e.starts_with("survived: [\"CommitPosition\"]")));
         let never = Hunt { bug, caught: None, seeds: 9, hits: 0, hit_seeds: 0, innocent: vec![] };
         assert!(verdict(&[never]).is_err_and(|e| e.ends_with("never executed: [\"CommitPosition\"]")));
+    }
+
+    #[test]
+    fn what_is_not_hunted_is_a_bug() {
+        for (unhunted, _) in NOT_YET {
+            assert!(Bug::ALL.iter().any(|bug| name(*bug) == *unhunted), "{unhunted}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::tamper::Lie;
 #[derive(Debug)]
 pub struct Active {
     fault: Fault,
+    number: usize,
     until: Timestamp,
     undo: Undo,
 }
@@ -33,8 +34,8 @@ enum Undo {
     Thaw,
     /// These lines of the script are crossed out; how often they hit is known only then.
     Script(Vec<usize>),
-    /// The network is as before: condition kind and its count before.
-    Weather(usize, u64),
+    /// The network is as before: the number of the condition.
+    Weather(u64),
     /// A leader for partitions that have none.
     Lead,
     /// The watermark follows the log again.
@@ -72,7 +73,12 @@ impl Simulation {
         // Members and topics may come and go while all is well.
         let well = matches!(fault, Fault::Churn | Fault::NewTopic | Fault::PartitionsGrow);
         if !well {
-            self.oracle.disturbed(if still { now + planned.lasts + Duration::from_secs(20) } else { now });
+            let until = match fault {
+                Fault::StuckUser => HEALED_AT,
+                _ if still => now + planned.lasts + Duration::from_secs(20),
+                _ => now,
+            };
+            self.oracle.disturbed(until);
         }
         if matches!(fault, Fault::Hostile | Fault::Damage) {
             self.oracle.damages();
@@ -153,17 +159,21 @@ impl Simulation {
             Fault::HalfOpen | Fault::MidFrame => {
                 let member = self.some_member(&mut rng);
                 let links = self.world.links_of(|l| Some(l.member) == member);
+                let mut lines = Vec::new();
                 for link in links {
                     if rng.below(2) == 0 {
                         continue;
                     }
-                    hit = true;
                     if fault == Fault::HalfOpen {
+                        hit = true;
                         self.world.half_open(link);
                     } else {
-                        let id = Scripted::any().connection(link.0).close_mid_frame(rng.below(60) as usize);
-                        self.world.cluster.add_fault(id);
+                        let line = Scripted::any().connection(link.0).close_mid_frame(rng.below(60) as usize);
+                        lines.push(self.world.cluster.add_fault(line));
                     }
+                }
+                if !lines.is_empty() {
+                    undo = Undo::Script(lines);
                 }
             }
             Fault::ConnectionDeaths => {
@@ -227,7 +237,7 @@ impl Simulation {
             Fault::StaticBounce => hit = self.static_bounce(),
             Fault::ConsumerPause => {
                 if let Some(member) = self.some_member(&mut rng) {
-                    let lasts = Duration::from_secs(5) + planned.lasts / 2;
+                    let lasts = self.settings.session() + Duration::from_millis(1000 + rng.below(9000));
                     let until = (now + lasts).min(HEALED_AT);
                     self.world.freeze(member, until);
                     self.freeze_user(member, until);
@@ -236,12 +246,13 @@ impl Simulation {
             }
             Fault::SlowUser | Fault::StuckUser => {
                 if let Some(member) = self.some_member(&mut rng) {
-                    let lasts = if fault == Fault::SlowUser {
-                        Duration::from_millis(5_000 + rng.below(15_000))
+                    // One that is stuck comes back when everything is well.
+                    let until = if fault == Fault::SlowUser {
+                        (now + Duration::from_millis(5_000 + rng.below(15_000))).min(HEALED_AT)
                     } else {
-                        planned.lasts
+                        HEALED_AT
                     };
-                    self.freeze_user(member, (now + lasts).min(HEALED_AT));
+                    self.freeze_user(member, until);
                     hit = true;
                 }
             }
@@ -271,11 +282,11 @@ impl Simulation {
             }
         }
         if hit {
-            self.coverage.hit(fault);
+            self.coverage.hit(fault, planned.number);
         }
         self.world.drain();
         if !matches!(undo, Undo::Nothing) {
-            self.active.push(Active { fault, until, undo });
+            self.active.push(Active { fault, number: planned.number, until, undo });
         }
     }
 
@@ -318,14 +329,14 @@ impl Simulation {
             Undo::Script(lines) => {
                 for line in lines {
                     if self.world.cluster.fault_fired(line) > 0 {
-                        self.coverage.hit(fault);
+                        self.coverage.hit(fault, active.number);
                     }
                     self.world.cluster.cancel_fault(line);
                 }
             }
-            Undo::Weather(kind, before) => {
-                if self.world.conditions.hits[kind] > before {
-                    self.coverage.hit(fault);
+            Undo::Weather(number) => {
+                if self.world.conditions.has_hit(number) {
+                    self.coverage.hit(fault, active.number);
                 }
             }
             Undo::Lead => self.lead(),
@@ -334,7 +345,7 @@ impl Simulation {
             Undo::Honest(lies) => {
                 for lie in lies {
                     if self.world.told(lie) > 0 {
-                        self.coverage.hit(fault);
+                        self.coverage.hit(fault, active.number);
                     }
                     self.world.stop_lying(lie);
                 }
@@ -351,15 +362,7 @@ impl Simulation {
         until: Timestamp,
         what: Weather,
     ) -> Undo {
-        let kind = match what {
-            Weather::Blocked => 0,
-            Weather::Slow(_) => 1,
-            Weather::Late(_) => 2,
-            Weather::Dribble => 3,
-        };
-        let before = self.world.conditions.hits[kind];
-        self.world.weather(Condition { member, node, way, until, what });
-        Undo::Weather(kind, before)
+        Undo::Weather(self.world.weather(Condition { member, node, way, until, what }))
     }
 
     fn take_down(&mut self, node: i32, silent: bool) -> bool {

@@ -185,6 +185,8 @@ pub struct Planned {
     pub lasts: Duration,
     /// Decides the rest.
     pub seed: u64,
+    /// Its place in the plan; what follows from it has the same.
+    pub number: usize,
 }
 
 impl std::fmt::Display for Planned {
@@ -215,7 +217,13 @@ pub fn plan(rng: &mut Rng, only: Option<Fault>) -> Vec<Planned> {
             // Mostly short: the long ones cost a session.
             let most = if rng.below(4) == 0 { 20_000 } else { 3_000 };
             let lasts = Duration::from_millis(50 + rng.below(most));
-            plan.push(Planned { fault, at: Timestamp::from_millis(at), lasts, seed: rng.next_u64() });
+            plan.push(Planned {
+                fault,
+                at: Timestamp::from_millis(at),
+                lasts,
+                seed: rng.next_u64(),
+                number: plan.len(),
+            });
         }
     }
     plan.sort_by_key(|p| (p.at, p.seed));

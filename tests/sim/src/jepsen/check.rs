@@ -32,6 +32,11 @@ struct Facts<'a> {
     sent: BTreeMap<(&'a Key, u64), Sent>,
     polled: BTreeSet<(&'a Key, u64)>,
     polled_in_the_end: BTreeSet<(&'a Key, u64)>,
+    /// What processes of the group polled, and the keys whose positions they moved themselves.
+    polled_in_group: BTreeSet<(&'a Key, u64)>,
+    sought: BTreeSet<&'a Key>,
+    /// Processes that have subscribed.
+    members: BTreeSet<usize>,
     /// The highest offset that anybody polled.
     highest: BTreeMap<&'a Key, i64>,
     deleted: BTreeMap<&'a Key, i64>,
@@ -56,6 +61,9 @@ impl<'a> Facts<'a> {
                     for (offset, value) in records {
                         facts.saw(key, *offset, *value);
                         facts.polled.insert((key, *value));
+                        if facts.members.contains(process) {
+                            facts.polled_in_group.insert((key, *value));
+                        }
                         if last_reader == Some(*process) {
                             facts.polled_in_the_end.insert((key, *value));
                         }
@@ -74,11 +82,13 @@ impl<'a> Facts<'a> {
                     facts.final_polls = true;
                     last_reader = Some(*process);
                 }
-                What::Assigned(_)
-                | What::Subscribed { .. }
-                | What::Rebalanced(_)
-                | What::Sought(_)
-                | What::Crashed => {}
+                What::Subscribed { .. } => {
+                    facts.members.insert(*process);
+                }
+                What::Sought(key) if facts.members.contains(process) => {
+                    facts.sought.insert(key);
+                }
+                What::Assigned(_) | What::Rebalanced(_) | What::Sought(_) | What::Crashed => {}
             }
         }
         facts
@@ -125,6 +135,13 @@ impl<'a> Facts<'a> {
             if deleted || self.dropped.contains(key) {
                 continue;
             }
+            // The group reads everything, whatever somebody else reads next to it, where nobody passes records over.
+            let owed = self.final_polls && !self.members.is_empty() && !self.sought.contains(key);
+            if owed && !self.polled_in_group.contains(&(*key, *value)) {
+                let text = format!("{key} offset {offset}, {value}: the group has not read it");
+                found.push(Anomaly { name: "lost write", text });
+                continue;
+            }
             let passed = self.highest.get(key).is_some_and(|highest| offset <= highest);
             if passed && !self.polled.contains(&(*key, *value)) {
                 let text = format!("{key} offset {offset}, {value}: read up to {:?}", self.highest.get(key));
@@ -154,10 +171,9 @@ impl<'a> Facts<'a> {
                         unlogged.insert(process);
                     }
                 }
-                What::Rebalanced(keys) => {
-                    for key in keys {
-                        last.remove(&(process, key));
-                    }
+                What::Rebalanced(None) => last.retain(|(p, _), _| *p != process),
+                What::Rebalanced(Some(key)) => {
+                    last.remove(&(process, key));
                 }
                 What::Sought(key) => {
                     last.remove(&(process, key));

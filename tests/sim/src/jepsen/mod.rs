@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`What::Sent`] | a value was sent: its offset, or that it failed (its transaction was aborted), or that nobody knows |
 //! | [`What::Assigned`], [`What::Subscribed`] | the process chose keys (partitions) itself, or subscribed to topics |
-//! | [`What::Rebalanced`] | the rebalance log of a process: keys that came, went, or were reset |
+//! | [`What::Rebalanced`] | the coordinator's log of rebalances; what a client says of them is no evidence |
 //! | [`What::Sought`] | the process moved a position |
 //! | [`What::Polled`] | what one poll of one key gave, in order |
 //! | [`What::Crashed`] | the process is gone; a new one has a new number |
@@ -47,8 +47,8 @@ pub enum What {
         /// Whether every change of its keys is in the history.
         logged: bool,
     },
-    /// These keys came, went, or have another position.
-    Rebalanced(Vec<Key>),
+    /// By the word of the coordinator this key came to the process, or all of its keys were dealt out anew.
+    Rebalanced(Option<Key>),
     /// The process moved this position.
     Sought(Key),
     /// One poll of one key: offset and value.

@@ -88,6 +88,27 @@ fn a_write_that_the_final_polls_do_not_show() {
     assert_eq!(names(&history), ["unseen"], "4, although another process saw it before");
 }
 
+/// What others read next to the group, and the final polls, do not make up for it.
+#[test]
+fn a_write_that_the_group_never_read() {
+    for sought in [false, true] {
+        let mut history = written();
+        history.add(P, What::Subscribed { logged: true });
+        poll(&mut history, P, &[(0, 1), (1, 2)]);
+        if sought {
+            history.add(P, What::Sought(k()));
+        } else {
+            history.add(P, What::Rebalanced(None));
+        }
+        poll(&mut history, P, &[(6, 4)]);
+        history.add(Q, What::Assigned(vec![k()]));
+        history.add(Q, What::FinalPolls);
+        poll(&mut history, Q, &[(0, 1), (1, 2), (5, 3), (6, 4)]);
+        let expected = if sought { vec![] } else { vec!["lost write"] };
+        assert_eq!(names(&history), expected, "a member that has sought may have passed it over");
+    }
+}
+
 #[test]
 fn a_send_of_which_nobody_knows_may_be_there_or_not() {
     for seen in [true, false] {
@@ -138,7 +159,8 @@ fn a_new_assignment_a_rebalance_a_seek_and_a_crash_begin_anew() {
     let again = [
         What::Assigned(vec![k()]),
         What::Subscribed { logged: true },
-        What::Rebalanced(vec![k()]),
+        What::Rebalanced(Some(k())),
+        What::Rebalanced(None),
         What::Sought(k()),
         What::Crashed,
     ];
@@ -153,7 +175,7 @@ fn a_new_assignment_a_rebalance_a_seek_and_a_crash_begin_anew() {
     let mut history = written();
     history.add(P, What::Subscribed { logged: true });
     poll(&mut history, P, &[(0, 1), (1, 2), (5, 3), (6, 4)]);
-    history.add(P, What::Rebalanced(vec!["other".to_owned()]));
+    history.add(P, What::Rebalanced(Some("other".to_owned())));
     history.add(Q, What::Crashed);
     poll(&mut history, P, &[(1, 2)]);
     assert_eq!(names(&history), ["nonmonotonic poll"], "another key, another process");

@@ -43,6 +43,15 @@ pub struct Violation {
     pub text: String,
 }
 
+impl Violation {
+    /// Whether this is the same but for numbers.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let words =
+            |text: &str| text.split(|c: char| !c.is_alphabetic()).map(str::to_owned).collect::<Vec<_>>();
+        self.invariant == other.invariant && words(&self.text) == words(&other.text)
+    }
+}
+
 impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.invariant, self.text)
@@ -74,6 +83,8 @@ pub struct Oracle {
     pub commits: u64,
     /// Positions that the policy chose.
     pub resets: u64,
+    /// Members whose partitions the coordinator has moved: all of theirs, or this one.
+    moved: Vec<(usize, Option<TopicPartition>)>,
     /// A member is known to the group whose id is not known here.
     look_again: bool,
     /// A member that takes the place of another: the group looks the same with it.
@@ -220,6 +231,8 @@ impl Oracle {
                 self.rebalances += u64::from(self.generation.is_some());
                 self.generation = Some(group.generation);
                 self.rebalanced_at = now;
+                let everybody = group.members.iter().filter_map(|m| number(&m.client_id));
+                self.moved.extend(everybody.map(|id| (id, None)));
             }
             let mut owners: BTreeMap<TopicPartition, usize> = BTreeMap::new();
             for member in &group.members {
@@ -233,8 +246,17 @@ impl Oracle {
                 }
             }
             self.check_handovers(now, &owners);
+            // Under KIP-848 partitions come and go within a generation.
+            for (tp, id) in owners.iter().filter(|(tp, id)| self.owners.get(tp) != Some(id)) {
+                self.moved.push((*id, Some(tp.clone())));
+            }
             self.owners = owners;
         }
+    }
+
+    /// The coordinator's log of rebalances, since this was last asked.
+    pub fn take_moved(&mut self) -> Vec<(usize, Option<TopicPartition>)> {
+        std::mem::take(&mut self.moved)
     }
 
     /// How much a client holds, and how many sockets.

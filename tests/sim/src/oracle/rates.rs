@@ -6,7 +6,7 @@ use ottla_broker::sim::Cluster;
 use ottla_broker::{Api, ErrorCode, Observed};
 use ottla_core::Timestamp;
 
-use super::{MemberId, Oracle, World};
+use super::{GROUP, MemberId, Oracle, World};
 
 /// Requests of one member to one node for one API that a second may have without a reason. A client polls in vain
 /// 50 times a second at the most: every 20 ms while a partition is left out of its fetches.
@@ -80,6 +80,12 @@ impl Oracle {
                 && let Some(member) = self.members.get_mut(id)
             {
                 member.hurt = Some(now);
+            }
+            // Who joins may be given the same again, without a new generation.
+            let joins = request.api == Api::JoinGroup
+                || request.api == Api::ConsumerGroupHeartbeat && request.generation == Some(0);
+            if joins && request.group() == Some(GROUP) {
+                self.moved.push((id, None));
             }
             if request.error == Some(ErrorCode::INVALID_FETCH_SESSION_EPOCH) {
                 confused = Some((id, request.node));

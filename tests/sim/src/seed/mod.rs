@@ -11,10 +11,10 @@ use ottla_core::{Rng, Timestamp, TopicPartition};
 
 use super::coverage::Coverage;
 use super::faults::{Active, Fault, HEALED_AT, Planned, plan};
-use super::jepsen::{self, History};
+use super::jepsen::{self, History, What};
 use super::oracle::{Oracle, Violation};
 use super::trace::Trace;
-use super::workload::{Producer, User};
+use super::workload::{Producer, User, key};
 use super::{MemberId, World};
 use settings::Settings;
 
@@ -148,6 +148,9 @@ impl Simulation {
             // Everything is to be seen.
             (settings.jepsen, settings.latest) = (true, false);
         }
+        if plan.iter().any(|p| p.fault == Fault::SlowUser) {
+            settings.limit_polls(seed);
+        }
         let mut world = World::with_config(rng.next_u64(), settings.cluster());
         world.trace = trace;
         world.trace.number(seed);
@@ -253,6 +256,12 @@ impl Simulation {
             self.hungry = now + Duration::from_millis(250);
         }
         self.oracle.observe(&self.world);
+        let moved = self.oracle.take_moved();
+        if let Some(history) = &mut self.world.history {
+            for (process, tp) in moved {
+                history.add(process, What::Rebalanced(tp.as_ref().map(key)));
+            }
+        }
         for (from, to, what) in self.world.take_moves() {
             self.coverage.moved(what, from, to);
         }
@@ -280,6 +289,9 @@ impl Simulation {
         let news = member.finished.as_ref().is_some_and(|f| !f.is_empty());
         if news || due {
             user.outcomes(&mut self.world, &mut self.oracle);
+        }
+        // One that is stuck, too.
+        if news || due || now >= self.hungry {
             let id = user.id;
             let ledger = self.world.look(id).delivery.lock().buffered_bytes();
             let sockets = self.world.sockets(id);

@@ -68,6 +68,17 @@ impl Settings {
         }
     }
 
+    /// The session timeout.
+    pub(crate) fn session(&self) -> Duration {
+        self.session
+    }
+
+    /// Somebody is to stay away for longer than it may.
+    pub(crate) fn limit_polls(&mut self, seed: u64) {
+        let seconds = 8 + Rng::new(seed ^ 0x9011).below(8);
+        self.max_poll.get_or_insert(Duration::from_secs(seconds));
+    }
+
     pub(crate) fn cluster(&self) -> ClusterConfig {
         let config = ClusterConfig::with_nodes(self.nodes);
         let mut config = match self.release {

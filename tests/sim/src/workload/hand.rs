@@ -79,7 +79,7 @@ impl User {
     }
 
     pub(super) fn subscribe_to(&mut self, world: &mut World, oracle: &mut Oracle, topics: Vec<String>) {
-        self.note(world, || What::Subscribed { logged: self.style.events });
+        self.note(world, || What::Subscribed { logged: true });
         self.command(world, oracle, Command::Subscribe(topics), Asked::Sure);
     }
 
@@ -88,10 +88,6 @@ impl User {
         if let Some(history) = &mut world.history {
             history.add(self.id.0, what());
         }
-    }
-
-    pub(super) fn note_rebalanced(&self, world: &mut World, tps: &[TopicPartition]) {
-        self.note(world, || What::Rebalanced(keys(tps)));
     }
 
     pub(super) fn note_poll(&self, world: &mut World, batch: &Batch) {

@@ -504,7 +504,6 @@ impl User {
         world.trace.line(now, id, || format!("is told: {event:?}"));
         match event {
             Event::Assigned(tps) => {
-                self.note_rebalanced(world, &tps);
                 oracle.assigned(now, id, &tps);
                 // It may know better where to begin, while the committed offset is looked up.
                 if let Some(tp) = tps.first().filter(|_| self.free && self.next_batch % 4 == 3) {
@@ -513,16 +512,13 @@ impl User {
                 }
             }
             Event::Lost(tps) => {
-                self.note_rebalanced(world, &tps);
                 oracle.lost(id, &tps);
             }
             Event::OffsetReset { topic_partition, offset, cause } => {
-                self.note_rebalanced(world, std::slice::from_ref(&topic_partition));
                 oracle.reset(now, id, &topic_partition, offset, cause);
             }
             Event::Revoking(revocation) => {
                 let tps = revocation.partitions().to_vec();
-                self.note_rebalanced(world, &tps);
                 oracle.revoking(id, &tps);
                 if self.style.commits == Commits::Auto {
                     self.drop_all(oracle);
@@ -555,12 +551,12 @@ impl User {
         use ErrorKind::{Corrupt, Limit, NoOffset, Unsupported};
         let stopped = matches!(error.kind(), Corrupt | Limit | NoOffset | Unsupported);
         let Some(tp) = error.topic_partition().filter(|_| stopped).cloned() else { return };
-        // It was damaged on its way: the same offset once more.
-        let position = world.member(self.id).delivery.lock().position(&tp);
-        let known = oracle.known_position(self.id, &tp);
-        match known.or(position) {
-            Some(offset) => self.seek(world, oracle, &tp, Sought::At(offset)),
-            None => self.seek(world, oracle, &tp, Sought::Committed),
-        }
+        // It was damaged on its way: the same offset once more, which the client is not asked for.
+        let again = match oracle.known_position(self.id, &tp) {
+            Some(offset) => Sought::At(offset),
+            None if self.style.hand == Some(Hand::WithoutGroup) => Sought::Beginning,
+            None => Sought::Committed,
+        };
+        self.seek(world, oracle, &tp, again);
     }
 }

@@ -4,8 +4,9 @@ use super::*;
 
 impl World {
     /// Something happens to the network.
-    pub fn weather(&mut self, condition: Condition) {
-        self.conditions.add(condition);
+    /// Gives it a number.
+    pub fn weather(&mut self, condition: Condition) -> u64 {
+        self.conditions.add(condition)
     }
 
     /// From now on the connections of this node end without a word, or no more.

@@ -47,7 +47,7 @@ impl User {
             8 => {
                 self.drop_all(oracle);
                 self.unsubscribed = true;
-                self.note(world, || What::Subscribed { logged: self.style.events });
+                self.note(world, || What::Subscribed { logged: true });
                 self.command(world, oracle, Command::Unsubscribe, Asked::Unsubscribe);
                 let pause = Duration::from_millis(self.rng.below(3000));
                 self.next = Some(world.now() + pause.max(Duration::from_micros(1)));
