@@ -343,7 +343,7 @@ pub(crate) const SPECIALS: &[Special] = &[
         batch_records: 1,
         millis: 5_000,
         quick_millis: 3_000,
-        rounds: 7,
+        rounds: 5,
         clients: &[
             "floor",
             "ottla-batch",

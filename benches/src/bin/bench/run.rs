@@ -25,7 +25,7 @@ const MAX_WAIT_MS: u64 = 10;
 /// A row whose ratios spread wider is measured again, once.
 const WIDEST: f64 = 0.15;
 /// But not when the whole has taken so long already.
-const REPEAT_UNTIL: Duration = Duration::from_secs(18 * 60);
+const REPEAT_UNTIL: Duration = Duration::from_secs(15 * 60);
 
 /// The runs of one work set: for each client one per round.
 #[derive(Debug, Default)]
