@@ -8,7 +8,6 @@ use ottla_broker::Api;
 use ottla_broker::sim::Cluster;
 use ottla_core::{Error, ErrorKind, Timestamp, TopicPartition};
 
-use super::member::Expect;
 use super::{GROUP, MemberId, Oracle};
 
 /// So long after the last thing that went wrong nothing of it is left.
@@ -87,16 +86,7 @@ impl Oracle {
         }
         let owned = member.owned.iter().filter(|(tp, o)| !o.revoking && !member.paused.contains(tp));
         let starved = owned.filter_map(|(tp, _)| {
-            let expected = || match member.expect.get(tp)? {
-                Expect::At(offset, _) | Expect::Reset(offset, _) => Some(*offset),
-                Expect::Beginning(_) => Some(0),
-                Expect::End(_) => None,
-                Expect::Committed(_) => {
-                    let committed = self.committed_of(id).get(tp).and_then(|c| c.last());
-                    committed.map(|(_, offset)| *offset).or((!member.traits.latest).then_some(0))
-                }
-            };
-            let position = member.spans.get(tp).map(|s| s.position).or_else(expected)?;
+            let position = member.spans.get(tp)?.position;
             let log = self.logs.get(tp).filter(|log| !log.deleted)?;
             let offset = log.visible_in(position, log.end, member.traits.read_committed)?;
             let at = log.get(offset)?.at;
