@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::assignor::Assignor;
+use crate::assignor::{Assignor, OwnAssignor, RebalanceProtocol};
 
 /// The configuration of one client.
 #[derive(Clone, Debug)]
@@ -92,6 +92,8 @@ pub struct GroupConfig {
     pub revoke_timeout: Duration,
     /// In order of preference.
     pub assignors: Vec<Assignor>,
+    /// The user's own, which are preferred to `assignors`.
+    pub own_assignors: Vec<OwnAssignor>,
     /// Which protocol the member speaks.
     pub protocol: GroupProtocol,
     /// The assignor that the coordinator is asked to use (KIP-848). `None`: its default.
@@ -192,6 +194,23 @@ impl Default for Config {
 }
 
 impl GroupConfig {
+    /// The names of the assignors, in order of preference.
+    pub fn assignor_names(&self) -> Vec<String> {
+        let own = self.own_assignors.iter().map(OwnAssignor::name);
+        own.chain(self.assignors.iter().map(|a| a.name().to_owned())).collect()
+    }
+
+    /// How partitions change hands: one eager assignor makes the member eager, as in Java (KIP-429), for it cannot know
+    /// beforehand which of them the group picks.
+    pub(crate) fn rebalance_protocol(&self) -> RebalanceProtocol {
+        let own = self.own_assignors.iter().map(OwnAssignor::protocol);
+        let mut all = own.chain(self.assignors.iter().map(|a| a.protocol()));
+        match all.any(|protocol| protocol == RebalanceProtocol::Eager) {
+            true => RebalanceProtocol::Eager,
+            false => RebalanceProtocol::Cooperative,
+        }
+    }
+
     /// The defaults for the group `group_id`.
     pub fn new(group_id: impl Into<String>) -> Self {
         Self {
@@ -203,6 +222,7 @@ impl GroupConfig {
             max_poll_interval: Some(Duration::from_secs(300)),
             revoke_timeout: Duration::from_secs(60),
             assignors: vec![Assignor::CooperativeSticky],
+            own_assignors: Vec::new(),
             protocol: GroupProtocol::Classic,
             remote_assignor: None,
             leave_on_close: false,

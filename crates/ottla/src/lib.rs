@@ -95,7 +95,9 @@ pub use ottla_core::admin::{
     CreatedTopic, GroupDescription, GroupListing, GroupState, GroupType, MemberDescription, NewTopic,
     TopicListing,
 };
-pub use ottla_core::assignor::Assignor;
+pub use ottla_core::assignor::{
+    Assignor, ClusterTopics, GroupMember, PartitionAssignor, PartitionInfo, RebalanceProtocol, TopicInfo,
+};
 pub use ottla_core::client::{CommittedOffset, Offset};
 pub use ottla_core::config::{CommitMode as Commit, GroupProtocol, IsolationLevel, OffsetReset};
 pub use ottla_core::delivery::{

@@ -131,7 +131,7 @@ impl<'a> Group<'a> {
             }
         }
         let members = self.members.iter().map(|member| member.member_id.clone()).zip(lists).collect();
-        GroupAssignment { members, withheld: BTreeMap::new() }
+        GroupAssignment { members, ..GroupAssignment::default() }
     }
 }
 

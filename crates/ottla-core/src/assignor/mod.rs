@@ -19,6 +19,7 @@
 //! | `claims` | who owned what before, by generation (KIP-341, KIP-792) |
 //! | `range`, `round_robin` | the two without memory |
 //! | `uniform` | sticky, all members subscribed to the same topics |
+//! | `own` | assignors of the user's |
 //! | `levels`, `general`, `flow` | sticky, subscriptions differ: the best balance, then the fewest moves |
 
 mod claims;
@@ -26,6 +27,7 @@ mod flow;
 mod general;
 mod group;
 mod levels;
+mod own;
 mod racks;
 mod range;
 mod round_robin;
@@ -44,6 +46,8 @@ use ottla_wire::consumer_protocol::Subscription;
 use claims::Claims;
 use group::{Group, NONE};
 use racks::Racks;
+
+pub use own::{OwnAssignor, PartitionAssignor};
 
 /// A member of the group as its join request describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -137,9 +141,20 @@ pub type TopicPartitions = Vec<(String, Vec<i32>)>;
 pub struct GroupAssignment {
     members: BTreeMap<String, TopicPartitions>,
     withheld: BTreeMap<String, TopicPartitions>,
+    refusal: Option<String>,
 }
 
 impl GroupAssignment {
+    /// There is no assignment, because of this.
+    pub(crate) fn refused(why: String) -> Self {
+        Self { refusal: Some(why), ..Self::default() }
+    }
+
+    /// Why an [`OwnAssignor`] made none.
+    pub fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
     /// What `member_id` gets; nothing for who is not a member.
     pub fn get(&self, member_id: &str) -> &[(String, Vec<i32>)] {
         self.members.get(member_id).map_or(&[], Vec::as_slice)

@@ -38,7 +38,11 @@ impl Assignment {
     /// know beforehand which of them the group picks, and must be ready for either (KIP-429).
     pub fn new(assignors: &[Assignor]) -> Self {
         let eager = assignors.iter().any(|a| a.protocol() == RebalanceProtocol::Eager);
-        let protocol = if eager { RebalanceProtocol::Eager } else { RebalanceProtocol::Cooperative };
+        Self::with_protocol(if eager { RebalanceProtocol::Eager } else { RebalanceProtocol::Cooperative })
+    }
+
+    /// Nothing is owned, and partitions change hands in this way.
+    pub fn with_protocol(protocol: RebalanceProtocol) -> Self {
         Self { protocol, owned: BTreeSet::new(), revoking: BTreeSet::new() }
     }
 

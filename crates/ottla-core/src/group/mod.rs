@@ -23,12 +23,31 @@ pub use classic::ClassicGroup;
 pub use consumer::ConsumerGroup;
 pub use member::{Group, Offers};
 
-use crate::assignor::{Assignor, ClusterTopics, GroupAssignment, GroupMember};
+use crate::assignor::{Assignor, ClusterTopics, GroupAssignment, GroupMember, OwnAssignor};
 use crate::{Error, ErrorKind, Timestamp, TopicPartition};
 
 /// Tells one computation of an assignment from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(pub u64);
+
+/// Whose assignor.
+#[derive(Clone, Debug)]
+pub enum JobAssignor {
+    /// One that Kafka has, too.
+    Kafka(Assignor),
+    /// The user's.
+    Own(OwnAssignor),
+}
+
+impl JobAssignor {
+    /// Its name in the protocol list.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Kafka(assignor) => assignor.name().to_owned(),
+            Self::Own(assignor) => assignor.name(),
+        }
+    }
+}
 
 /// An assignment to be computed away from the thread that heartbeats; the result is fed back.
 #[derive(Clone, Debug)]
@@ -36,7 +55,7 @@ pub struct AssignJob {
     /// Goes back with the result.
     pub id: JobId,
     /// The assignor that all members share.
-    pub assignor: Assignor,
+    pub assignor: JobAssignor,
     /// The members as they described themselves.
     pub members: Vec<GroupMember>,
     /// The topics they subscribe to, as far as they exist.
@@ -44,9 +63,17 @@ pub struct AssignJob {
 }
 
 impl AssignJob {
+    /// Whether it runs foreign code, which may block.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self.assignor, JobAssignor::Own(_))
+    }
+
     /// Computes the assignment. Pure, and possibly long: not for the thread that drives the client.
     pub fn run(&self) -> GroupAssignment {
-        self.assignor.assign(&self.members, &self.topics)
+        match &self.assignor {
+            JobAssignor::Kafka(assignor) => assignor.assign(&self.members, &self.topics),
+            JobAssignor::Own(assignor) => assignor.assign(&self.members, &self.topics),
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Checks a configuration as a whole and finds everything that is wrong with it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ottla_core::assignor::{Assignor, OwnAssignor};
 use ottla_core::config::{CommitMode, Config, GroupConfig, GroupProtocol, OffsetReset};
 
 use super::{Builder, ConfigError, ConfigProblem, address};
@@ -108,7 +110,8 @@ impl Builder {
             });
         }
         self.check_protocol(&mut group, problems);
-        if group.assignors.is_empty() {
+        check_own_assignors(&group, problems);
+        if group.assignors.is_empty() && group.own_assignors.is_empty() {
             problems.invalid("assignors", "the list is empty".to_owned());
         }
         Some(group)
@@ -170,6 +173,18 @@ pub(crate) fn topic_problem(topic: &str) -> Option<String> {
         Some(format!("{topic:?} is no topic's name: letters, digits, '.', '_' and '-' are allowed{hint}"))
     } else {
         None
+    }
+}
+
+fn check_own_assignors(group: &GroupConfig, problems: &mut Problems) {
+    let mut names = BTreeSet::new();
+    for name in group.own_assignors.iter().map(OwnAssignor::name) {
+        if name.is_empty() {
+            problems.invalid("partition_assignor", "its name is empty".to_owned());
+        } else if Assignor::from_name(&name).is_some() || !names.insert(name.clone()) {
+            problems.invalid("partition_assignor", format!("another assignor is called {name:?}, too"));
+        }
+        problems.string("partition_assignor", &name);
     }
 }
 
@@ -356,7 +371,7 @@ mod tests {
         let error = consumer
             .session_timeout(Duration::from_secs(10))
             .heartbeat_interval(Duration::from_secs(1))
-            .assignors([crate::Assignor::Range])
+            .assignors([Assignor::Range])
             .validate()
             .unwrap_err();
         assert_eq!(error.problems().len(), 3, "{error}");

@@ -77,7 +77,7 @@ impl Builder {
                 ("max_poll_interval", g.max_poll_interval.map_or_else(|| "(none)".to_owned(), time)),
                 ("rebalance_timeout", time(self.effective_rebalance_timeout())),
                 ("revoke_timeout", time(g.revoke_timeout)),
-                ("assignors", classic(g.assignors.iter().map(|a| a.name()).collect::<Vec<_>>().join(","))),
+                ("assignors", classic(g.assignor_names().join(","))),
                 ("leave_on_close", g.leave_on_close.to_string()),
             ]);
         }

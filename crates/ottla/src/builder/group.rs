@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ottla_core::assignor::Assignor;
+use ottla_core::assignor::{Assignor, OwnAssignor, PartitionAssignor};
 use ottla_core::config::GroupProtocol;
 
 use super::Builder;
@@ -187,6 +187,51 @@ impl Builder {
     pub fn assignors(mut self, assignors: impl IntoIterator<Item = Assignor>) -> Self {
         self.group_settings.push("assignors");
         self.group.assignors = assignors.into_iter().collect();
+        self
+    }
+
+    /// Shares the group's partitions by an assignor of your own. Classic [protocol](Self::group_protocol) only.
+    ///
+    /// Default: none. It is preferred to those of [`assignors`](Self::assignors), and several are in the order of the
+    /// calls; with `assignors([])` only your own are offered, so that nobody joins who does not have it. All members
+    /// need one in common; the leader runs it. What it returns is checked: an error of it, a panic, or an assignment that
+    /// cannot be is a fatal error of the leader's reads, of kind [`ApiMisuse`](crate::ErrorKind::ApiMisuse), and the
+    /// leader leaves the group at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use std::error::Error;
+    ///
+    /// use ottla::{ClusterTopics, Consumer, GroupMember, PartitionAssignor};
+    ///
+    /// /// Everything to one member; the others stand by.
+    /// struct OneReads;
+    ///
+    /// impl PartitionAssignor for OneReads {
+    ///     fn name(&self) -> &str {
+    ///         "one-reads"
+    ///     }
+    ///
+    ///     fn assign(
+    ///         &self,
+    ///         members: &[GroupMember],
+    ///         topics: &ClusterTopics,
+    ///     ) -> Result<BTreeMap<String, Vec<(String, Vec<i32>)>>, Box<dyn Error + Send + Sync>> {
+    ///         let one = members.iter().min_by_key(|m| &m.member_id).ok_or("nobody is there")?;
+    ///         let all = |name: &String| Some((name.clone(), (0..topics.get(name)?.partitions.len() as i32).collect()));
+    ///         Ok([(one.member_id.clone(), one.topics.iter().filter_map(all).collect())].into())
+    ///     }
+    /// }
+    ///
+    /// Consumer::builder("localhost:9092").group("billing").partition_assignor(OneReads).validate()?;
+    /// # Ok::<(), ottla::ConfigError>(())
+    /// ```
+    #[doc(alias = "ConsumerPartitionAssignor")]
+    pub fn partition_assignor(mut self, assignor: impl PartitionAssignor) -> Self {
+        self.group_settings.push("assignors");
+        self.group.own_assignors.push(OwnAssignor::new(assignor));
         self
     }
 

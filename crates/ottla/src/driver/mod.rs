@@ -349,7 +349,7 @@ impl Driver {
             // The driver may have ended meanwhile.
             let _ = results.send((job.id, job.run()));
         };
-        if size > COMPUTE_AT_ONCE {
+        if size > COMPUTE_AT_ONCE || job.is_foreign() {
             let (job, results) = (Arc::clone(&job), results.clone());
             let thread = std::thread::Builder::new().name("ottla-assign".to_owned());
             match thread.spawn(move || run(&job, &results)) {

@@ -2,6 +2,7 @@
 
 mod best;
 mod cooperative;
+mod own;
 mod properties;
 mod rack_aware;
 mod range;

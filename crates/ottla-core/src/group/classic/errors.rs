@@ -110,8 +110,7 @@ pub(crate) struct Described<'a> {
 /// The error of a member whose assignors no other member has. Both lists are in it where the group's is known: of
 /// the members' lists the coordinator tells only the one assignor that they agreed on.
 pub(crate) fn no_assignor_in_common(config: &GroupConfig, group: Option<Described<'_>>) -> Error {
-    let ours: Vec<_> = config.assignors.iter().map(|a| a.name()).collect();
-    let ours = ours.join(", ");
+    let ours = config.assignor_names().join(", ");
     let name = &config.group_id;
     let short = |text: &str| text.chars().take(100).flat_map(char::escape_debug).collect::<String>();
     let text = match group {

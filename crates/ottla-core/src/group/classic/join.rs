@@ -1,5 +1,6 @@
 //! JoinGroup: asking for a place in the next generation.
 
+use bytes::Bytes;
 use ottla_wire::messages::{JoinGroupRequest, join_group_request::JoinGroupRequestProtocol};
 use ottla_wire::{EncodeError, ErrorCode};
 
@@ -8,7 +9,7 @@ use super::errors::{self, Reaction, reaction};
 use super::inherited::{Inherited, SKIP_ASSIGNMENT};
 use super::reply::JoinReply;
 use super::{ClassicGroup, FREE_ROUNDS, Kind, PROTOCOL_TYPE, Pace, State};
-use crate::assignor::{Assignor, RebalanceProtocol};
+use crate::assignor::{Assignor, OwnAssignor, RebalanceProtocol};
 use crate::group::{GroupRequest, GroupVersions};
 use crate::planted::planted;
 use crate::{Error, ErrorKind, Timestamp};
@@ -64,7 +65,11 @@ impl ClassicGroup {
     }
 
     fn send_join(&mut self, now: Timestamp, versions: GroupVersions) {
-        let protocols = match self.protocols() {
+        let own = match self.own_protocols() {
+            Ok(own) => own,
+            Err(why) => return self.assignor_failed(now, &why),
+        };
+        let protocols = match self.protocols(own) {
             Ok(protocols) => protocols,
             Err(e) => {
                 let error = Error::new(ErrorKind::ApiMisuse, "the subscription cannot be told to the group");
@@ -89,24 +94,38 @@ impl ClassicGroup {
     }
 
     /// Our subscription, once for each assignor, in order of preference: the group takes the first that all share.
-    fn protocols(&self) -> Result<Vec<JoinGroupRequestProtocol>, EncodeError> {
+    fn protocols(
+        &self,
+        own: Vec<(String, Option<Bytes>)>,
+    ) -> Result<Vec<JoinGroupRequestProtocol>, EncodeError> {
         // An eager member owns nothing here: it has given up everything.
         let claims = match self.assignment.protocol() {
             RebalanceProtocol::Eager => Vec::new(),
             RebalanceProtocol::Cooperative => blob::by_topic(self.assignment.owned()),
         };
         let (last, generation) = &self.last_assigned;
-        let protocol = |assignor: &Assignor| {
+        let kafkas = self.config.assignors.iter().map(|assignor: &Assignor| {
+            (assignor.name().to_owned(), assignor.subscription_user_data(last, *generation))
+        });
+        let protocol = |(name, user_data)| {
             let metadata = blob::encode_subscription(
                 &self.subscription,
-                assignor.subscription_user_data(last, *generation),
+                user_data,
                 &claims,
                 self.generation,
                 self.client_rack.as_deref(),
             )?;
-            Ok(JoinGroupRequestProtocol { name: assignor.name().to_owned(), metadata })
+            Ok(JoinGroupRequestProtocol { name, metadata })
         };
-        self.config.assignors.iter().map(protocol).collect()
+        own.into_iter().chain(kafkas).map(protocol).collect()
+    }
+
+    /// The names of the user's assignors, and what they tell the leader; or why one cannot.
+    fn own_protocols(&self) -> Result<Vec<(String, Option<Bytes>)>, String> {
+        let protocol = |assignor: &OwnAssignor| {
+            Ok((assignor.name(), assignor.user_data(&self.subscription, &self.last_assigned.0)?))
+        };
+        self.config.own_assignors.iter().map(protocol).collect()
     }
 
     pub(super) fn join_answered(&mut self, now: Timestamp, reply: JoinReply) {
@@ -169,11 +188,11 @@ impl ClassicGroup {
             return self.fail(errors::fatal(Kind::Join, code, &self.config));
         }
         let name = reply.protocol_name.as_deref().unwrap_or_default();
-        let Some(assignor) = self.config.assignors.iter().copied().find(|a| a.name() == name) else {
+        if !self.config.assignor_names().iter().any(|own| own == name) {
             let text =
                 format!("the coordinator picked the assignor {name:?}, which this member does not offer");
             return self.misbehaved(now, self.misbehaviour(&text));
-        };
+        }
         if reply.generation_id < 0 || reply.member_id.is_empty() {
             return self.misbehaved(
                 now,
@@ -185,7 +204,7 @@ impl ClassicGroup {
         let came_back = self.is_static() && self.member_id.is_empty();
         self.member_id = reply.member_id;
         self.membership += 1;
-        assignor.name().clone_into(&mut self.protocol_name);
+        name.clone_into(&mut self.protocol_name);
         self.in_flight.forget(Kind::Heartbeat);
         self.in_flight.forget(Kind::Probe);
         self.clock.joined(now, &self.config);

@@ -9,8 +9,8 @@ use super::blob;
 use super::reply::JoinMember;
 use super::{ClassicGroup, Pace, Phase, State};
 use crate::assignor::{Assignor, ClusterTopics, GroupAssignment, GroupMember, PartitionInfo, TopicInfo};
-use crate::group::{AssignJob, GroupAction, JobId};
-use crate::{Error, Timestamp, TopicPartition};
+use crate::group::{AssignJob, GroupAction, JobAssignor, JobId};
+use crate::{Error, ErrorKind, Timestamp, TopicPartition};
 
 /// More members than any group has: an answer with more is no answer.
 const MAX_MEMBERS: usize = 100_000;
@@ -183,7 +183,9 @@ impl ClassicGroup {
 
     fn compute(&mut self, now: Timestamp, members: Vec<GroupMember>, topics: ClusterTopics) {
         // `joined` accepted no other name than one of ours.
-        let Some(assignor) = Assignor::from_name(&self.protocol_name) else {
+        let own = self.config.own_assignors.iter().find(|a| a.name() == self.protocol_name).cloned();
+        let kafkas = || Assignor::from_name(&self.protocol_name).map(JobAssignor::Kafka);
+        let Some(assignor) = own.map(JobAssignor::Own).or_else(kafkas) else {
             return self.misbehaved(now, self.misbehaviour("the group's assignor is not known"));
         };
         self.next_job += 1;
@@ -198,6 +200,9 @@ impl ClassicGroup {
         if let State::Syncing(Phase::Computing { job, member_ids }) = &mut self.state
             && *job == id
         {
+            if let Some(why) = assignment.refusal() {
+                return self.assignor_failed(now, why);
+            }
             let blob = |member: String| {
                 let bytes = blob::encode_assignment(assignment.get(&member));
                 (member, bytes)
@@ -206,6 +211,13 @@ impl ClassicGroup {
             self.state = State::Syncing(Phase::Ready(assignments));
         }
         self.drive(now);
+    }
+
+    /// The user's assignor cannot do what it is for: this member is over, and the group must not wait for it.
+    pub(super) fn assignor_failed(&mut self, now: Timestamp, why: &str) {
+        let text = format!("the assignor of group {} failed: {why}", self.config.group_id);
+        self.leave_at_once(now, "its assignor failed");
+        self.fail(Error::new(ErrorKind::ApiMisuse, text));
     }
 
     /// What changed while the member was not stable is looked at when it is.

@@ -75,6 +75,15 @@ impl ClassicGroup {
         if self.is_static() && !(on_close && versions.leave >= LEAVE_BATCH) {
             return;
         }
+        self.leave_at_once(now, reason);
+    }
+
+    /// Sends LeaveGroup, of a static member too where brokers can do that.
+    pub(super) fn leave_at_once(&mut self, now: Timestamp, reason: &str) {
+        let Some(versions) = self.coordinator else { return };
+        if self.member_id.is_empty() {
+            return;
+        }
         let mut request = LeaveGroupRequest { group_id: self.config.group_id.clone(), ..Default::default() };
         if versions.leave >= LEAVE_BATCH {
             request.members = vec![MemberIdentity {

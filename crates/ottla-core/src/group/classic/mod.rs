@@ -151,7 +151,7 @@ impl ClassicGroup {
     ) -> Self {
         let backoff = Backoff::new(retry_backoff.0, retry_backoff.1);
         Self {
-            assignment: Assignment::new(&config.assignors),
+            assignment: Assignment::with_protocol(config.rebalance_protocol()),
             clock: Clock::new(backoff.clone()),
             config,
             client_rack,
