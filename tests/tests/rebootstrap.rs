@@ -87,8 +87,7 @@ fn kip_1102_without_metadata_for_the_time_of_the_trigger_it_begins_anew() {
     let line =
         world.cluster.add_fault(Fault::on(Api::Metadata).always().error(ErrorCode::UNKNOWN_SERVER_ERROR));
     world.run_until(6 * MINUTE, |w| w.cluster.fault_fired(line) > 0);
-    let fetching =
-        |w: &World| w.cluster.requests().filter(|r| r.api == Api::Fetch).last().map(|r| r.connection);
+    let fetching = |w: &World| w.cluster.requests().rfind(|r| r.api == Api::Fetch).map(|r| r.connection);
     let connection = fetching(&world);
     world.run_for(4 * MINUTE);
     assert_eq!(fetching(&world), connection, "what works goes on");

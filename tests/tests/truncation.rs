@@ -249,3 +249,30 @@ fn kip_320_cuts_one_after_the_other_are_each_told_once_and_do_not_loop() {
     assert_eq!(truncations(&mut world, id), [(100, 60), (65, 20)]);
     assert_eq!(values_from(&mut world, id, 105), expected("new", 20..30));
 }
+
+/// What is in hand belongs to an ownership that is over: it is handed out again instead of being committed as done.
+#[test]
+fn kip_320_what_is_in_hand_before_the_cut_is_read_again_and_not_committed() {
+    let mut world = world();
+    let mut config = world.config();
+    config.group = Some(GroupConfig::new("g"));
+    config.max_batch_records = 10;
+    let id = world.join(config);
+    world.member(id).auto_read = false;
+    world.command(id, Command::Subscribe(vec!["t".to_owned()]));
+    world.run_for(Duration::from_secs(10));
+    // Events first; then the first fifty records, the last ten of which stay in hand.
+    while world.member(id).count() < 50 {
+        assert!(world.read(id), "there is something to read");
+    }
+    elect_uncleanly(&mut world, 45, 45..130);
+    world.run_for(Duration::from_secs(20));
+    let committed = world.cluster.committed("g", "t", 0).expect("committed").offset;
+    assert!(committed <= 40, "{committed} is committed, from 40 on it is in hand");
+    world.member(id).auto_read = true;
+    world.run_until(MINUTE, |w| w.cluster.committed("g", "t", 0).is_some_and(|c| c.offset == 130));
+    assert_eq!(truncations(&mut world, id), [(50, 40)]);
+    let mut again = expected("old", 40..45);
+    again.extend(expected("new", 45..130));
+    assert_eq!(values_from(&mut world, id, 50), again);
+}

@@ -16,6 +16,8 @@ const PARITY: &str = "4.3.1";
 
 /// Integration tests with this prefix need real Kafka.
 pub(crate) const REAL: &str = "real_";
+/// Programs that take many minutes on real Kafka: not in this command.
+const MATRIX: &str = "matrix_";
 
 /// What they are built with. Everything is, so that it is built once.
 pub(crate) const REAL_FEATURES: &str = "ottla-tests/real-kafka,ottla-kafka/real-kafka";
@@ -115,7 +117,8 @@ impl Report {
 pub(crate) fn run() -> Result<Report, String> {
     let metadata = Metadata::load()?;
     let mut report = Report::default();
-    let tests: Vec<&str> = metadata.members().flat_map(|p| &p.tests).map(String::as_str).collect();
+    let mut tests: Vec<&str> = metadata.members().flat_map(|p| &p.tests).map(String::as_str).collect();
+    tests.retain(|name| !name.starts_with(MATRIX));
     let (real, embedded): (Vec<&str>, Vec<&str>) = tests.into_iter().partition(|name| name.starts_with(REAL));
 
     let built = ["test", "--workspace", "--features", REAL_FEATURES, "--no-fail-fast"];

@@ -121,7 +121,6 @@ mod on {
         NotValidated "-" "fetches on from a new leader without asking whether its log is the same"
         DivergenceIgnored "-" "goes on where it was when the leader says that its log is another one"
         FetchEpochNotSent "-" "does not name the leader epoch when it fetches"
-        FollowerBelieved "10" "takes the word of a replica that lags behind for the leader's"
         CommitOneTooFar "-" "commits one more than what is done"
         CommitGoesBack "-" "commits an offset although a higher one is on its way"
         FutureEpochCommitted "-" "commits the leader epoch behind that of the record"

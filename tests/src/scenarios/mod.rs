@@ -34,6 +34,7 @@ pub use commits::{
 };
 pub use failures::{
     a_member_that_dies_is_replaced, a_restarted_broker_loses_nothing, leaders_and_coordinators_move,
+    rolling_restarts,
 };
 pub use figures::the_figures_are_those_of_what_was_done;
 pub use group::{Change, Group, Partitions};

@@ -13,7 +13,7 @@ use ottla_wire::messages::OffsetForLeaderEpochRequest;
 
 use super::{Client, Tag};
 use crate::cluster::Cluster;
-use crate::config::OffsetReset;
+use crate::config::{CommitMode, OffsetReset};
 use crate::connection::{Role, Target};
 use crate::delivery::{Divergence, FetchPosition, ResetCause, Start, StartCause};
 use crate::offsets::{Doubt, VALIDATE_MIN_VERSION, ValidationTag, Verdict};
@@ -120,11 +120,15 @@ impl Client {
         (epoch, end): (LeaderEpoch, i64),
     ) {
         let divergence = self.delivery.lock().diverged(now, tp, ownership, offset, (epoch, end));
-        let Divergence::Truncated { position, to } = divergence else { return };
-        tracing::warn!(partition = %tp, position, to, %epoch, "the log was truncated");
+        let Divergence::Truncated { position, to: cut, done } = divergence else { return };
+        // What is in hand, and is still in the log, can be committed no more: it is read again. Whoever keeps offsets
+        // elsewhere, or none, is not asked what is done.
+        let commits = self.config.group.is_some() && self.config.commit != CommitMode::External;
+        let (to, epoch) = if commits && done.0 < cut { done } else { (cut, Some(epoch)) };
+        tracing::warn!(partition = %tp, position, cut, to, "the log was truncated");
         if self.config.offset_reset(tp.topic()) == OffsetReset::Error {
             let text = format!(
-                "the log was truncated by an unclean leader election: records from {to} up to {position} were read and \
+                "the log was truncated by an unclean leader election: records from {cut} up to {position} were read and \
                  are not in it any more; seek to {to} to go on"
             );
             let error = Error::new(ErrorKind::DataLoss, text).with_resume_at(to);
@@ -138,7 +142,7 @@ impl Client {
         let mut delivery = self.delivery.lock();
         delivery.resetting(tp, renewed, ResetCause::LogTruncation { offset: position });
         let cause = StartCause::Reset;
-        delivery.start(now, tp, renewed, Start { offset: to, leader_epoch: Some(epoch), cause });
+        delivery.start(now, tp, renewed, Start { offset: to, leader_epoch: epoch, cause });
         // What is committed beyond would hide records that come there from whoever is assigned the partition next.
         self.next_auto_commit = now;
     }

@@ -18,6 +18,9 @@ pub enum Divergence {
         position: i64,
         /// The last offset up to which the logs are the same, as far as is known.
         to: i64,
+        /// What is done ends here, with its leader epoch. What was handed out beyond is in hand, and under no ownership
+        /// any more as soon as the position moves.
+        done: (i64, Option<LeaderEpoch>),
     },
 }
 
@@ -56,6 +59,7 @@ impl Delivery {
         (found, end): (LeaderEpoch, i64),
     ) -> Divergence {
         self.saw(now);
+        let auto = self.config.is_auto();
         let Some(p) = self.fetched_next(tp, epoch, offset) else { return Divergence::Stale };
         let ahead = !p.queue.is_empty() || p.checkout.is_some() || p.strip.is_some();
         if ahead || p.fetch_offset != p.position() {
@@ -70,7 +74,9 @@ impl Delivery {
         let position = p.position();
         // Records of a later epoch than the leader's last are all another log's, wherever that one ends.
         let own = if p.fetch_epoch == Some(found) { position } else { p.epoch_start };
-        Divergence::Truncated { position, to: end.min(own).min(position).max(0) }
+        p.sweep(auto);
+        let done = p.settle_done(p.done.to(), p.done.epoch());
+        Divergence::Truncated { position, to: end.min(own).min(position).max(0), done }
     }
 
     fn fetched_next(

@@ -11,7 +11,6 @@ use ottla_wire::{ErrorCode, View};
 use super::session::Wanted;
 use super::{Fetcher, MAX_PARTITION_BYTES, partition_error};
 use crate::delivery::{Delivery, Fetched, FrameCharge, Pushed};
-use crate::planted::planted;
 use crate::{BrokerId, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, Timestamp, TopicPartition};
 
 /// What the client has to do about an answer.
@@ -172,7 +171,7 @@ impl Fetcher {
             let tp = tp.clone();
             if error == ErrorCode::None {
                 findings.push(Finding::ReplicaWorked { tp });
-            } else if !planted!(FollowerBelieved) {
+            } else {
                 tracing::debug!(broker = %push.broker, partition = %tp, %error, "the replica failed, the leader is asked");
                 findings.push(Finding::ReplicaFailed { tp });
                 if error.is_invalid_metadata() {

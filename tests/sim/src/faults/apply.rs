@@ -221,6 +221,7 @@ impl Simulation {
                 undo = Undo::Lead;
             }
             Fault::Retention => hit = self.retention(&mut rng),
+            Fault::Truncation => hit = self.truncate(&mut rng),
             Fault::LaggingWatermark => {
                 let Some(tp) = self.some_partition(&mut rng) else { return };
                 let end = self.world.cluster.log_end_offset(tp.topic(), tp.partition()).unwrap_or(0);

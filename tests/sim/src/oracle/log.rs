@@ -40,9 +40,12 @@ pub struct GhostLog {
     /// Behind the last offset.
     pub end: i64,
     /// Under which leader epoch it was written, control records and all: from where on.
-    epochs: Vec<(i64, i32)>,
+    pub(super) epochs: Vec<(i64, i32)>,
     /// When the end was where: for positions at the end.
-    ends: Vec<(Timestamp, i64)>,
+    pub(super) ends: Vec<(Timestamp, i64)>,
+    /// Records that a cut has taken away, with where that was.
+    pub(super) gone: Vec<(Entry, i64)>,
+    pub(super) cuts: Vec<super::truncation::Cut>,
     /// Where the log has begun.
     pub starts: Vec<i64>,
     /// When the partition came to be.
@@ -94,7 +97,7 @@ impl GhostLog {
         if latest { end() } else { offset == 0 || self.starts.contains(&offset) }
     }
 
-    fn index_of(&self, offset: i64) -> usize {
+    pub(super) fn index_of(&self, offset: i64) -> usize {
         self.entries.partition_point(|e| e.offset < offset)
     }
 

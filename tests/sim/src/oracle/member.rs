@@ -54,6 +54,8 @@ pub(super) struct Span {
     pub(super) last: Timestamp,
     /// The user or the policy chose where it began.
     pub(super) moved: bool,
+    /// The log was cut here, below what was given: the user has to be told.
+    pub(super) cut: Option<i64>,
 }
 
 impl Span {

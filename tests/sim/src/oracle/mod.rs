@@ -12,6 +12,7 @@ mod rates;
 mod spans;
 #[cfg(test)]
 mod tests;
+mod truncation;
 mod users;
 
 use std::collections::BTreeMap;
@@ -142,7 +143,8 @@ impl Oracle {
     pub fn unread(&self, id: MemberId) -> Option<String> {
         let member = &self.members[id.0];
         self.logs.iter().filter(|(_, log)| !log.deleted).find_map(|(tp, log)| {
-            let from = member.spans.get(tp).map_or(0, |s| s.position);
+            let from =
+                member.spans.get(tp).map_or(0, |s| s.cut.map_or(s.position, |cut| cut.min(s.position)));
             let offset = log.visible_in(from, log.end, member.traits.read_committed)?;
             Some(format!("{id} has not got to {tp} offset {offset}"))
         })

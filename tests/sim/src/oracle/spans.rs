@@ -62,10 +62,6 @@ impl Oracle {
             if offset < expected {
                 self.fail("S2", format!("{id} was given {tp} {offset} after {expected} was next"));
             }
-            let log = self.log(&tp);
-            if let Some(skipped) = log.visible_in(expected, offset, read_committed) {
-                self.fail("S3", format!("{id} was given {tp} {offset} next, but {skipped} was not given"));
-            }
             let headers = record.headers();
             let content = content(
                 record.key(),
@@ -73,6 +69,26 @@ impl Oracle {
                 headers.map(|(name, value)| (name.as_bytes(), value)),
                 record.timestamp(),
             );
+            let log = self.log(&tp);
+            if !log.has(offset, content)
+                && let Some(cut) = log.cut_of(offset, content)
+            {
+                // It was fetched before an unclean election took it away.
+                if let Some(span) = self.members[id.0].spans.get_mut(&tp) {
+                    span.cut = Some(span.cut.map_or(cut, |before| before.min(cut)));
+                }
+                expected = offset + 1;
+                continue;
+            }
+            let cut = self.members[id.0].spans.get(&tp).and_then(|span| span.cut);
+            if let Some(cut) = cut.filter(|cut| *cut <= offset) {
+                let text = format!("{id} was given {tp} {offset}, and not told of the cut at {cut}");
+                self.fail("S13", text);
+            }
+            let log = self.log(&tp);
+            if let Some(skipped) = log.visible_in(expected, offset, read_committed) {
+                self.fail("S3", format!("{id} was given {tp} {offset} next, but {skipped} was not given"));
+            }
             let log = self.log(&tp);
             match log.get_mut(offset) {
                 None => self.fail("S1", format!("{id} was given {tp} {offset}, which was never written")),
@@ -99,7 +115,10 @@ impl Oracle {
             }
             expected = offset + 1;
         }
-        if let Some(skipped) = self.log(&tp).visible_in(expected, next, read_committed) {
+        let cut = self.members[id.0].spans.get(&tp).is_some_and(|span| span.cut.is_some());
+        if let Some(skipped) = self.log(&tp).visible_in(expected, next, read_committed)
+            && !cut
+        {
             self.fail("S3", format!("{id}'s batch of {tp} ends at {next} and leaves {skipped} out"));
         }
         let count = batch.len() as u64;
@@ -204,7 +223,7 @@ impl Oracle {
         }
         let start = start.unwrap_or(first);
         let (batches, contig, position, last) = (VecDeque::new(), start, start, now);
-        let span = Span { epoch, start, position, batches, contig, last, moved };
+        let span = Span { epoch, start, position, batches, contig, last, moved, cut: None };
         self.members[id.0].spans.insert(tp.clone(), span);
     }
 
@@ -232,6 +251,8 @@ impl Oracle {
                     starts.push(0);
                 }
                 starts.extend(known[index.saturating_sub(1)..].iter().map(|(_, offset)| *offset));
+                // Without events nobody tells of a cut.
+                starts.extend(log.cuts());
             }
         }
         starts

@@ -118,6 +118,9 @@ impl Oracle {
         cause: ResetCause,
     ) {
         self.resets += 1;
+        if let ResetCause::LogTruncation { offset: asked } = cause {
+            return self.cut_told(now, id, tp, (asked, offset));
+        }
         let member = &mut self.members[id.0];
         let since = member.expect.get(tp).map_or(member.born, |e| e.since());
         member.expect.insert(tp.clone(), Expect::Reset(offset, now));
@@ -134,7 +137,9 @@ impl Oracle {
                     format!("{id} resets {tp} for want of a committed offset, but there was one"),
                 );
             }
-            ResetCause::OutOfRange { offset: asked } if asked >= log.start && asked <= log.end_at(last) => {
+            ResetCause::OutOfRange { offset: asked }
+                if asked >= log.start && log.ends_since(last).all(|end| asked <= end) =>
+            {
                 let text = format!(
                     "{id} resets {tp}: {asked} is out of range, but the log is {}..{}",
                     log.start, log.end
@@ -145,7 +150,7 @@ impl Oracle {
         }
         let log = self.log(tp);
         if latest {
-            if offset != 0 && offset < log.end_at(since) {
+            if offset != 0 && log.ends_since(since).all(|end| offset < end) {
                 let text = format!("{id} resets {tp} to the end at {offset}, which is not the end");
                 self.fail("S4", text);
             }

@@ -108,7 +108,7 @@ pub(super) struct Simulation {
 /// Runs a seed.
 pub fn run(spec: &Spec, trace: Trace) -> (Outcome, Trace) {
     let mut plan_rng = Rng::new(spec.seed ^ 0xfa17);
-    let faults = spec.faults.clone().unwrap_or_else(|| plan(&mut plan_rng, spec.scenario));
+    let faults = spec.faults.clone().unwrap_or_else(|| plan(&mut plan_rng, spec.seed, spec.scenario));
     let mut simulation = Simulation::new(spec, faults.clone(), trace);
     let ran = catch_unwind(AssertUnwindSafe(|| simulation.run()));
     let mut violation = simulation.oracle.violation().cloned();

@@ -79,6 +79,11 @@ impl Settings {
         self.max_poll.get_or_insert(Duration::from_secs(seconds));
     }
 
+    /// Whether the brokers tell their leader epochs, and the ends of earlier ones (not before 2.4).
+    pub(crate) fn tells_epochs(&self) -> bool {
+        self.consumer || self.release != 0 || !self.session.as_secs().is_multiple_of(2)
+    }
+
     pub(crate) fn cluster(&self) -> ClusterConfig {
         let config = ClusterConfig::with_nodes(self.nodes);
         let mut config = match self.release {

@@ -84,6 +84,33 @@ impl Simulation {
         }
     }
 
+    /// Another broker leads a partition, and its log is shorter. A cut through a transaction would leave one that
+    /// nobody ends, Jepsen's checker knows of no record that is taken back, and before 2.4 nobody can see it.
+    pub(crate) fn truncate(&mut self, rng: &mut Rng) -> bool {
+        let Some(tp) = self.some_partition(rng) else { return false };
+        let node = 1 + rng.below(self.nodes as u64) as i32;
+        let most = rng.below(4) * 60 + 5;
+        if self.producer.has_transactions() || self.world.history.is_some() || !self.settings.tells_epochs() {
+            return false;
+        }
+        let at = self.world.broker_now();
+        let (topic, partition) = (tp.topic(), tp.partition());
+        let cluster = &mut self.world.cluster;
+        let (Ok(start), Ok(end)) =
+            (cluster.log_start_offset(topic, partition), cluster.log_end_offset(topic, partition))
+        else {
+            return false;
+        };
+        let to = (end - 1 - rng.below(most) as i64).max(start);
+        if to >= end || cluster.elect_uncleanly(at, topic, partition, node, to).is_err() {
+            return false;
+        }
+        let now = self.world.now();
+        let to = self.world.cluster.log_end_offset(topic, partition).unwrap_or(to);
+        self.oracle.truncated(now, &tp, to);
+        true
+    }
+
     /// The oldest records of a partition are deleted.
     pub(crate) fn retention(&mut self, rng: &mut Rng) -> bool {
         let Some(tp) = self.some_partition(rng) else { return false };

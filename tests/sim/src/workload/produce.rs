@@ -48,6 +48,10 @@ impl Producer {
         }
     }
 
+    pub(crate) fn has_transactions(&self) -> bool {
+        self.transactions
+    }
+
     pub(crate) fn compresses(&self) -> bool {
         self.compressed
     }
