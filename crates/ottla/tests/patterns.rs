@@ -10,7 +10,7 @@ use common::{GROUP, consumer, settle};
 use ottla::{
     Assignor, Builder, Consumer, ErrorCode as Code, ErrorKind, Event, GroupProtocol, Offset, OffsetReset,
 };
-use ottla_broker::Broker;
+use ottla_broker::{Api, Broker};
 
 const BOTH: [GroupProtocol; 2] = [GroupProtocol::Classic, GroupProtocol::Consumer];
 
@@ -182,5 +182,76 @@ async fn what_is_given_back_because_its_topic_is_gone_is_told() {
             Event::Lost(_) => panic!("it was to be given back"),
             _ => {}
         }
+    }
+}
+
+/// Reads what comes, until the group has committed this of partition 1 of the topic.
+async fn until_committed(broker: &Arc<Broker>, consumer: &mut Consumer, topic: &str, offset: i64) {
+    for _ in 0..30 {
+        if broker.committed(GROUP, topic, 1) == Some(offset) {
+            return;
+        }
+        let _ = tokio::time::timeout(Duration::from_secs(1), consumer.next_event()).await;
+    }
+    panic!("{:?} is committed", broker.committed(GROUP, topic, 1));
+}
+
+/// A topic that matches comes: it is read from its beginning and committed, and the member can be told to leave.
+async fn is_subscribed(broker: &Arc<Broker>, consumer: &mut Consumer, topic: &str) {
+    broker.create_topic(topic, 2).unwrap();
+    broker.produce(topic, 1, ["later"]).unwrap();
+    let record = tokio::time::timeout(Duration::from_secs(60), consumer.next_record()).await;
+    let record = record.expect("it is read").unwrap().unwrap();
+    assert_eq!((record.topic(), record.offset()), (topic, 0));
+    drop(record);
+    until_committed(broker, consumer, topic, 1).await;
+    let by_hand = consumer.assign([(ottla::TopicPartition::new(topic, 0), Offset::Earliest)]).await;
+    assert_eq!(by_hand.unwrap_err().kind(), ErrorKind::ApiMisuse);
+    consumer.unsubscribe().await.unwrap();
+    assert!(broker.group_members(GROUP).is_empty());
+    assert!(consumer.assignment().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pattern_that_matches_nothing_any_more_is_still_subscribed_to() {
+    for protocol in BOTH {
+        let broker = broker(&["orders-eu"]).await;
+        let builder = member(&broker, 1, protocol).auto_offset_reset(OffsetReset::Latest);
+        let mut consumer = builder.subscribe_pattern("orders-.*").connect().await.unwrap();
+        until_owned(&mut consumer, &["orders-eu"]).await;
+        broker.delete_topic("orders-eu").unwrap();
+        until_owned(&mut consumer, &[]).await;
+        // The classic member has left by now.
+        let left = tokio::time::timeout(Duration::from_secs(30), consumer.next_batch()).await;
+        assert!(left.is_err(), "{protocol:?}: {left:?}");
+        assert_eq!(broker.group_members(GROUP).is_empty(), protocol == GroupProtocol::Classic);
+        is_subscribed(&broker, &mut consumer, "orders-us").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pattern_right_behind_an_unsubscribe_that_nobody_waits_for_is_subscribed_to() {
+    for protocol in BOTH {
+        let broker = broker(&["orders-eu"]).await;
+        let builder = member(&broker, 1, protocol).auto_offset_reset(OffsetReset::Earliest);
+        let mut consumer = builder.subscribe(["orders-eu"]).connect().await.unwrap();
+        until_owned(&mut consumer, &["orders-eu"]).await;
+        let mark = broker.mark();
+        tokio::select! {
+            biased;
+            _ = consumer.unsubscribe() => panic!("the group is not left at once"),
+            () = std::future::ready(()) => {}
+        }
+        consumer.subscribe_pattern("invoices-.*").await.unwrap();
+        let leaves = |r: &ottla_broker::Observed| {
+            let api = if protocol == GroupProtocol::Classic {
+                Api::LeaveGroup
+            } else {
+                Api::ConsumerGroupHeartbeat
+            };
+            r.api == api && r.answered_at.is_some()
+        };
+        broker.wait_for_since(mark, leaves).await;
+        is_subscribed(&broker, &mut consumer, "invoices-us").await;
     }
 }

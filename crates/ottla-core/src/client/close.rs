@@ -89,8 +89,9 @@ impl Client {
         if let Closing::Leaving(close) = &mut self.closing {
             close.left = true;
         } else if self.mode == Mode::Subscribed {
-            // Subscribed again meanwhile: whoever unsubscribed before that is done all the same.
-            if self.subscription.is_empty() {
+            // Subscribed again meanwhile: whoever unsubscribed before that is done all the same. A pattern that matches
+            // nothing has left as well, and is still subscribed to.
+            if self.subscription.is_empty() && self.pattern.is_none() {
                 self.mode = Mode::Idle;
                 self.topics_as_of = None;
             }
