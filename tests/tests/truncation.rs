@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use ottla_broker::sim::ClusterConfig;
+use ottla_broker::{Api, Fault};
+
 use ottla_core::client::{Command, Offset};
 use ottla_core::config::{GroupConfig, OffsetReset};
 use ottla_core::delivery::ResetCause;
@@ -275,4 +277,56 @@ fn kip_320_what_is_in_hand_before_the_cut_is_read_again_and_not_committed() {
     let mut again = expected("old", 40..45);
     again.extend(expected("new", 45..130));
     assert_eq!(values_from(&mut world, id, 50), again);
+}
+
+/// Reads at `start` of a topic whose leader moves from 1 to 2, and knows of it within a second.
+fn between_leaders(world: &mut World, start: Offset) -> MemberId {
+    assert_eq!(world.cluster.leader("t", 0).expect("a partition").0, Some(1));
+    let mut config = world.config();
+    config.metadata_max_age = Duration::from_secs(1);
+    let id = world.join(config);
+    world.command(id, Command::Assign(vec![(tp(), start)]));
+    id
+}
+
+#[test]
+fn kip_320_an_answer_of_the_former_leader_while_the_new_one_is_asked_does_not_end_reading() {
+    let mut world = world();
+    let id = between_leaders(&mut world, Offset::Earliest);
+    world.run_until(MINUTE, |w| w.member(id).count() == 100);
+    // The former leader's answer with records is on its way for as long as it takes to ask the new one, who answers
+    // later still.
+    world.cluster.add_fault(Fault::on(Api::Fetch).node(1).always().delay(Duration::from_secs(3)));
+    world.cluster.add_fault(Fault::on(Api::OffsetForLeaderEpoch).node(2).delay(Duration::from_secs(6)));
+    let before = requests(&world, "Fetch");
+    world.run_until(MINUTE, |w| requests(w, "Fetch") > before);
+    produce(&mut world, "old", 100..110);
+    let now = world.broker_now();
+    world.cluster.move_leader(now, "t", 0, 2).expect("moved");
+    world.run_until(Duration::from_millis(2500), |w| requests(w, "OffsetForLeaderEpoch") == 1);
+    assert_eq!(world.member(id).count(), 100, "asked before the former leader's answer is there");
+    world.run_until(Duration::from_secs(3), |w| w.member(id).count() > 100);
+    produce(&mut world, "old", 110..200);
+    world.run_until(MINUTE, |w| w.member(id).count() == 200);
+    assert_eq!(values_from(&mut world, id, 0), expected("old", 0..200));
+    assert!(world.member(id).resets.is_empty());
+}
+
+#[test]
+fn kip_320_a_bare_offset_that_both_leaders_are_asked_for_does_not_end_reading() {
+    let mut world = world();
+    world.cluster.add_fault(Fault::on(Api::Fetch).node(1).delay(Duration::from_secs(3)));
+    world.cluster.add_fault(Fault::on(Api::Fetch).node(2).delay(Duration::from_secs(6)));
+    let id = between_leaders(&mut world, Offset::At(0));
+    world.run_until(MINUTE, |w| requests(w, "Fetch") == 1);
+    world.run_for(Duration::from_millis(100));
+    let now = world.broker_now();
+    world.cluster.move_leader(now, "t", 0, 2).expect("moved");
+    world.run_until(Duration::from_millis(2500), |w| requests(w, "Fetch") == 2);
+    assert_eq!(world.member(id).count(), 0, "nobody has answered");
+    world.run_until(Duration::from_secs(3), |w| w.member(id).count() == 100);
+    produce(&mut world, "old", 100..200);
+    world.run_until(MINUTE, |w| w.member(id).count() == 200);
+    assert_eq!(values_from(&mut world, id, 0), expected("old", 0..200));
+    assert!(world.member(id).resets.is_empty());
 }

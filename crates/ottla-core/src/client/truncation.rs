@@ -71,7 +71,15 @@ impl Client {
 
     fn not_in_doubt(&mut self, tp: &TopicPartition, doubt: Doubt) {
         let Doubt { ownership, offset, leader_epoch, .. } = doubt;
-        self.delivery.lock().validated(tp, ownership, offset, leader_epoch);
+        if !self.delivery.lock().validated(tp, ownership, offset, leader_epoch) {
+            self.in_doubt_again();
+        }
+    }
+
+    /// What was said is of another position than the one of now, which nobody asks about any more: it may be in doubt as
+    /// well, and would not be fetched.
+    fn in_doubt_again(&mut self) {
+        self.fetcher.outdate();
     }
 
     pub(super) fn validation_answered(
@@ -87,7 +95,9 @@ impl Client {
         }
         self.report_all(findings.told);
         for (tp, doubt, error) in findings.failed {
-            self.delivery.lock().fail(&tp, doubt.ownership, error);
+            if !self.delivery.lock().fail(&tp, doubt.ownership, error) {
+                self.in_doubt_again();
+            }
         }
         for (tp, doubt, verdict) in findings.verdicts {
             match verdict {
@@ -100,7 +110,9 @@ impl Client {
                     // That proves nothing: an offset that is not there any more is found out of range.
                     tracing::warn!(partition = %tp, offset = doubt.offset, epoch = %doubt.last_epoch,
                         "the leader does not know the leader epoch of the position");
-                    self.delivery.lock().forget_fetch_epoch(&tp, doubt.ownership, doubt.offset);
+                    if !self.delivery.lock().forget_fetch_epoch(&tp, doubt.ownership, doubt.offset) {
+                        self.in_doubt_again();
+                    }
                 }
                 Verdict::Diverges(epoch, end) => {
                     self.diverged(now, &tp, doubt.ownership, doubt.offset, (epoch, end));

@@ -77,6 +77,10 @@ impl Fetcher {
         }
         state.refused = None;
 
+        // The position that it moves has the leader epoch of then, which a leader of now has to be asked about.
+        if self.looked_at.is_some_and(|(_, cluster)| flight.cluster != Some(cluster)) {
+            self.looked_at = None;
+        }
         let charge = delivery.charge(payload.len());
         let mut seen = BTreeSet::new();
         let mut progress = false;

@@ -42,6 +42,8 @@ struct InFlight {
     reserved: usize,
     sent_at: Timestamp,
     max_wait: Duration,
+    /// What [`Fetcher::looked_at`] knew of the leaders when it was sent.
+    cluster: Option<u64>,
 }
 
 #[derive(Debug, Default)]

@@ -104,7 +104,8 @@ impl Fetcher {
         let state = self.brokers.entry(broker).or_default();
         let max_version = if state.session.by_id() { i16::MAX } else { LAST_BY_NAME };
         let full = plan.session_epoch == 0;
-        state.in_flight = Some(InFlight { full, reserved: grant, sent_at: now, max_wait });
+        let cluster = self.looked_at.map(|(_, cluster)| cluster);
+        state.in_flight = Some(InFlight { full, reserved: grant, sent_at: now, max_wait, cluster });
         self.last_granted = Some(broker);
         let request = FetchRequest {
             max_wait_ms: i32::try_from(max_wait.as_millis()).unwrap_or(i32::MAX),
