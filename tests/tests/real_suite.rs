@@ -60,7 +60,7 @@ on_shared! {
     partitions_are_added_and_taken_away_by_hand,
     topics_have_policies_and_commits_come_by_number,
     offsets_in_a_database_decide_where_reading_begins,
-        topics_that_match_a_pattern_come_and_go,
+    topics_that_match_a_pattern_come_and_go,
     transactions_are_seen_when_they_are_committed,
 }
 

@@ -15,7 +15,7 @@ macro_rules! on_embedded {
 
 on_embedded! {
     admin(3),
-    the_figures_are_those_of_what_was_done(1),
+    the_figures_are_those_of_what_was_done(3),
     every_byte_arrives(3),
     members_come_and_go(3),
     kept_partitions_are_read_during_a_rebalance(3),
@@ -36,7 +36,7 @@ on_embedded! {
     partitions_are_added_and_taken_away_by_hand(3),
     topics_have_policies_and_commits_come_by_number(3),
     offsets_in_a_database_decide_where_reading_begins(3),
-        topics_that_match_a_pattern_come_and_go(3),
+    topics_that_match_a_pattern_come_and_go(3),
     transactions_are_seen_when_they_are_committed(3),
 }
 

@@ -1,6 +1,7 @@
 //! `cargo xtask test --matrix`: the suites on every version of Kafka that is promised, as a table in the repository.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use ottla_kafka::{DEFAULT_VERSION, KafkaCluster, missing_tools, split_versions};
 
@@ -25,6 +26,9 @@ const EMBEDDED: [(&str, &str); 2] = [("real_suite", "suite_embedded"), ("real_cl
 /// What a test says in a line when a version lacks what it is about: `2.8.2 has no …`.
 const LACKS: &str = "has no";
 
+/// How long one suite may take on one cluster: one that hangs is a failure, not the end of the table.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+
 /// How one suite went on one cluster.
 #[derive(Debug, Default, Clone, Copy)]
 struct Cell {
@@ -36,10 +40,11 @@ struct Cell {
 
 impl std::fmt::Display for Cell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.failed {
-            return write!(f, "**{}**", self.counts);
+        // A suite that does not build, or has not one test, has passed nothing.
+        if self.failed || self.counts.passed() == 0 {
+            return write!(f, "**failed: {}**", self.counts);
         }
-        write!(f, "{}", self.counts.passed() - self.without)?;
+        write!(f, "{}", self.counts.passed().saturating_sub(self.without))?;
         if self.without > 0 { write!(f, " ({} not there)", self.without) } else { Ok(()) }
     }
 }
@@ -84,7 +89,7 @@ pub(crate) fn run(mut options: &[&str]) -> Result<(), String> {
     let mut columns = vec![embedded(&suites)?];
     for version in &versions {
         for count in &brokers {
-            columns.push(real(version, *count, &suites)?);
+            columns.push(real(version, *count, &suites));
         }
     }
     let table = table(&suites, &columns);
@@ -107,19 +112,30 @@ fn embedded(suites: &[&str]) -> Result<Column, String> {
     Ok(Column { name: "embedded".to_owned(), cells: suites.iter().map(cell).collect::<Result<_, _>>()? })
 }
 
-fn real(version: &str, brokers: u32, suites: &[&str]) -> Result<Column, String> {
+/// One that does not start, or a suite that cannot be run, is a failure among the others.
+fn real(version: &str, brokers: u32, suites: &[&str]) -> Column {
     println!("starting Kafka {version} with {brokers} broker(s)");
-    let cluster = KafkaCluster::start(version, brokers)
-        .map_err(|e| format!("Kafka {version} with {brokers} broker(s) does not start: {e}"))?;
+    let name = format!("{version} × {brokers}");
+    let failed = Cell { failed: true, ..Cell::default() };
+    let cluster = match KafkaCluster::start(version, brokers) {
+        Ok(cluster) => cluster,
+        Err(error) => {
+            println!("FAILED: Kafka {version} with {brokers} broker(s) does not start: {error}");
+            return Column { name, cells: vec![Some(failed); suites.len()] };
+        }
+    };
     let cell = |suite: &&str| {
         let mut command = without_kafka(&[]);
         command
             .env("OTTLA_KAFKA_VERSIONS", version)
             .env(format!("OTTLA_KAFKA_BOOTSTRAP_{}", version.replace('.', "_")), cluster.bootstrap());
-        suite_on(suite, &mut command, version).map(Some)
+        let cell = suite_on(suite, &mut command, version).unwrap_or_else(|error| {
+            println!("FAILED: {suite} on Kafka {version}: {error}");
+            failed
+        });
+        Some(cell)
     };
-    let cells = suites.iter().map(cell).collect::<Result<_, _>>()?;
-    Ok(Column { name: format!("{version} × {brokers}"), cells })
+    Column { name, cells: suites.iter().map(cell).collect() }
 }
 
 /// `command` is cargo with the environment of the cluster.
@@ -127,11 +143,11 @@ fn suite_on(suite: &str, command: &mut std::process::Command, version: &str) -> 
     command.args(["test", "--workspace", "--features", REAL_FEATURES, "--no-fail-fast", "--test", suite]);
     command.args(["--", "--show-output"]);
     let (mut cell, says) = (Cell::default(), format!("{version} {LACKS} "));
-    let passed = run_lines(command, None, |line| {
+    let passed = run_lines(command, Some(LIMIT), |line| {
         cell.counts.take_in(line);
         cell.without += u64::from(!version.is_empty() && line.starts_with(&says));
     })?;
-    cell.failed = !passed;
+    cell.failed = !passed || cell.counts.passed() == 0;
     Ok(cell)
 }
 

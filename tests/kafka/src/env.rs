@@ -50,7 +50,8 @@ pub(crate) fn major_minor(version: &str) -> (u32, u32) {
     (numbers.next().flatten().unwrap_or(4), numbers.next().flatten().unwrap_or(0))
 }
 
-/// The one-broker cluster of `version` that all tests of this run share.
+/// The cluster of `version` that all tests of this run share: of one broker, unless `cargo xtask test --matrix` says
+/// otherwise.
 ///
 /// It is the one at `OTTLA_KAFKA_BOOTSTRAP_<version with _ for .>` where that is set (`cargo xtask test` does), else one
 /// started for this process. Use [`unique`] topics and groups, never stop its broker and never change its settings.

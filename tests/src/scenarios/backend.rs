@@ -37,7 +37,7 @@ impl Backend {
         Ok(Self::Embedded(racks.start().await?))
     }
 
-    /// The real cluster of `version` that all tests share: one broker, not to be stopped.
+    /// The real cluster of `version` that all tests share: one broker or three, not to be stopped.
     ///
     /// # Errors
     /// When it cannot be started.

@@ -71,11 +71,12 @@ impl Delivery {
             p.unmarked.push_back((end, count));
             p.unmarked_records = p.unmarked_records.saturating_add(count);
         }
+        p.consumed.records += count as u64;
+        self.consumed.records += count as u64;
         if auto {
             self.count_for_commit(count);
         }
         self.in_hand(key);
-        self.count_records(key, count);
         Some(Batch(inner))
     }
 

@@ -107,14 +107,19 @@ public final class Tool {
     }
 
     private void createTopic(String topic, JsonNode command, ObjectNode answer) throws Exception {
-        int replication = (int) Json.number(command, "replication", -1);
-        // Brokers before 2.4 have no default that could be asked for.
-        if (replication < 0) replication = Math.min(3, admin.describeCluster().nodes().get().size());
-        NewTopic request = new NewTopic(topic, (int) Json.number(command, "partitions", 1), (short) replication);
+        int partitions = (int) Json.number(command, "partitions", 1);
+        short replication = (short) Json.number(command, "replication", -1);
         Map<String, String> config = new HashMap<>();
         JsonNode wanted = command.get("config");
         if (wanted != null) wanted.fields().forEachRemaining(e -> config.put(e.getKey(), e.getValue().asText()));
-        admin.createTopics(List.of(request.configs(config))).values().get(topic).get();
+        try {
+            create(new NewTopic(topic, partitions, replication).configs(config));
+        } catch (ExecutionException e) {
+            if (!(e.getCause() instanceof UnsupportedVersionException) || replication >= 0) throw e;
+            // Brokers before 2.4 have no default that could be asked for.
+            int brokers = admin.describeCluster().nodes().get().size();
+            create(new NewTopic(topic, partitions, (short) Math.min(3, brokers)).configs(config));
+        }
         // The answer comes when the controller knows the topic; brokers learn of it a moment later.
         long deadline = System.nanoTime() + 30_000_000_000L;
         while (true) {
@@ -127,6 +132,10 @@ public final class Tool {
                 Thread.sleep(20);
             }
         }
+    }
+
+    private void create(NewTopic topic) throws Exception {
+        admin.createTopics(List.of(topic)).values().get(topic.name()).get();
     }
 
     private void alterTopic(String topic, JsonNode config) throws Exception {

@@ -170,7 +170,7 @@ fn repeat_exactly(region: &mut [u8], offset: usize, length: usize) -> Result<(),
 
 #[cfg(test)]
 mod tests {
-    use lz4_flex::block::{DecompressError, compress, decompress_into};
+    use lz4_flex::block::{DecompressError, compress, decompress_into, decompress_into_with_dict};
 
     use super::*;
 
@@ -239,6 +239,56 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// 40 literals and a match, so that the next sequence has something to reach back to; that one, and `tail` literals.
+    /// Gives the block and its size.
+    fn short(literals: usize, more: usize, offset: usize, tail: usize) -> (Vec<u8>, usize) {
+        let mut block = vec![0xf0, 40 - 15];
+        block.extend((0..40).map(|i| i * 5 + 1));
+        block.extend([20, 0, ((literals << 4) | more) as u8]);
+        block.extend((0..literals).map(|i| i as u8 + 100));
+        block.extend((offset as u16).to_le_bytes());
+        match tail {
+            0..15 => block.push((tail << 4) as u8),
+            _ => block.extend([0xf0, (tail - 15) as u8]),
+        }
+        block.extend((0..tail).map(|i| i as u8 + 200));
+        (block, 40 + MIN_MATCH + literals + more + MIN_MATCH + tail)
+    }
+
+    /// The quick way, and each reason not to take it, alone and behind what a linked block reaches back to.
+    #[test]
+    fn short_sequences_near_the_end_of_the_input_and_of_the_room() {
+        let before: Vec<u8> = (0..100).map(|i| 255 - i).collect();
+        let mut quick = 0;
+        for (literals, more) in (0..15).flat_map(|l| (0..15).map(move |m| (l, m))) {
+            for offset in [15, 16, 17, 18, 20, 31, 32, 33, 44, 58, 59, 100] {
+                for tail in [5, 6, 12, 13, 16, 17, 18, 19, 24] {
+                    let (block, size) = short(literals, more, offset, tail);
+                    let at = 2 + 40 + 2;
+                    let written = 40 + MIN_MATCH;
+                    for room in [size - 1, size, size + 1, size + 9, size + 10, size + 40] {
+                        agree(&block, room);
+                        let mut out = vec![0xee; room];
+                        quick += u32::from(usual(&block[at..], &mut out, written).is_some());
+                        let mut linked = before.clone();
+                        linked.resize(before.len() + room, 0xee);
+                        let ours = decompress(&block, &mut linked, before.len());
+                        let mut theirs = vec![0; room];
+                        match decompress_into_with_dict(&block, &mut theirs, &before) {
+                            Ok(end) => {
+                                assert_eq!(ours, Ok(before.len() + end));
+                                assert_eq!(linked[before.len()..before.len() + end], theirs[..end]);
+                            }
+                            Err(_) => assert!(ours.is_err()),
+                        }
+                        assert_eq!(linked[..before.len()], before);
+                    }
+                }
+            }
+        }
+        assert!(quick > 10_000, "only {quick} took the quick way");
     }
 
     #[test]
