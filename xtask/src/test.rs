@@ -17,7 +17,7 @@ const PARITY: &str = "4.3.1";
 /// Integration tests with this prefix need real Kafka.
 pub(crate) const REAL: &str = "real_";
 /// Programs that take many minutes on real Kafka: not in this command.
-const MATRIX: &str = "matrix_";
+pub(crate) const MATRIX: &str = "matrix_";
 
 /// What they are built with. Everything is, so that it is built once.
 pub(crate) const REAL_FEATURES: &str = "ottla-tests/real-kafka,ottla-kafka/real-kafka";

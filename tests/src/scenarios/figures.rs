@@ -89,11 +89,14 @@ pub async fn the_figures_are_those_of_what_was_done(backend: &Backend) -> Result
     let traffic = &broker.traffic;
     assert!(broker.connected > 0 && traffic.connects as usize >= broker.connected, "{broker:?}");
     assert!(traffic.requests >= traffic.latency.count && traffic.latency.max >= Duration::from_nanos(1));
-    let of_all = |bytes: fn(&Traffic) -> u64| snapshot.brokers.iter().map(|b| bytes(&b.traffic)).sum::<u64>();
-    assert!(of_all(|t| t.bytes_received) > snapshot.bytes && of_all(|t| t.bytes_sent) > 0, "{snapshot:?}");
+    let sum = &snapshot.traffic;
+    assert!(sum.bytes_received > snapshot.bytes && sum.bytes_sent > 0, "{snapshot:?}");
+    let of_brokers = |of: fn(&Traffic) -> u64| snapshot.brokers.iter().map(|b| of(&b.traffic)).sum::<u64>();
+    assert_eq!(of_brokers(|t| t.bytes_received), sum.bytes_received, "no broker was forgotten");
 
     let json: Value = serde_json::from_str(&snapshot.to_json())?;
     assert_eq!((&json["type"], &json["client_id"]), (&"consumer".into(), &"counted".into()));
+    assert_eq!(json["rx_bytes"].as_u64(), Some(snapshot.traffic.bytes_received));
     assert_eq!((json["rxmsgs"].as_u64(), json["rxmsg_bytes"].as_u64()), (Some(total), Some(snapshot.bytes)));
     assert_eq!(json["cgrp"]["assignment_size"], 2);
     for partition in &snapshot.partitions {

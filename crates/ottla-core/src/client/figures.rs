@@ -39,7 +39,9 @@ impl Figures {
         match tag {
             Tag::Fetch => self.fetch.add(took),
             Tag::OffsetCommit => self.commit.add(took),
-            Tag::Group(GroupRequestKind::Heartbeat) => self.heartbeat.add(took),
+            Tag::Group(GroupRequestKind::Heartbeat | GroupRequestKind::ConsumerHeartbeat) => {
+                self.heartbeat.add(took)
+            }
             _ => {}
         }
     }
@@ -84,6 +86,7 @@ impl Client {
             age: now.since(figures.born),
             group,
             brokers: self.network.snapshot(),
+            traffic: self.network.total(),
             partitions,
             records,
             bytes,

@@ -142,18 +142,24 @@ impl<T> Network<T> {
 
     /// Tells where `target` is. Connections to another address that it had are closed.
     pub(crate) fn set_address(&mut self, target: Target, host: &str, port: u16) {
-        match self.addresses.get(&target) {
+        let mut traffic = Traffic::default();
+        match self.addresses.get_mut(&target) {
             Some(address) if &*address.host == host && address.port == port => return,
-            Some(_) => self.forget(target),
+            Some(address) => {
+                traffic = std::mem::take(&mut address.traffic);
+                self.forget(target);
+            }
             None => {}
         }
-        let (host, lanes, traffic) = (Arc::from(host), BTreeMap::new(), Traffic::default());
+        let (host, lanes) = (Arc::from(host), BTreeMap::new());
         self.addresses.insert(target, Address { host, port, lanes, traffic });
     }
 
     /// Closes all connections to `target` and forgets where it is.
     pub(crate) fn forget(&mut self, target: Target) {
-        self.addresses.remove(&target);
+        if let Some(address) = self.addresses.remove(&target) {
+            self.forgotten.add(&address.traffic);
+        }
         let ids: Vec<_> =
             self.by_use.range((target, Role::Fetch)..=(target, Role::Control)).map(|(_, id)| *id).collect();
         for id in ids {
@@ -477,6 +483,13 @@ impl<T> Network<T> {
             .find_map(|(id, slot)| slot.connection.poll_send(now).map(|bytes| (*id, slot.target, bytes)))?;
         self.traffic(target).bytes_sent += bytes.len() as u64;
         Some(Io::Send { conn, bytes })
+    }
+
+    /// What went to and fro since the beginning, with whomever.
+    pub(crate) fn total(&self) -> Traffic {
+        let mut total = self.forgotten;
+        self.addresses.values().for_each(|address| total.add(&address.traffic));
+        total
     }
 
     /// What is known of each address.

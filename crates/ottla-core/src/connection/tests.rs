@@ -326,6 +326,43 @@ fn a_connection_is_opened_once_per_use_and_told_when_it_is_ready() {
 }
 
 #[test]
+fn what_went_to_and_fro_is_counted_and_never_goes_back() {
+    let mut network = network();
+    let conn = connect(&mut network, T0);
+    network.handle_connected(T0, conn);
+    let Some(Io::Send { bytes, .. }) = network.poll_action(T0) else { panic!("no ApiVersions") };
+    let negotiated = frame(&payload(0, &versions_v3(ALL)));
+    let received = negotiated.len() as u64;
+    network.handle_bytes(T0, conn, &mut negotiated.clone());
+    network.poll_event();
+    let control = (BOOTSTRAP, Role::Control);
+    network.send(T0, control, &MetadataRequest::default(), i16::MAX, 1, TIMEOUT);
+    let Some(Io::Send { bytes: asked, .. }) = network.poll_action(T0) else { panic!("no Metadata") };
+    let answer = frame(&payload(1, &[0; 20]));
+    let later = T0 + Duration::from_millis(30);
+    network.handle_bytes(later, conn, &mut answer.clone());
+    network.throttle(later, conn, 500);
+    let [snapshot] = &network.snapshot()[..] else { panic!("one address") };
+    assert_eq!((snapshot.connected, snapshot.in_flight, snapshot.id), (1, 0, None));
+    let before = snapshot.traffic;
+    assert_eq!((before.connects, before.disconnects, before.requests, before.unanswered), (1, 0, 1, 0));
+    assert_eq!(before.bytes_sent, (bytes.len() + asked.len()) as u64);
+    assert_eq!(before.bytes_received, received + answer.len() as u64);
+    assert_eq!((before.latency.count, before.latency.max), (1, Duration::from_millis(30)));
+    assert_eq!(before.throttled, Duration::from_millis(500));
+
+    // At another address it is the same broker.
+    network.send(later, control, &MetadataRequest::default(), i16::MAX, 2, TIMEOUT);
+    network.set_address(BOOTSTRAP, "elsewhere", 9092);
+    assert_eq!(network.snapshot()[0].traffic.requests, 2);
+    network.forget(BOOTSTRAP);
+    assert!(network.snapshot().is_empty());
+    let total = network.total();
+    assert_eq!((total.connects, total.disconnects, total.requests, total.unanswered), (1, 1, 2, 1));
+    assert_eq!((total.bytes_received, total.latency), (before.bytes_received, before.latency));
+}
+
+#[test]
 fn everything_in_flight_fails_once_when_the_connection_breaks() {
     let mut network = network();
     let conn = connect(&mut network, T0);

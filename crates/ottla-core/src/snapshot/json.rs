@@ -22,7 +22,7 @@ impl Snapshot {
     ///
     /// [librdkafka's statistics]: https://github.com/confluentinc/librdkafka/blob/master/STATISTICS.md
     pub fn to_json(&self) -> String {
-        let traffic = || self.brokers.iter().map(|broker| &broker.traffic);
+        let traffic = &self.traffic;
         let mut json = Object::default();
         json.text("name", &self.client_id).text("client_id", &self.client_id).text("type", "consumer");
         json.number("ts", micros(self.age)).number("time", self.unix_millis.div_euclid(1000));
@@ -36,10 +36,10 @@ impl Snapshot {
             cgrp.number("rebalance_cnt", group.rebalances).number("assignment_size", self.partitions.len());
             json.object("cgrp", cgrp);
         }
-        json.number("tx", traffic().map(|t| t.requests).sum::<u64>());
-        json.number("tx_bytes", traffic().map(|t| t.bytes_sent).sum::<u64>());
-        json.number("rx", traffic().map(|t| t.latency.count).sum::<u64>());
-        json.number("rx_bytes", traffic().map(|t| t.bytes_received).sum::<u64>());
+        json.number("tx", traffic.requests);
+        json.number("tx_bytes", traffic.bytes_sent);
+        json.number("rx", traffic.latency.count);
+        json.number("rx_bytes", traffic.bytes_received);
         json.number("rxmsgs", self.records).number("rxmsg_bytes", self.bytes);
         json.finish()
     }

@@ -36,6 +36,14 @@ impl Latency {
         self.max = self.max.max(took);
         self.last = took;
     }
+
+    /// Those of another, too. Which of the two had the latest is not known.
+    fn join(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum = self.sum.saturating_add(other.sum);
+        self.max = self.max.max(other.max);
+        self.last = other.last;
+    }
 }
 
 /// What went to and fro between this client and one broker, over all its connections.
@@ -61,6 +69,19 @@ pub struct Traffic {
     pub throttled: Duration,
 }
 
+impl Traffic {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.connects += other.connects;
+        self.disconnects += other.disconnects;
+        self.requests += other.requests;
+        self.unanswered += other.unanswered;
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_received += other.bytes_received;
+        self.latency.join(&other.latency);
+        self.throttled = self.throttled.saturating_add(other.throttled);
+    }
+}
+
 /// One broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -75,7 +96,7 @@ pub struct BrokerSnapshot {
     pub connected: usize,
     /// Requests that wait for their answer now.
     pub in_flight: usize,
-    /// What went to and fro.
+    /// What went to and fro since the broker is known.
     pub traffic: Traffic,
 }
 
@@ -143,6 +164,8 @@ pub struct Snapshot {
     pub group: Option<GroupSnapshot>,
     /// The brokers that it knows, by address.
     pub brokers: Vec<BrokerSnapshot>,
+    /// What went to and fro since the beginning, with brokers that are not known any more too.
+    pub traffic: Traffic,
     /// The partitions that are owned now.
     pub partitions: Vec<PartitionSnapshot>,
     /// Records that were handed out.
