@@ -18,6 +18,7 @@ async fn followers_are_read_from_and_unclean_elections_are_told() -> Result<()> 
     for version in versions() {
         // Before that no leader names a replica, and leader epochs are not told reliably.
         if !is_at_least(&version, 2, 4) {
+            println!("{version} has no replica that leaders name");
             continue;
         }
         let selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector";

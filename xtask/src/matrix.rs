@@ -7,7 +7,7 @@ use ottla_kafka::{DEFAULT_VERSION, KafkaCluster, missing_tools, split_versions};
 
 use crate::command::{self, root, run_lines};
 use crate::metadata::Metadata;
-use crate::test::{Counts, REAL, REAL_FEATURES, without_kafka};
+use crate::test::{Counts, MATRIX, REAL, REAL_FEATURES, without_kafka};
 
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask test --matrix [--versions 4.3.1,2.8.2] [--brokers 1,3] [--docs]
@@ -80,12 +80,8 @@ pub(crate) fn run(mut options: &[&str]) -> Result<(), String> {
         return Err(format!("this machine has no {}", missing.join(", no ")));
     }
     let metadata = Metadata::load()?;
-    let suites: Vec<&str> = metadata
-        .members()
-        .flat_map(|p| &p.tests)
-        .map(String::as_str)
-        .filter(|t| t.starts_with(REAL))
-        .collect();
+    let tests = metadata.members().flat_map(|p| &p.tests).map(String::as_str);
+    let suites: Vec<&str> = tests.filter(|t| t.starts_with(REAL) || t.starts_with(MATRIX)).collect();
     let mut columns = vec![embedded(&suites)?];
     for version in &versions {
         for count in &brokers {
@@ -140,7 +136,8 @@ fn real(version: &str, brokers: u32, suites: &[&str]) -> Column {
 
 /// `command` is cargo with the environment of the cluster.
 fn suite_on(suite: &str, command: &mut std::process::Command, version: &str) -> Result<Cell, String> {
-    command.args(["test", "--workspace", "--features", REAL_FEATURES, "--no-fail-fast", "--test", suite]);
+    let features = format!("{REAL_FEATURES},ottla-tests/matrix");
+    command.args(["test", "--workspace", "--features", &features, "--no-fail-fast", "--test", suite]);
     command.args(["--", "--show-output"]);
     let (mut cell, says) = (Cell::default(), format!("{version} {LACKS} "));
     let passed = run_lines(command, Some(LIMIT), |line| {

@@ -16,7 +16,8 @@ const PARITY: &str = "4.3.1";
 
 /// Integration tests with this prefix need real Kafka.
 pub(crate) const REAL: &str = "real_";
-/// Programs that take many minutes on real Kafka: not in this command.
+
+/// Programs that take many minutes on real Kafka: only the matrix runs them.
 pub(crate) const MATRIX: &str = "matrix_";
 
 /// What they are built with. Everything is, so that it is built once.
