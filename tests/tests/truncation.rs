@@ -5,8 +5,8 @@ use std::time::Duration;
 use ottla_broker::sim::ClusterConfig;
 use ottla_broker::{Api, Fault};
 
-use ottla_core::client::{Command, Offset};
-use ottla_core::config::{GroupConfig, OffsetReset};
+use ottla_core::client::{Command, CommitItem, Offset};
+use ottla_core::config::{CommitMode, GroupConfig, OffsetReset};
 use ottla_core::delivery::ResetCause;
 use ottla_core::{ErrorKind, TopicPartition};
 use ottla_tests::sim::{MemberId, Seen, World};
@@ -329,4 +329,65 @@ fn kip_320_a_bare_offset_that_both_leaders_are_asked_for_does_not_end_reading() 
     world.run_until(MINUTE, |w| w.member(id).count() == 200);
     assert_eq!(values_from(&mut world, id, 0), expected("old", 0..200));
     assert!(world.member(id).resets.is_empty());
+}
+
+/// What a position at the end of a log says of its leader's epoch is in no log, if nothing was written in it.
+#[test]
+fn kip_320_an_epoch_in_which_nothing_was_written_is_no_truncation() {
+    let mut world = world();
+    let now = world.broker_now();
+    world.cluster.move_leader(now, "t", 0, 2).expect("moved");
+    let join = |world: &mut World, reset| {
+        let mut config = world.config();
+        config.group = Some(GroupConfig::new("g"));
+        config.auto_offset_reset = reset;
+        let id = world.join(config);
+        world.command(id, Command::Subscribe(vec!["t".to_owned()]));
+        id
+    };
+    let first = join(&mut world, OffsetReset::Latest);
+    world.run_until(MINUTE, |w| w.cluster.committed("g", "t", 0).is_some_and(|c| c.offset == 100));
+    world.command(first, Command::Close { timeout: Duration::from_secs(10) });
+    world.run_until(MINUTE, |w| w.member(first).is_closed());
+    assert_eq!(world.cluster.committed("g", "t", 0).expect("committed").leader_epoch, 1);
+    let now = world.broker_now();
+    world.cluster.move_leader(now, "t", 0, 3).expect("moved");
+    let second = join(&mut world, OffsetReset::Error);
+    world.run_for(MINUTE);
+    assert!(requests(&world, "OffsetForLeaderEpoch") > 0, "the new leader was asked");
+    produce(&mut world, "later", 100..110);
+    world.run_until(MINUTE, |w| w.member(second).count() == 10);
+    assert_eq!(values_from(&mut world, second, 0), expected("later", 100..110));
+    let member = world.member(second);
+    assert!(!member.seen.iter().any(|(_, s)| matches!(s, Seen::Error(_))), "nothing was lost");
+    assert!(member.resets.is_empty());
+}
+
+/// Who commits by hand: an offset that nobody has called done is not committed because of a cut behind it.
+#[test]
+fn kip_320_a_cut_commits_nothing_that_the_user_has_not_committed() {
+    let mut world = world();
+    let mut config = world.config();
+    config.group = Some(GroupConfig::new("g"));
+    config.commit = CommitMode::Manual;
+    let id = world.join(config);
+    world.command(id, Command::Subscribe(vec!["t".to_owned()]));
+    world.run_until(MINUTE, |w| w.member(id).count() == 100);
+    let item = CommitItem::Offset {
+        topic_partition: tp(),
+        offset: 50,
+        leader_epoch: None,
+        metadata: None,
+        rewind: false,
+    };
+    world.command(id, Command::Commit(vec![item]));
+    world.run_until(MINUTE, |w| w.cluster.committed("g", "t", 0).is_some_and(|c| c.offset == 50));
+    elect_uncleanly(&mut world, 60, 60..130);
+    world.run_until(MINUTE, |w| w.member(id).count() == 180);
+    world.run_for(MINUTE);
+    assert_eq!(world.cluster.committed("g", "t", 0).expect("committed").offset, 50);
+    assert_eq!(truncations(&mut world, id), [(100, 50)], "what is not done is read again");
+    let mut again = expected("old", 50..60);
+    again.extend(expected("new", 60..130));
+    assert_eq!(values_from(&mut world, id, 100), again);
 }

@@ -12,6 +12,9 @@ pub enum Divergence {
     /// What was fetched and not handed out is dropped. Whether the position itself is in the leader's log has to be
     /// asked.
     Dropped,
+    /// Nothing: the leader has as much of the epochs up to it as was handed out. An epoch without a record, which a
+    /// position at the end of a log may have, is in no log.
+    Same,
     /// What was handed out is not in the leader's log.
     Truncated {
         /// The position.
@@ -74,9 +77,17 @@ impl Delivery {
         let position = p.position();
         // Records of a later epoch than the leader's last are all another log's, wherever that one ends.
         let own = if p.fetch_epoch == Some(found) { position } else { p.epoch_start };
+        let to = end.min(own).min(position).max(0);
+        if to >= position {
+            // A leader that tells it of its own epoch as well is asked no more.
+            let known = (p.fetch_epoch != Some(found)).then_some(found);
+            (p.fetch_epoch, p.position_epoch, p.validated) = (known, known, None);
+            self.fetch_generation += 1;
+            return Divergence::Same;
+        }
         p.sweep(auto);
         let done = p.settle_done(p.done.to(), p.done.epoch());
-        Divergence::Truncated { position, to: end.min(own).min(position).max(0), done }
+        Divergence::Truncated { position, to, done }
     }
 
     fn fetched_next(

@@ -15,3 +15,4 @@ mod reading;
 mod rebalance;
 mod strips;
 mod support;
+mod truncation;
