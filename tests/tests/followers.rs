@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use kafka_protocol::messages::{ApiVersionsResponse, FetchResponse};
 use ottla_broker::sim::ClusterConfig;
 use ottla_broker::{Api, ErrorCode, Fault};
 use ottla_core::TopicPartition;
 use ottla_core::client::{Command, Offset};
-use ottla_tests::sim::{MemberId, Seen, World};
+use ottla_tests::sim::{Lie, MemberId, Seen, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -169,6 +170,59 @@ fn kip_392_whatever_a_replica_refuses_is_the_leaders_to_judge() {
         let all = fetches(&world, 0, 1) + fetches(&world, 0, 2);
         assert!(all < 300, "{code:?}: {all} fetches in a minute");
     }
+}
+
+#[test]
+fn kip_392_a_replica_that_refuses_requests_as_a_whole_is_left_for_the_leader() {
+    // What brokers say, and what none has ever said.
+    for code in [-1, 70, 71, 106, 31, 35, 42, 103, 999] {
+        let mut world = world();
+        let lie = Lie::in_message(Api::Fetch, move |answer: &mut FetchResponse| {
+            (answer.error_code, answer.session_id) = (code, 0);
+            answer.responses.clear();
+        });
+        let lie = world.lie(lie.by(2));
+        let id = reader(&mut world, Some("b"));
+        read_to(&mut world, id, 100);
+        assert!(world.told(lie) > 0, "{code}: it was asked");
+        let before = requests(&world);
+        world.run_for(4 * MINUTE);
+        produce(&mut world, 100..200);
+        read_to(&mut world, id, 200);
+        in_order(&mut world, id, 200);
+        untroubled(&mut world, id);
+        let (leader, replica) = (fetches(&world, before, 1), fetches(&world, before, 2));
+        assert!(replica > 0, "{code}: it is tried again");
+        assert!(leader + replica < 4 * 300, "{code}: {leader} and {replica} fetches in four minutes");
+    }
+}
+
+#[test]
+fn kip_392_a_replica_that_cannot_be_asked_is_left_for_the_leader() {
+    let mut world = world();
+    let lie = Lie::in_message(Api::ApiVersions, |answer: &mut ApiVersionsResponse| {
+        answer.api_keys.retain(|api| api.api_key != Api::Fetch.key());
+    });
+    world.lie(lie.by(2));
+    let id = reader(&mut world, Some("b"));
+    read_to(&mut world, id, 100);
+    in_order(&mut world, id, 100);
+    assert_eq!(fetches(&world, 0, 2), 0);
+}
+
+#[test]
+fn kip_392_a_session_that_a_replica_forgot_is_opened_anew_there() {
+    let mut world = world();
+    let id = reader(&mut world, Some("b"));
+    read_to(&mut world, id, 100);
+    for _ in 0..10 {
+        world.cluster.evict_fetch_sessions();
+        world.run_for(Duration::from_secs(2));
+    }
+    let before = requests(&world);
+    produce(&mut world, 100..200);
+    read_to(&mut world, id, 200);
+    assert_eq!(fetches(&world, before, 1), 0);
 }
 
 #[test]

@@ -127,6 +127,10 @@ impl Client {
             Tag::Fetch => {
                 if let Target::Broker(broker) = target {
                     self.fetcher.failed(now, broker);
+                    // It could not even be asked: nobody says that its connection is lost.
+                    if self.replicas.decline_all(now, broker) {
+                        self.fetcher.outdate();
+                    }
                 }
                 self.refresh.request(now);
                 if planted!(FatalOnDisconnect) {

@@ -1,6 +1,6 @@
 //! Taking in an answer: every partition of it moves its position, reports an error, or waits.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -72,7 +72,7 @@ impl Fetcher {
         state.session.answered(error, answer.session_id);
         if error != ErrorCode::None {
             // Whatever the session is by now, it holds nothing.
-            findings.extend(self.refused(now, broker, error, flight.full));
+            self.refused(now, broker, error, flight.full, &held, &mut findings);
             return Ok(findings);
         }
         state.refused = None;
@@ -133,23 +133,48 @@ impl Fetcher {
         Ok(findings)
     }
 
-    /// The answer is an error as a whole.
-    fn refused(&mut self, now: Timestamp, broker: BrokerId, error: ErrorCode, full: bool) -> Option<Finding> {
-        let state = self.brokers.get_mut(&broker)?;
+    /// The answer is an error as a whole, of a request for what was `held`.
+    fn refused(
+        &mut self,
+        now: Timestamp,
+        broker: BrokerId,
+        error: ErrorCode,
+        full: bool,
+        held: &BTreeMap<TopicPartition, Wanted>,
+        findings: &mut Vec<Finding>,
+    ) {
+        let Some(state) = self.brokers.get_mut(&broker) else { return };
         // KIP-227: brokers forget sessions all the time. One that does not know a session that it was just asked
         // to open is another matter.
         if error == ErrorCode::FetchSessionIdNotFound && !full {
-            return None;
+            return;
+        }
+        let of_session = matches!(
+            error,
+            ErrorCode::FetchSessionIdNotFound
+                | ErrorCode::InvalidFetchSessionEpoch
+                | ErrorCode::FetchSessionTopicIdError
+        );
+        if full || !of_session {
+            let as_replica = held.iter().filter(|(_, asked)| !asked.from_leader);
+            findings.extend(as_replica.map(|(tp, _)| Finding::ReplicaFailed { tp: tp.clone() }));
+        }
+        if !findings.is_empty() && findings.len() == held.len() {
+            // Nothing is asked of it any more, and the leaders give what it does not: nobody needs to know.
+            tracing::warn!(%broker, %error, "the replica refuses a fetch as a whole, the leaders are asked");
+            state.not_before = now + self.retry_backoff.0;
+            findings.push(Finding::StaleMetadata);
+            return;
         }
         let times = state.wait(now, self.retry_backoff, &mut self.rng);
         let known = error.is_retriable() || error == ErrorCode::UnknownServerError;
         if !known && times == TELL_AFTER {
             let text = "the broker refuses to be fetched from; it is tried again";
             let error = Error::new(ErrorKind::BrokerMisbehaved, text).with_code(error).with_broker(broker);
-            return Some(Finding::Refused(error));
+            return findings.push(Finding::Refused(error));
         }
         tracing::warn!(%broker, %error, times, "fetch failed as a whole");
-        Some(Finding::StaleMetadata)
+        findings.push(Finding::StaleMetadata);
     }
 
     fn partition(
