@@ -210,6 +210,88 @@ fn kip_392_a_replica_that_cannot_be_asked_is_left_for_the_leader() {
     assert_eq!(fetches(&world, 0, 2), 0);
 }
 
+/// Broker 1 names this replica whenever `of` says so of what it names by itself, and gives nothing then.
+fn named(replica: i32, of: fn(i32) -> bool) -> Lie {
+    let lie = Lie::in_message(Api::Fetch, move |answer: &mut FetchResponse| {
+        let partitions = answer.responses.iter_mut().flat_map(|topic| &mut topic.partitions);
+        for p in partitions.filter(|p| p.partition_index == 0 && of(*p.preferred_read_replica)) {
+            (p.preferred_read_replica, p.records) = (replica.into(), None);
+        }
+    });
+    lie.by(1)
+}
+
+#[test]
+fn kip_392_a_replica_that_no_metadata_names_is_not_waited_for() {
+    // One that is not there, and the leader itself.
+    for replica in [9, 1] {
+        let mut world = world();
+        let lie = world.lie(named(replica, |honest| honest >= 0));
+        let id = reader(&mut world, Some("b"));
+        read_to(&mut world, id, 100);
+        world.run_for(MINUTE);
+        produce(&mut world, 100..200);
+        read_to(&mut world, id, 200);
+        in_order(&mut world, id, 200);
+        untroubled(&mut world, id);
+        assert!((2..20).contains(&world.told(lie)), "{replica}: named {} times", world.told(lie));
+        let asked = fetches(&world, 0, 1);
+        assert!(asked < 300, "{replica}: {asked} fetches in a minute");
+    }
+}
+
+#[test]
+fn kip_392_a_leader_that_does_not_look_at_racks_is_followed_too() {
+    for rack in [None, Some("b"), Some("nowhere")] {
+        let mut world = world();
+        world.lie(named(2, |_| true));
+        let id = reader(&mut world, rack);
+        read_to(&mut world, id, 100);
+        // The replica is left for the leader, which gives nothing.
+        let now = world.broker_now();
+        world.cluster.stop_node(now, 2).expect("stopped");
+        let before = requests(&world);
+        world.run_for(MINUTE);
+        let asked = fetches(&world, before, 1);
+        assert!(asked < 300, "{rack:?}: {asked} fetches in a minute");
+        let now = world.broker_now();
+        world.cluster.start_node(now, 2).expect("started");
+        produce(&mut world, 100..200);
+        world.run_for(2 * MINUTE);
+        in_order(&mut world, id, 200);
+        untroubled(&mut world, id);
+    }
+}
+
+#[test]
+fn kip_392_a_partition_that_its_leader_does_not_serve_is_not_asked_for_hotly_beside_a_busy_one() {
+    let mut world = world();
+    world.cluster.create_topic("u", 2).expect("a topic");
+    for p in 0..2 {
+        let now = world.broker_now();
+        world.cluster.move_leader(now, "u", p, 1).expect("moved");
+    }
+    let lie = world.lie(named(9, |_| true));
+    let mut config = world.config();
+    config.client_rack = None;
+    let id = world.join(config);
+    let partitions = [0, 1].map(|p| (TopicPartition::new("u", p), Offset::Earliest));
+    world.command(id, Command::Assign(partitions.to_vec()));
+    for n in 0..2_000 {
+        let now = world.broker_now();
+        for p in 0..2 {
+            world.cluster.produce(now, "u", p, [n.to_string().as_str()]).expect("produced");
+        }
+        world.run_for(Duration::from_millis(5));
+    }
+    let busy =
+        |world: &mut World| world.member(id).values.get(&TopicPartition::new("u", 1)).map_or(0, Vec::len);
+    world.run_until(MINUTE, |w| busy(w) == 2_000);
+    let (named, asked) = (world.told(lie), fetches(&world, 0, 1));
+    assert!(asked > 500, "{asked} fetches: the other is busy");
+    assert!(named < 100, "asked for {named} times in ten seconds");
+}
+
 #[test]
 fn kip_392_a_session_that_a_replica_forgot_is_opened_anew_there() {
     let mut world = world();

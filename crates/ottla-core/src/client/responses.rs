@@ -360,7 +360,11 @@ impl Client {
                     self.cluster.hint(&tp, leader, epoch);
                     self.refresh.request(now);
                 }
-                Finding::Replica { tp, broker: replica } => self.replica_named(now, broker, &tp, replica),
+                Finding::Replica { tp, broker: replica, empty } => {
+                    if !self.replica_named(now, broker, &tp, replica) && empty {
+                        self.fetcher.unserved(now, &tp);
+                    }
+                }
                 Finding::ReplicaWorked { tp } => self.replicas.worked(&tp),
                 Finding::ReplicaFailed { tp } => {
                     if self.replicas.decline(now, &tp, broker) {
@@ -379,16 +383,32 @@ impl Client {
         Ok(())
     }
 
-    /// A leader sends us to a replica. One whose address is not known is not gone to.
-    fn replica_named(&mut self, now: Timestamp, by: BrokerId, tp: &TopicPartition, replica: BrokerId) {
-        let leader = self.cluster.leader(tp).filter(|leader| leader.broker == by);
-        if !self.cluster.brokers().contains_key(&replica) {
-            return self.refresh.request(now);
+    /// A leader sends us to a replica. One whose address is not known is not gone to. Gives whether there is somebody
+    /// to ask now.
+    fn replica_named(
+        &mut self,
+        now: Timestamp,
+        by: BrokerId,
+        tp: &TopicPartition,
+        replica: BrokerId,
+    ) -> bool {
+        let Some(leader) = self.cluster.leader(tp).filter(|leader| leader.broker == by) else {
+            // Somebody else leads by now.
+            return true;
+        };
+        if replica == by || !self.cluster.brokers().contains_key(&replica) {
+            self.refresh.request(now);
+            if self.replicas.unusable(now, tp) {
+                tracing::warn!(partition = %tp, %by, %replica, "the leader names a replica that cannot be fetched from");
+            }
+            return false;
         }
-        if leader.is_some_and(|leader| self.replicas.prefer(now, tp, replica, leader)) {
+        let follows = self.replicas.prefer(now, tp, replica, leader);
+        if follows {
             tracing::debug!(partition = %tp, %replica, "fetched from the replica that the leader names");
             self.fetcher.outdate();
         }
+        follows
     }
 
     /// Forgets all brokers and begins anew at the configured addresses (KIP-1102). Positions, what is buffered and the

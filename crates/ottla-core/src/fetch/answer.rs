@@ -25,8 +25,8 @@ pub(crate) enum Finding {
     /// The leader's log is another one than what lies before `offset`: of the epochs up to that of the last record it has
     /// `found` as the last, with its end.
     Diverges { tp: TopicPartition, epoch: OwnershipEpoch, offset: i64, found: (LeaderEpoch, i64) },
-    /// The leader names a replica to fetch from (KIP-392).
-    Replica { tp: TopicPartition, broker: BrokerId },
+    /// The leader names a replica to fetch from (KIP-392). Mostly it gives nothing itself then.
+    Replica { tp: TopicPartition, broker: BrokerId, empty: bool },
     /// The replica gave data, or could have.
     ReplicaWorked { tp: TopicPartition },
     /// The replica gave an error: the leader is to be asked.
@@ -210,7 +210,8 @@ impl Fetcher {
             }
         } else if error == ErrorCode::None && data.preferred_read_replica >= 0 {
             let broker = BrokerId(data.preferred_read_replica);
-            findings.push(Finding::Replica { tp: tp.clone(), broker });
+            let empty = data.records.unwrap_or_default().is_empty();
+            findings.push(Finding::Replica { tp: tp.clone(), broker, empty });
         }
         match (error, found.filter(|_| asked.last_epoch.is_some())) {
             (ErrorCode::None, Some(epoch)) => {

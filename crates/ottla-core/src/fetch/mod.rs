@@ -91,8 +91,8 @@ impl BrokerFetch {
 pub(crate) struct Fetcher {
     brokers: BTreeMap<BrokerId, BrokerFetch>,
     troubles: BTreeMap<TopicPartition, Trouble>,
-    /// From whom what was to be fetched is fetched, which is its leader mostly, when all partitions were last looked at, and as of which generations of
-    /// the delivery and of the cluster.
+    /// From whom what was to be fetched is fetched (its leader, mostly) when all partitions were last looked at, and as of
+    /// which generations of the delivery and of the cluster.
     leaders: BTreeSet<BrokerId>,
     /// Some of what was to be fetched had no leader.
     leaderless: bool,
@@ -208,6 +208,12 @@ impl Fetcher {
     /// Forgets what is only about partitions that `keep` does not want.
     pub(crate) fn retain(&mut self, keep: impl Fn(&TopicPartition) -> bool) {
         self.troubles.retain(|tp, _| keep(tp));
+    }
+
+    /// The partition was answered without anything, and the next answer will be the same: it waits, the longer the more
+    /// often in a row.
+    pub(crate) fn unserved(&mut self, now: Timestamp, tp: &TopicPartition) {
+        self.hold_back(now, tp);
     }
 
     /// A partition's error: it waits, the longer the more often in a row, whatever the cause.

@@ -2,7 +2,8 @@
 //!
 //! A replica is fetched from until its lease is over, the leader is another one, or it fails. Whatever it says that is
 //! no data is the leader's to judge: a replica that lags behind finds offsets out of range that are there. After that
-//! the leader is asked without saying in which rack the client is, or it would send us back.
+//! the leader is asked without saying in which rack the client is, or it would send us back. A leader whose selector does
+//! not look at racks does so all the same, and gives nothing itself: its partition waits between the tries.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -62,19 +63,33 @@ impl Replicas {
         broker: BrokerId,
         leader: Leader,
     ) -> bool {
-        if self.rack.is_empty() || broker == leader.broker {
-            return false;
-        }
-        let replica = self.known.entry(tp.clone()).or_insert_with(|| Replica {
-            preferred: None,
-            declined_until: now,
-            backoff: Backoff::new(DECLINED.0, DECLINED.1),
-        });
+        let lease = self.lease;
+        let replica = self.replica(now, tp);
         if now < replica.declined_until {
             return false;
         }
-        replica.preferred = Some(Preferred { broker, leader, until: now + self.lease });
+        replica.preferred = Some(Preferred { broker, leader, until: now + lease });
         true
+    }
+
+    /// The leader names what cannot be fetched from: for a while it is asked without the rack. Gives whether that begins
+    /// now.
+    pub(crate) fn unusable(&mut self, now: Timestamp, tp: &TopicPartition) -> bool {
+        let mut rng = self.rng.split();
+        let replica = self.replica(now, tp);
+        let begins = now >= replica.declined_until;
+        if begins {
+            replica.declined_until = now + replica.backoff.next(&mut rng);
+        }
+        begins
+    }
+
+    fn replica(&mut self, now: Timestamp, tp: &TopicPartition) -> &mut Replica {
+        self.known.entry(tp.clone()).or_insert_with(|| Replica {
+            preferred: None,
+            declined_until: now,
+            backoff: Backoff::new(DECLINED.0, DECLINED.1),
+        })
     }
 
     /// What was fetched from the replica was good.
