@@ -107,6 +107,29 @@ fn a_position_below_the_start_of_the_log_may_be_reset_to_its_end() {
     }
 }
 
+/// Seed 1723: the leader that cut the log to 20 begins behind a gap, at 22.
+#[test]
+fn only_what_was_compacted_may_lie_between_a_cut_and_where_it_goes_on() {
+    for (begins, skips) in [(22, false), (21, true), (20, true)] {
+        let mut oracle = oracle(TRAITS, &[30]);
+        let now = Timestamp::from_millis(5000);
+        oracle.truncated(now, &tp(), 20);
+        let entry = |offset| Entry {
+            offset,
+            kind: Kind::Data,
+            content: 1,
+            epoch: 1,
+            at: now,
+            delivered: false,
+            acked: false,
+        };
+        let log = oracle.log(&tp());
+        log.append(now, (begins, 1), (begins..25).map(entry), 25);
+        assert_eq!(log.holds_any(20, 22), skips, "{begins}");
+        assert!(!log.holds_any(22, 20) && log.holds_any(20, 24));
+    }
+}
+
 /// Seed 1542.
 #[test]
 fn what_a_lost_answer_kept_from_being_committed_may_be_read_again() {

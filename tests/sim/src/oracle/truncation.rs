@@ -41,6 +41,12 @@ impl GhostLog {
         self.cuts.iter().any(|cut| cut.to < offset)
     }
 
+    /// Whether there is a record from `from` on, below `to`. The leader that cut the log may begin behind a gap: what was
+    /// compacted away is no loss.
+    pub fn holds_any(&self, from: i64, to: i64) -> bool {
+        from < to && self.index_of(from) < self.index_of(to)
+    }
+
     /// Where it was cut.
     pub fn cuts(&self) -> impl Iterator<Item = i64> + '_ {
         self.cuts.iter().map(|cut| cut.to)
@@ -87,7 +93,7 @@ impl Oracle {
         let log = self.log(tp);
         let text = if !log.was_cut_below(asked) {
             format!("{id} is told that {tp} was cut below {asked}, which it was not")
-        } else if cut.is_some_and(|cut| offset > cut) {
+        } else if cut.is_some_and(|cut| log.holds_any(cut, offset)) {
             format!("{id} goes on with {tp} at {offset}, beyond the cut at {cut:?}")
         } else if !log.parts_at(offset) && cut != Some(offset) && start.is_none_or(|start| offset < start) {
             format!("{id} goes back with {tp} to {offset}, where no logs part")
