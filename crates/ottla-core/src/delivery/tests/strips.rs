@@ -273,17 +273,33 @@ fn a_consumer_without_an_interval_has_no_timer_for_it() {
     assert_eq!(rig.lock().poll_deadline(), None);
 }
 
+/// Tells the other thread that it is over, also when this one panics.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// While one thread reads without the lock, another pauses: what it then sees as the position is exactly what was
 /// handed out, and stays so.
 #[test]
 fn a_pause_and_a_record_never_cross() {
     let mut rig = Rig::new(auto());
     rig.own(0, 0);
-    const RECORDS: i64 = 60_000;
-    for base in (0..RECORDS).step_by(3_000) {
-        rig.push(0, data(base, 3_000));
+    const BATCH: i64 = 3_000;
+    const PAUSES: usize = 10;
+    let (next, end) = (AtomicI64::new(0), AtomicI64::new(0));
+    let (crossed, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let push = |rig: &Rig| {
+        let base = end.load(Ordering::SeqCst);
+        rig.push_up_to(0, data(base, BATCH), base + BATCH);
+        end.store(base + BATCH, Ordering::SeqCst);
+    };
+    for _ in 0..20 {
+        push(&rig);
     }
-    let (next, crossed, over) = (AtomicI64::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     let shared = rig.shared.clone();
     let now = rig.now;
     std::thread::scope(|scope| {
@@ -292,19 +308,32 @@ fn a_pause_and_a_record_never_cross() {
             while !over.load(Ordering::SeqCst) {
                 shared.lock().pause(&paused);
                 let position = shared.lock().position(&tp(0)).unwrap();
+                let amid = position < end.load(Ordering::SeqCst);
                 for _ in 0..200 {
                     // Returned before the pause, and maybe not yet noted by the other thread: never beyond.
                     assert!(next.load(Ordering::SeqCst) <= position, "beyond the position");
                     std::hint::spin_loop();
                 }
                 assert_eq!(shared.lock().position(&tp(0)), Some(position));
-                crossed.fetch_add(1, Ordering::SeqCst);
+                crossed.fetch_add(usize::from(amid), Ordering::SeqCst);
                 shared.lock().resume(now, &paused);
                 std::thread::yield_now();
             }
         });
+        let _over = Over(&over);
         let mut reader = RecordReader::new();
-        while next.load(Ordering::SeqCst) < RECORDS {
+        // How often the other thread has its turn is not ours to say: there are records until it had enough of them.
+        let mut batches = 100_000;
+        loop {
+            if next.load(Ordering::SeqCst) == end.load(Ordering::SeqCst) {
+                if crossed.load(Ordering::SeqCst) > PAUSES {
+                    break;
+                }
+                batches -= 1;
+                assert!(batches > 0 && !pauses.is_finished(), "nobody pauses");
+                push(&rig);
+                std::thread::yield_now();
+            }
             match rig.take_record(&mut reader) {
                 Taken::Record(record) => {
                     assert_eq!(record.offset(), next.load(Ordering::SeqCst));
@@ -317,7 +346,6 @@ fn a_pause_and_a_record_never_cross() {
                 other => panic!("{other:?}"),
             }
         }
-        over.store(true, Ordering::SeqCst);
     });
-    assert!(crossed.load(Ordering::SeqCst) > 10);
+    assert!(crossed.load(Ordering::SeqCst) > PAUSES);
 }
