@@ -114,7 +114,12 @@ async fn with_events_the_assignment_is_answered_by_start_at() {
             assert_eq!(error.kind(), ErrorKind::ApiMisuse);
         }
         consumer
-            .start_at([(tp(0), Offset::At(5)), (tp(1), Offset::FromEnd(1)), (tp(9), Offset::At(3))])
+            .start_at([
+                (tp(0), Offset::At(4)),
+                (tp(0), Offset::At(5)),
+                (tp(1), Offset::FromEnd(1)),
+                (tp(9), Offset::At(3)),
+            ])
             .await
             .unwrap();
         assert_eq!(first_of_each(&mut consumer, 2).await, [(0, 5), (1, 9)].into());

@@ -1,6 +1,6 @@
 //! Where partitions begin whose offsets the user keeps: [`Commit::External`](crate::Commit::External).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
@@ -82,7 +82,7 @@ impl Consumer {
     /// # Errors
     ///
     /// Kind [`ApiMisuse`](ErrorKind::ApiMisuse) for an offset that is negative or [`Offset::Committed`]: then none of
-    /// them is taken.
+    /// them is taken. Where one is named twice, the last place counts.
     ///
     /// # Cancel safety
     ///
@@ -129,6 +129,7 @@ impl Consumer {
     ) -> Result<(), Error> {
         let places: Vec<(TopicPartition, Offset)> = places.into_iter().collect();
         check(&places)?;
+        let places: BTreeMap<_, _> = places.into_iter().collect();
         let starts: Vec<_> = {
             let mut delivery = self.link.delivery.lock();
             let mut owned = |tp: &TopicPartition| delivery.answer_start(tp, None);
@@ -201,14 +202,13 @@ impl Consumer {
             let text = "start_offsets answered for a partition that it was not asked for";
             return Err(Error::new(ErrorKind::ApiMisuse, text).with_partition(other.clone()));
         }
-        let place =
-            |tp: &TopicPartition| found.iter().rev().find(|(at, _)| at == tp).map(|(_, place)| *place);
+        let places: BTreeMap<_, _> = found.into_iter().collect();
         let mut delivery = self.link.delivery.lock();
         let answered =
             partitions.into_iter().filter(|(tp, epoch)| delivery.answer_start(tp, Some(*epoch)).is_some());
         let starts = answered
             .map(|(tp, epoch)| {
-                let offset = place(&tp);
+                let offset = places.get(&tp).copied();
                 (tp, epoch, offset)
             })
             .collect();
