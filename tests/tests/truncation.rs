@@ -391,3 +391,44 @@ fn kip_320_a_cut_commits_nothing_that_the_user_has_not_committed() {
     again.extend(expected("new", 60..130));
     assert_eq!(values_from(&mut world, id, 100), again);
 }
+
+/// The log that wins has other records than those that were read before a later epoch began, too.
+#[test]
+fn kip_320_epochs_that_part_one_before_the_other_are_each_asked_about() {
+    let mut world = world();
+    let id = assigned(&mut world, OffsetReset::Earliest);
+    world.run_until(MINUTE, |w| w.member(id).count() == 100);
+    // Read: epoch 0 up to 100, and 2 from there on; the leader of epoch 1 wrote elsewhere.
+    for node in [2, 3] {
+        let now = world.broker_now();
+        world.cluster.move_leader(now, "t", 0, node).expect("moved");
+    }
+    produce(&mut world, "old", 100..110);
+    world.run_until(MINUTE, |w| w.member(id).count() == 110);
+    // The log that wins: epoch 0 up to 80, and 1 from there on, beyond where 2 began.
+    let now = world.broker_now();
+    world.cluster.elect_uncleanly(now, "t", 0, 2, 80).expect("elected");
+    let values: Vec<String> = (80..140).map(|n| format!("new {n}")).collect();
+    world.cluster.produce_in_epoch(now, "t", 0, 1, values.iter().map(String::as_str)).expect("produced");
+    world.run_until(MINUTE, |w| w.member(id).values[&tp()].last().is_some_and(|(o, _)| *o == 139));
+    assert_eq!(values_from(&mut world, id, 110), expected("new", 80..140), "none is left out");
+    assert_eq!(truncations(&mut world, id), [(110, 100), (100, 80)]);
+}
+
+/// Cuts that nobody was told of in between are one: from where the reader really was.
+#[test]
+fn kip_320_a_cut_that_was_not_told_yet_is_part_of_the_next() {
+    let mut world = world();
+    let id = assigned(&mut world, OffsetReset::Earliest);
+    world.run_until(MINUTE, |w| w.member(id).count() == 100);
+    world.member(id).auto_read = false;
+    for cut in [80, 60] {
+        elect_uncleanly(&mut world, cut, cut..cut);
+        world.run_for(MINUTE * 6);
+    }
+    world.member(id).auto_read = true;
+    produce(&mut world, "new", 60..70);
+    world.run_until(MINUTE, |w| w.member(id).count() == 110);
+    assert_eq!(truncations(&mut world, id), [(100, 60)]);
+    assert_eq!(values_from(&mut world, id, 100), expected("new", 60..70));
+}

@@ -115,7 +115,8 @@ pub enum GroupProtocol {
     Auto,
 }
 
-/// Where to begin when no offset is known.
+/// Where to begin when no offset is known. A log that was truncated (KIP-320) is read on from where it parts from what
+/// was read, unless this is [`Error`](Self::Error).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OffsetReset {
@@ -123,7 +124,7 @@ pub enum OffsetReset {
     Earliest,
     /// Behind the newest record.
     Latest,
-    /// Nowhere: it is an error.
+    /// Nowhere: it is an error. A log that was truncated is `DataLoss`.
     Error,
     /// At the first record that is not older than this (KIP-1106).
     ByDuration(Duration),

@@ -129,14 +129,14 @@ impl Client {
         tp: &TopicPartition,
         ownership: OwnershipEpoch,
         offset: i64,
-        (epoch, end): (LeaderEpoch, i64),
+        found: (LeaderEpoch, i64),
     ) {
-        let divergence = self.delivery.lock().diverged(now, tp, ownership, offset, (epoch, end));
-        let Divergence::Truncated { position, to: cut, done } = divergence else { return };
+        let divergence = self.delivery.lock().diverged(now, tp, ownership, offset, found);
+        let Divergence::Truncated { position, to: cut, epoch, done } = divergence else { return };
         // What is in hand, and is still in the log, can be committed no more: it is read again. Whoever keeps offsets
         // elsewhere, or none, is not asked what is done.
         let commits = self.config.group.is_some() && self.config.commit != CommitMode::External;
-        let (to, epoch) = if commits && done.0 < cut { done } else { (cut, Some(epoch)) };
+        let (to, epoch) = if commits && done.0 < cut { done } else { (cut, epoch) };
         tracing::warn!(partition = %tp, position, cut, to, "the log was truncated");
         if self.config.offset_reset(tp.topic()) == OffsetReset::Error {
             let text = format!(

@@ -28,6 +28,7 @@ use super::queue::Segment;
 use super::revocation::RevocationId;
 use super::strip::OpenStrip;
 use super::token::Ownership;
+use super::truncation::EpochSpans;
 use crate::LeaderEpoch;
 use crate::planted::planted;
 
@@ -103,8 +104,8 @@ pub(super) struct Partition {
     position: i64,
     /// Leader epoch of what lies before it.
     pub(super) position_epoch: Option<LeaderEpoch>,
-    /// From where on, or from further on, what was handed out is of that epoch.
-    pub(super) epoch_start: i64,
+    /// The same of what was handed out before.
+    pub(super) epochs: EpochSpans,
     /// The end of the last batch that was handed out; between here and the position there is no record.
     delivered_end: i64,
     pub(super) eof_told: Option<i64>,
@@ -157,7 +158,7 @@ impl Partition {
             in_ready: false,
             position: 0,
             position_epoch: None,
-            epoch_start: 0,
+            epochs: EpochSpans::default(),
             delivered_end: 0,
             eof_told: None,
             handed: Handed::default(),
@@ -188,6 +189,7 @@ impl Partition {
         self.in_hand = old.in_hand;
         self.in_ready = old.in_ready;
         self.watermarks = old.watermarks;
+        self.epochs = std::mem::take(&mut old.epochs);
         if planted!(SeekKeepsQueue) {
             (self.queue, self.queued_bytes) = (std::mem::take(&mut old.queue), old.queued_bytes);
         }
@@ -203,7 +205,8 @@ impl Partition {
     pub(super) fn start(&mut self, offset: i64, epoch: Option<LeaderEpoch>, committed: bool, reset: bool) {
         (self.phase, self.started) = (Phase::Active, true);
         (self.fetch_offset, self.fetch_epoch) = (offset, epoch);
-        (self.position, self.position_epoch, self.epoch_start) = (offset, epoch, offset);
+        (self.position, self.position_epoch) = (offset, epoch);
+        self.epochs.start(offset, epoch);
         self.delivered_end = offset;
         if self.done.to() == 0 || !planted!(SeekCommitsOld) {
             self.done = Done::new(offset, epoch);
@@ -238,7 +241,8 @@ impl Partition {
     /// What is handed out from `offset` on is of this leader epoch.
     pub(super) fn enter_epoch(&mut self, offset: i64, epoch: Option<LeaderEpoch>) {
         if self.position_epoch != epoch {
-            (self.position_epoch, self.epoch_start) = (epoch, offset);
+            self.position_epoch = epoch;
+            self.epochs.enter(offset, epoch);
         }
     }
 

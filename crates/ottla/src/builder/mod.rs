@@ -130,6 +130,12 @@ impl Builder {
     /// Default: [`OffsetReset::Earliest`], because no default may lose a record. `Latest` skips what was written
     /// before, `Error` stops the partition with an error instead of choosing.
     /// Each choice is told by [`Event::OffsetReset`](crate::Event::OffsetReset).
+    ///
+    /// A log that an unclean leader election has cut (KIP-320) is read on from where it parts from what was read,
+    /// whatever is chosen here ([`ResetCause::LogTruncation`](crate::ResetCause::LogTruncation)); in a group from
+    /// the first record that is not done, if that lies before. `Error` alone stops the partition, with
+    /// [`ErrorKind::DataLoss`](crate::ErrorKind::DataLoss) and where to [`resume_at`](crate::Error::resume_at). Reads
+    /// that return no events tell such a cut by that error alone, else in the log.
     #[doc(alias = "auto.offset.reset")]
     pub fn auto_offset_reset(mut self, reset: OffsetReset) -> Self {
         self.config.auto_offset_reset = reset;

@@ -16,7 +16,8 @@ impl Consumer {
     /// Coming back for more says that the batch before is worked through: with
     /// [`Commit::Auto`](crate::Commit::Auto) it is *done*, once nothing of it is held any more. Partitions that
     /// have something take turns. Revocations are handled by the configured defaults; see
-    /// [`next_event`](Self::next_event).
+    /// [`next_event`](Self::next_event), which also tells when a position was moved by a
+    /// [reset](crate::Event::OffsetReset).
     ///
     /// `None` after [`shutdown`](crate::ConsumerHandle::shutdown).
     ///
