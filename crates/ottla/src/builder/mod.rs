@@ -219,7 +219,7 @@ impl Builder {
     /// the next read after one that was dropped. It is dropped when its partitions are lost, or when it took longer
     /// than [`default_api_timeout`](Self::default_api_timeout): then they stop with an error each.
     ///
-    /// With [`assign`](crate::Consumer::assign) it is asked for [`Offset::Committed`](crate::Offset::Committed), with
+    /// With [`assign`](crate::Consumer::assign) it is asked for [`Offset::Committed`], with
     /// or without a group. [`group_metadata`](crate::Consumer::group_metadata) gives what fences a former owner that
     /// writes late.
     ///
