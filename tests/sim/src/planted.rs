@@ -19,7 +19,7 @@ use super::trace::Trace;
 
 mod rows;
 
-use rows::{NOT_YET, ROWS, UNSEEN};
+use rows::{ROWS, UNSEEN};
 
 /// How many beyond the seed of the table `--check` tries: seeds change their meaning whenever the simulator does.
 const DRIFT: u64 = 2_000;
@@ -46,14 +46,9 @@ fn name(bug: Known) -> String {
     format!("{:?}", bug.0)
 }
 
-/// All but those whose feature no seed exercises.
-fn hunted() -> Vec<Known> {
-    Bug::ALL.iter().copied().filter(|bug| NOT_YET.iter().all(|(n, _)| *n != name(*bug))).collect()
-}
-
 fn chosen(names: &[String]) -> Result<Vec<Known>, String> {
     if names.is_empty() || names == ["all"] {
-        return Ok(hunted());
+        return Ok(Bug::ALL.to_vec());
     }
     let known = |wanted: &String| {
         let found = Bug::ALL.iter().copied().find(|bug| name(*bug) == *wanted);
@@ -237,7 +232,7 @@ fn check(bugs: &[Known], jobs: usize) -> Result<(), String> {
         }
         hunts.push(hunt);
     }
-    if known.len() != hunted().len() {
+    if known.len() != Bug::ALL.len() {
         return Err(format!("docs/planted-bugs.md has bugs that are no more: {again}"));
     }
     println!("{} planted bugs are caught", hunts.iter().filter(|h| h.caught.is_some()).count());
@@ -269,7 +264,7 @@ fn table(hunts: &[Hunt], before: &str) -> Result<String, String> {
          |---|---|---|--:|--:|---|--:|\n",
     );
     let mut caught = 0;
-    for bug in hunted() {
+    for bug in Bug::ALL.iter().copied() {
         let line = match hunts.iter().find(|hunt| hunt.bug == bug) {
             Some(hunt) => table_line(hunt),
             // What was not hunted now is as it was.
@@ -285,7 +280,7 @@ fn table(hunts: &[Hunt], before: &str) -> Result<String, String> {
         text.push('\n');
     }
     let of_row = |number: &str| -> Vec<String> {
-        let bugs = hunted().into_iter().filter(|bug| bug.1.split('/').any(|row| row == number));
+        let bugs = Bug::ALL.iter().copied().filter(|bug| bug.1.split('/').any(|row| row == number));
         bugs.map(|bug| format!("`{}`", name(bug))).collect()
     };
     let rows = ROWS.iter().filter(|(row, ..)| !of_row(row).is_empty()).count();
@@ -294,7 +289,7 @@ fn table(hunts: &[Hunt], before: &str) -> Result<String, String> {
         "\n{caught} of {} are caught; {rows} of the {} rows are planted.\n\n\
          ## Rows\n\nWhat other clients have had. A row without a bug here says why.\n\n\
          | row | bug | here |\n|--:|---|---|\n",
-        hunted().len(),
+        Bug::ALL.len(),
         ROWS.len()
     );
     for (row, what, why) in ROWS {
@@ -305,10 +300,6 @@ fn table(hunts: &[Hunt], before: &str) -> Result<String, String> {
     text += "\n## Not planted\n\nWhat survives, or would, because nobody outside could tell.\n\n| bug | why |\n|---|---|\n";
     for (what, why) in UNSEEN {
         let _ = writeln!(text, "| {what} | {why} |");
-    }
-    text += "\n## Planted and not hunted\n\nNo seed exercises what they are about yet.\n\n| bug | what it needs |\n|---|---|\n";
-    for (what, why) in NOT_YET {
-        let _ = writeln!(text, "| `{what}` | {why} |");
     }
     Ok(text)
 }
@@ -329,7 +320,8 @@ mod tests {
 
     #[test]
     fn what_is_not_hunted_again_keeps_its_line() {
-        let all: Vec<Hunt> = hunted()
+        let all: Vec<Hunt> = Bug::ALL
+            .to_vec()
             .into_iter()
             .map(|bug| Hunt { bug, caught: None, seeds: 9, hits: 3, hit_seeds: 2, innocent: vec![] })
             .collect();
@@ -357,13 +349,6 @@ mod tests {
         assert!(verdict(&[survivor]).is_err_and(|e| e.starts_with("survived: [\"CommitPosition\"]")));
         let never = Hunt { bug, caught: None, seeds: 9, hits: 0, hit_seeds: 0, innocent: vec![] };
         assert!(verdict(&[never]).is_err_and(|e| e.ends_with("never executed: [\"CommitPosition\"]")));
-    }
-
-    #[test]
-    fn what_is_not_hunted_is_a_bug() {
-        for (unhunted, _) in NOT_YET {
-            assert!(Bug::ALL.iter().any(|bug| name(*bug) == *unhunted), "{unhunted}");
-        }
     }
 
     #[test]

@@ -79,11 +79,3 @@ pub(super) const UNSEEN: &[(&str, &str)] = &[
         "not tried: every other input, a heartbeat at the latest, looks at everything; the unit tests of the ledger hold it",
     ),
 ];
-
-/// Bugs of which no seed executes what they are about, and what that needs.
-pub(super) const NOT_YET: &[(&str, &str)] = &[
-    ("NotValidated", "an unclean election in the simulator; the tests of KIP-320 hold it"),
-    ("DivergenceIgnored", "an unclean election in the simulator; the tests of KIP-320 hold it"),
-    ("FetchEpochNotSent", "an unclean election in the simulator; the tests of KIP-320 hold it"),
-    ("FollowerBelieved", "members with a rack in the simulator; the tests of KIP-392 hold it"),
-];
