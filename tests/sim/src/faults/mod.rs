@@ -161,9 +161,12 @@ pub const NOT_HERE: [(&str, &str); 8] = [
         "23",
         "transactions: always on in every fifth seed, as far as they end at once; open ones need the issue about them",
     ),
-    ("25", "topic recreated: needs the detection of recreated topics"),
+    (
+        "25",
+        "topic recreated: not drawn; the unit tests of `cluster` and `tests/tests/core_on_broker.rs` hold it",
+    ),
     ("33", "subscription playbook: always on, in what users do"),
-    ("34", "classic and new protocol in one group: needs the new protocol"),
+    ("34", "classic and new protocol in one group: needs a coordinator for both in the embedded broker"),
     (
         "37/39/41",
         "wall clock (the core has none), re-authentication (needs security), futures (driver tests)",
