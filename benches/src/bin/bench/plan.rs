@@ -383,9 +383,9 @@ pub(crate) const SPECIALS: &[Special] = &[
         records: 1000,
         quick_records: 1000,
         batch_records: 1,
-        millis: 10_000,
+        millis: 8_000,
         quick_millis: 5_000,
-        rounds: 2,
+        rounds: 5,
         clients: &["ottla-batch", "rdkafka-base"],
         columns: &[
             ("cpu_percent", "% of a core"),
@@ -405,7 +405,7 @@ pub(crate) const SPECIALS: &[Special] = &[
         batch_records: 100,
         millis: 5_000,
         quick_millis: 5_000,
-        rounds: 3,
+        rounds: 5,
         clients: &["ottla-batch", "rdkafka-base"],
         columns: &[
             ("peak_heap_mib", "peak heap MB"),
@@ -424,7 +424,7 @@ pub(crate) const SPECIALS: &[Special] = &[
         batch_records: 1,
         millis: 0,
         quick_millis: 0,
-        rounds: 2,
+        rounds: 3,
         clients: &["ottla-batch-group", "rdkafka-base-group"],
         columns: &[
             ("formed_ms", "50 members start, ms"),

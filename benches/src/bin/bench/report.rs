@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::clients::Run;
 use crate::plan::{Measure, Special, Target, WorkSet};
-use crate::run::Results;
+use crate::run::{Results, Steadiness};
 use crate::stats::Spread;
 
 /// A target and what came of it.
@@ -48,10 +48,9 @@ pub(crate) fn work_set(set: &WorkSet, results: &Results) -> String {
             median(value).map_or("–".to_owned(), |spread| format!("{:.digits$}", spread.median))
         };
         let total = median(Run::total).unwrap_or(Spread { median: 0.0, min: 0.0, max: 0.0 });
-        let floors = results.runs.get("floor");
         let floor = Spread::of(
             runs.iter()
-                .zip(floors.into_iter().flatten())
+                .zip(results.floor_of(client))
                 .filter_map(|(run, floor)| Some(run.total()? / floor.total()?)),
         );
         // Writing to a string cannot fail.
@@ -96,9 +95,15 @@ pub(crate) fn work_set(set: &WorkSet, results: &Results) -> String {
             target.at_most
         );
     }
-    if results.repeated {
-        text += "\nMeasured twice, because the first ratios spread over more than 15 %; the steadier one is shown.\n";
-    }
+    text += match results.steadiness {
+        Steadiness::Steady => "",
+        Steadiness::Repeated => {
+            "\nMeasured twice, because the first ratios spread over more than 15 %; the steadier one is shown.\n"
+        }
+        Steadiness::Unsteady => {
+            "\nThe ratios spread over more than 15 %, and there was no time to measure them again.\n"
+        }
+    };
     text
 }
 

@@ -33,7 +33,26 @@ pub(crate) struct Results {
     pub(crate) runs: BTreeMap<&'static str, Vec<Run>>,
     /// Clients that could not be measured, and why.
     pub(crate) missing: BTreeMap<&'static str, String>,
-    pub(crate) repeated: bool,
+    pub(crate) steadiness: Steadiness,
+    /// The floor's runs next to which those clients were measured that are of the first series only.
+    pub(crate) first: Option<First>,
+}
+
+/// A row whose ratios spread wide is measured again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Steadiness {
+    #[default]
+    Steady,
+    Repeated,
+    /// There was no time to measure it again.
+    Unsteady,
+}
+
+/// What is left of a first series: a ratio is one of runs that were interleaved.
+#[derive(Debug)]
+pub(crate) struct First {
+    pub(crate) clients: BTreeSet<&'static str>,
+    pub(crate) floor: Vec<Run>,
 }
 
 /// Runs what is asked for.
@@ -153,11 +172,13 @@ fn work_set(
     round.run(options.rounds(), |client| set.rounds_of(client));
     let widest =
         report::ratios(set, &round.results).into_iter().map(|ratio| ratio.spread.width()).fold(0.0, f64::max);
-    if widest > WIDEST && !options.quick && started.elapsed() < REPEAT_UNTIL {
+    if widest > WIDEST && (options.quick || started.elapsed() >= REPEAT_UNTIL) {
+        round.results.steadiness = Steadiness::Unsteady;
+    } else if widest > WIDEST {
         eprintln!("{}: the ratios spread over {:.0} %, so it is measured again", set.name, widest * 100.0);
         let missing = std::mem::take(&mut round.results.missing);
-        let before =
-            std::mem::replace(&mut round.results, Results { missing, repeated: true, ..Results::default() });
+        let again = Results { missing, steadiness: Steadiness::Repeated, ..Results::default() };
+        let before = std::mem::replace(&mut round.results, again);
         let in_targets = |client: &str| {
             client == "floor" || set.targets.iter().any(|t| t.client == client || t.base.contains(&client))
         };
@@ -167,10 +188,7 @@ fn work_set(
         if again > widest {
             round.results.runs = before.runs;
         } else {
-            // The others were not measured again.
-            for (client, runs) in before.runs {
-                round.results.runs.entry(client).or_insert(runs);
-            }
+            round.results.keep_first(before);
         }
     }
     let results = round.results;
@@ -245,6 +263,27 @@ fn run_special(
 }
 
 impl Results {
+    /// Takes over the clients of the first series that were not measured again.
+    fn keep_first(&mut self, mut before: Self) {
+        let floor = before.runs.remove("floor").unwrap_or_default();
+        let mut clients = BTreeSet::new();
+        for (client, runs) in before.runs {
+            if !self.runs.contains_key(client) && !self.missing.contains_key(client) {
+                self.runs.insert(client, runs);
+                clients.insert(client);
+            }
+        }
+        self.first = Some(First { clients, floor });
+    }
+
+    /// The floor's runs that took turns with this client's.
+    pub(crate) fn floor_of(&self, client: &str) -> &[Run] {
+        match &self.first {
+            Some(first) if first.clients.contains(client) => &first.floor,
+            _ => self.runs.get("floor").map_or(&[], Vec::as_slice),
+        }
+    }
+
     fn note(&mut self, set: &str, client: &'static str, round: usize, run: Result<Run>, lines: &mut File) {
         match run {
             Ok(run) => {
