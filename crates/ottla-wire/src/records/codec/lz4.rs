@@ -154,32 +154,36 @@ fn decode_block(block: &Block<'_>, frame: &Frame, start: usize, out: &mut Output
         return out.extend(block.data);
     }
     let bound = block.bound(frame);
-    // A block gives far less than it could: mostly what the batches before took is enough.
-    let at_hand = out.at_hand().min(bound);
-    let (room, done) = match run(block, frame, start, out, at_hand) {
-        (_, Err(Failure::Full)) if at_hand < bound => run(block, frame, start, out, bound),
-        done => done,
-    };
-    match done {
-        Ok(written) if written > frame.max_block => Err(corrupt("a block gives more than its frame allows")),
-        Ok(written) => out.advance(written),
-        Err(Failure::Full) if room < bound => Err(out.over(out.filled().saturating_add(room))),
-        Err(_) => Err(corrupt("a block is damaged")),
+    let first = out.filled();
+    // How far back a match may reach.
+    let start = if frame.linked { start } else { first };
+    // A block gives far less than it could: mostly what the batches before took is enough, else it goes on with more.
+    let mut want = out.at_hand().min(bound);
+    let mut goes_on = want < bound;
+    let mut rest = block.data;
+    loop {
+        let written = out.filled().saturating_sub(start);
+        let buf = out.written_and_space(written, want);
+        let room = buf.len().saturating_sub(written);
+        let done = lz4_block::decompress(rest, buf, written);
+        let (Ok(end) | Err(Failure::Full { end, .. })) = done else {
+            return Err(corrupt("a block is damaged"));
+        };
+        if done.is_err() && room < want {
+            return Err(out.over(out.filled().saturating_add(room)));
+        }
+        out.advance(end.saturating_sub(written))?;
+        let given = out.filled().saturating_sub(first);
+        match done {
+            Err(Failure::Full { taken, .. }) if goes_on && given <= bound => {
+                rest = rest.get(taken..).unwrap_or_default();
+                want = bound.saturating_sub(given);
+                goes_on = false;
+            }
+            Ok(_) if given <= frame.max_block => return Ok(()),
+            _ => return Err(corrupt("a block gives more than its frame allows")),
+        }
     }
-}
-
-/// Decompresses a block into space for `want` bytes; gives how much there was.
-fn run(
-    block: &Block<'_>,
-    frame: &Frame,
-    start: usize,
-    out: &mut Output,
-    want: usize,
-) -> (usize, Result<usize, Failure>) {
-    let written = if frame.linked { out.filled().saturating_sub(start) } else { 0 };
-    let buf = out.written_and_space(written, want);
-    let end = lz4_block::decompress(block.data, buf, written);
-    (buf.len().saturating_sub(written), end.map(|end| end.saturating_sub(written)))
 }
 
 /// The most bytes that the blocks of the frame before `rest` can give.

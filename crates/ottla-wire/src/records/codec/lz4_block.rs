@@ -15,9 +15,17 @@ const GOES_ON: usize = 15;
 /// Why a block gives nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// More comes out than there is room for.
-    Full,
+    /// More comes out than there is room for. It can be gone on with where there is more: so much of the input was taken,
+    /// and what it gave ends there.
+    Full { taken: usize, end: usize },
     /// It is not a block.
+    Damaged,
+}
+
+/// Why a sequence gives nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Full,
     Damaged,
 }
 
@@ -25,14 +33,22 @@ pub(super) enum Failure {
 /// the data ends. What lies behind that is overwritten too.
 pub(super) fn decompress(input: &[u8], out: &mut [u8], start: usize) -> Result<usize, Failure> {
     // For `usual`; nothing is that large.
-    let out = if u32::try_from(out.len()).is_ok() { out } else { return Err(Failure::Full) };
+    let out = if u32::try_from(out.len()).is_ok() {
+        out
+    } else {
+        return Err(Failure::Full { taken: 0, end: start });
+    };
     let (mut rest, mut end) = (input, start);
     loop {
         let (taken, given) = match usual(rest, out, end) {
             Some(sizes) => sizes,
-            None => match any(rest, out, end)? {
-                ControlFlow::Continue(sizes) => sizes,
-                ControlFlow::Break(given) => return Ok(end.wrapping_add(given)),
+            None => match any(rest, out, end) {
+                Ok(ControlFlow::Continue(sizes)) => sizes,
+                Ok(ControlFlow::Break(given)) => return Ok(end.wrapping_add(given)),
+                Err(Stop::Full) => {
+                    return Err(Failure::Full { taken: input.len().wrapping_sub(rest.len()), end });
+                }
+                Err(Stop::Damaged) => return Err(Failure::Damaged),
             },
         };
         rest = rest.get(taken..).ok_or(Failure::Damaged)?;
@@ -80,8 +96,8 @@ fn copy_16(out: &mut [u8], from: usize, to: usize) -> Option<()> {
 
 /// Any sequence: how much of the input it took, and how much came out. The last one has no match.
 #[inline(always)]
-fn any(input: &[u8], out: &mut [u8], end: usize) -> Result<ControlFlow<usize, (usize, usize)>, Failure> {
-    let token = *input.first().ok_or(Failure::Damaged)?;
+fn any(input: &[u8], out: &mut [u8], end: usize) -> Result<ControlFlow<usize, (usize, usize)>, Stop> {
+    let token = *input.first().ok_or(Stop::Damaged)?;
     let mut at = 1;
     let literals = length(usize::from(token >> 4), input, &mut at)?;
     copy_literals(input, at, out, end, literals)?;
@@ -90,21 +106,21 @@ fn any(input: &[u8], out: &mut [u8], end: usize) -> Result<ControlFlow<usize, (u
         return Ok(ControlFlow::Break(literals));
     }
     let end = end.wrapping_add(literals);
-    let offset = usize::from(le_u16(input, at).ok_or(Failure::Damaged)?);
+    let offset = usize::from(le_u16(input, at).ok_or(Stop::Damaged)?);
     at = at.wrapping_add(2);
     let matched = length(usize::from(token & 15), input, &mut at)?.wrapping_add(MIN_MATCH);
-    let from = end.checked_sub(offset).filter(|_| offset > 0).ok_or(Failure::Damaged)?;
+    let from = end.checked_sub(offset).filter(|_| offset > 0).ok_or(Stop::Damaged)?;
     repeat(out, from, end, matched)?;
     Ok(ControlFlow::Continue((at, literals.wrapping_add(matched))))
 }
 
 /// A length that begins with four bits of a token. It cannot wrap: a byte adds 255 at most.
 #[inline(always)]
-fn length(bits: usize, input: &[u8], at: &mut usize) -> Result<usize, Failure> {
+fn length(bits: usize, input: &[u8], at: &mut usize) -> Result<usize, Stop> {
     let mut length = bits;
     if bits == GOES_ON {
         loop {
-            let more = *input.get(*at).ok_or(Failure::Damaged)?;
+            let more = *input.get(*at).ok_or(Stop::Damaged)?;
             *at = at.wrapping_add(1);
             length = length.wrapping_add(usize::from(more));
             if more != u8::MAX {
@@ -125,27 +141,27 @@ fn copy_in<const N: usize>(input: &[u8], at: usize, out: &mut [u8], end: usize) 
 
 /// Copies `length` literals.
 #[inline(always)]
-fn copy_literals(input: &[u8], at: usize, out: &mut [u8], end: usize, length: usize) -> Result<(), Failure> {
+fn copy_literals(input: &[u8], at: usize, out: &mut [u8], end: usize, length: usize) -> Result<(), Stop> {
     if length <= 32 && copy_in::<32>(input, at, out, end).is_some() {
         return Ok(());
     }
-    let literals = input.get(at..).and_then(|rest| rest.get(..length)).ok_or(Failure::Damaged)?;
-    let space = out.get_mut(end..).and_then(|rest| rest.get_mut(..length)).ok_or(Failure::Full)?;
+    let literals = input.get(at..).and_then(|rest| rest.get(..length)).ok_or(Stop::Damaged)?;
+    let space = out.get_mut(end..).and_then(|rest| rest.get_mut(..length)).ok_or(Stop::Full)?;
     space.copy_from_slice(literals);
     Ok(())
 }
 
 /// Copies a match of any length, which may overlap with what it gives; it lies behind `from`.
 #[inline(always)]
-fn repeat(out: &mut [u8], from: usize, end: usize, length: usize) -> Result<(), Failure> {
+fn repeat(out: &mut [u8], from: usize, end: usize, length: usize) -> Result<(), Stop> {
     let offset = end.wrapping_sub(from);
-    let region = out.get_mut(from..).ok_or(Failure::Damaged)?;
+    let region = out.get_mut(from..).ok_or(Stop::Damaged)?;
     if offset >= 16 && length <= 64 && region.len() >= offset.wrapping_add(64) {
-        copy_16(region, 0, offset).ok_or(Failure::Damaged)?;
-        copy_16(region, 16, offset.wrapping_add(16)).ok_or(Failure::Damaged)?;
+        copy_16(region, 0, offset).ok_or(Stop::Damaged)?;
+        copy_16(region, 16, offset.wrapping_add(16)).ok_or(Stop::Damaged)?;
         if length > 32 {
-            copy_16(region, 32, offset.wrapping_add(32)).ok_or(Failure::Damaged)?;
-            copy_16(region, 48, offset.wrapping_add(48)).ok_or(Failure::Damaged)?;
+            copy_16(region, 32, offset.wrapping_add(32)).ok_or(Stop::Damaged)?;
+            copy_16(region, 48, offset.wrapping_add(48)).ok_or(Stop::Damaged)?;
         }
         return Ok(());
     }
@@ -154,10 +170,10 @@ fn repeat(out: &mut [u8], from: usize, end: usize, length: usize) -> Result<(), 
 
 /// The first `length` bytes again behind the first `offset`: what is there already, then twice as much, and so on.
 #[inline(never)]
-fn repeat_exactly(region: &mut [u8], offset: usize, length: usize) -> Result<(), Failure> {
+fn repeat_exactly(region: &mut [u8], offset: usize, length: usize) -> Result<(), Stop> {
     let end = offset.wrapping_add(length);
     if region.len() < end {
-        return Err(Failure::Full);
+        return Err(Stop::Full);
     }
     let mut done = offset;
     while done < end {
@@ -175,21 +191,37 @@ mod tests {
     use super::*;
 
     /// What `lz4_flex` makes of it, in our words.
-    fn reference(input: &[u8], room: usize) -> Result<Vec<u8>, Failure> {
+    fn reference(input: &[u8], room: usize) -> Result<Vec<u8>, Stop> {
         let mut out = vec![0; room];
         match decompress_into(input, &mut out) {
             Ok(size) => Ok(out[..size].to_vec()),
-            Err(DecompressError::OutputTooSmall { .. }) => Err(Failure::Full),
-            Err(_) => Err(Failure::Damaged),
+            Err(DecompressError::OutputTooSmall { .. }) => Err(Stop::Full),
+            Err(_) => Err(Stop::Damaged),
         }
     }
 
-    fn ours(input: &[u8], room: usize) -> Result<Vec<u8>, Failure> {
+    fn ours(input: &[u8], room: usize) -> Result<Vec<u8>, Stop> {
         // Whatever lies before the data is none of its business, and what follows is only room.
         let mut out = vec![0xee; room + 3];
-        let end = decompress(input, &mut out[3..], 0)? + 3;
+        let end = decompress(input, &mut out[3..], 0);
         assert_eq!(out[..3], [0xee; 3]);
-        Ok(out[3..end].to_vec())
+        match end {
+            Ok(end) => Ok(out[3..3 + end].to_vec()),
+            Err(Failure::Damaged) => Err(Stop::Damaged),
+            Err(Failure::Full { taken, end }) => {
+                // With more room it goes on from there as if there had been enough from the beginning.
+                out.truncate(3 + end);
+                out.resize(room + 1000, 0x77);
+                let mut whole = vec![0x55; room + 1000];
+                let (on, at_once) =
+                    (decompress(&input[taken..], &mut out[3..], end), decompress(input, &mut whole, 0));
+                match (on, at_once) {
+                    (Ok(on), Ok(at_once)) => assert_eq!(out[3..3 + on], whole[..at_once], "{input:?}"),
+                    (on, at_once) => assert!(on.is_err() && at_once.is_err(), "{on:?}, {at_once:?}"),
+                }
+                Err(Stop::Full)
+            }
+        }
     }
 
     fn agree(input: &[u8], room: usize) {
