@@ -7,12 +7,13 @@ use ottla_tests::scenarios::{Backend, Result, rolling_restarts};
 #[tokio::test(flavor = "multi_thread")]
 async fn rolling_restarts_cause_no_rebalance() -> Result<()> {
     for version in versions() {
-        rolling_restarts(&Backend::own(&version, 3)?, GroupProtocol::Classic).await?;
-        if is_at_least(&version, 4, 0) {
-            rolling_restarts(&Backend::own(&version, 3)?, GroupProtocol::Consumer).await?;
+        let protocols = if is_at_least(&version, 4, 0) {
+            &[GroupProtocol::Classic, GroupProtocol::Consumer][..]
         } else {
             println!("{version} has no groups of the consumer protocol");
-        }
+            &[GroupProtocol::Classic]
+        };
+        rolling_restarts(&Backend::own(&version, 3)?, protocols).await?;
     }
     Ok(())
 }

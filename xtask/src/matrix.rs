@@ -20,6 +20,9 @@ const VERSIONS: &str = "2.1.1,2.8.2,3.9.2,4.1.2,4.3.1";
 /// broker or of three, in each column.
 const BROKERS: &str = "1,3";
 
+/// Suites whose tests have clusters of their own: once for each version, in its first column.
+const OWN_CLUSTERS: [&str; 2] = ["matrix_rolling", "real_elections"];
+
 /// The same scenarios on the embedded broker.
 const EMBEDDED: [(&str, &str); 2] = [("real_suite", "suite_embedded"), ("real_close", "close_embedded")];
 
@@ -84,8 +87,8 @@ pub(crate) fn run(mut options: &[&str]) -> Result<(), String> {
     let suites: Vec<&str> = tests.filter(|t| t.starts_with(REAL) || t.starts_with(MATRIX)).collect();
     let mut columns = vec![embedded(&suites)?];
     for version in &versions {
-        for count in &brokers {
-            columns.push(real(version, *count, &suites));
+        for (nth, count) in brokers.iter().enumerate() {
+            columns.push(real(version, *count, &suites, nth == 0));
         }
     }
     let table = table(&suites, &columns);
@@ -109,7 +112,7 @@ fn embedded(suites: &[&str]) -> Result<Column, String> {
 }
 
 /// One that does not start, or a suite that cannot be run, is a failure among the others.
-fn real(version: &str, brokers: u32, suites: &[&str]) -> Column {
+fn real(version: &str, brokers: u32, suites: &[&str], first: bool) -> Column {
     println!("starting Kafka {version} with {brokers} broker(s)");
     let name = format!("{version} × {brokers}");
     let failed = Cell { failed: true, ..Cell::default() };
@@ -121,6 +124,9 @@ fn real(version: &str, brokers: u32, suites: &[&str]) -> Column {
         }
     };
     let cell = |suite: &&str| {
+        if !first && OWN_CLUSTERS.contains(suite) {
+            return None;
+        }
         let mut command = without_kafka(&[]);
         command
             .env("OTTLA_KAFKA_VERSIONS", version)
@@ -173,7 +179,7 @@ fn document(table: &str) -> String {
     format!(
         "# Versions of Kafka\n\nWritten by `cargo xtask test --matrix --docs`: how many tests of each suite passed, on \
          the embedded broker and on real Kafka (version × brokers of the cluster that the tests share; those that stop \
-         brokers have clusters of their own). *Not there* are tests of what a version has not, such as groups of the \
+         brokers have clusters of their own, and suites of such tests alone are run once for each version). *Not there* are tests of what a version has not, such as groups of the \
          consumer protocol before 4.0. Brokers of Kafka 2 run with a ZooKeeper, later ones are their own controllers; \
          all on {java}. CI runs 3.9.2 and {DEFAULT_VERSION} on one broker.\n\n{table}"
     )

@@ -279,41 +279,53 @@ pub(super) async fn everything_moves(backend: &Backend, protocol: GroupProtocol)
     ends_all_read(backend, &topic, group, &handle).await
 }
 
-/// All brokers of three restart one after the other, five times, while somebody goes on writing and two members read:
-/// there is no rebalance, and everything is handed out as often as it is in the log, and committed.
+/// All brokers of three restart one after the other, five times, while somebody goes on writing and two members of a group
+/// for each of `protocols` read: there is no rebalance, and everything is handed out as often as it is in the log, and
+/// committed.
 ///
 /// # Errors
 /// When it is otherwise, or hangs.
-pub async fn rolling_restarts(backend: &Backend, protocol: GroupProtocol) -> Result<()> {
+pub async fn rolling_restarts(backend: &Backend, protocols: &[GroupProtocol]) -> Result<()> {
     let topic = unique("rolling");
     backend.create_topic(&topic, 3)?;
     let mut producer = backend.producer()?;
     let spec = RecordSpec::new(300).partitions(3);
     producer.produce(&topic, &spec)?;
-    let mut group = Group::over(backend, &topic, protocol);
-    group.wrote(spec);
-    group.session_timeout = LONG;
-    let handles = [group.join(0).await?, group.join(1).await?];
-    group
-        .until("both own something", |g| g.sizes().len() == 2 && g.sizes().iter().sum::<usize>() == 3)
-        .await?;
-    group.until("before", |g| g.count() == 300 && g.held.is_empty()).await?;
-    let before = [membership(&handles[0], &group).await?, membership(&handles[1], &group).await?];
+    let mut pairs = Vec::new();
+    for protocol in protocols {
+        let mut group = Group::over(backend, &topic, *protocol);
+        group.wrote(spec.clone());
+        group.session_timeout = LONG;
+        let handles = [group.join(0).await?, group.join(1).await?];
+        group
+            .until("both own something", |g| g.sizes().len() == 2 && g.sizes().iter().sum::<usize>() == 3)
+            .await?;
+        group.until("before", |g| g.count() == 300 && g.held.is_empty()).await?;
+        let before = [membership(&handles[0], &group).await?, membership(&handles[1], &group).await?];
+        pairs.push((group, handles, before));
+    }
     for round in 1..=5 {
         for node in 1..=3 {
-            while_writing(&mut producer, &topic, &mut group, || backend.restart(node))?;
+            let Some(((first, ..), others)) = pairs.split_first_mut() else { return Err("no group".into()) };
+            while_writing(&mut producer, &topic, first, || backend.restart(node))?;
+            others.iter_mut().for_each(|(group, ..)| group.wrote_the_same(first));
             let ends = backend.ends(&topic, 3)?;
-            group.until("after a restart", |g| g.count() as i64 >= ends.iter().sum()).await?;
-            let after = [membership(&handles[0], &group).await?, membership(&handles[1], &group).await?];
-            assert_eq!(after, before, "no rebalance: round {round}, broker {node}");
+            for ((group, handles, before), protocol) in pairs.iter_mut().zip(protocols) {
+                group.until("after a restart", |g| g.count() as i64 >= ends.iter().sum()).await?;
+                let after = [membership(&handles[0], group).await?, membership(&handles[1], group).await?];
+                assert_eq!(after, *before, "no rebalance: {protocol:?}, round {round}, broker {node}");
+            }
         }
     }
-    handles.iter().for_each(ConsumerHandle::shutdown);
-    group.until("nobody", |g| g.owned.is_empty()).await?;
     let ends = backend.ends(&topic, 3)?;
-    group.assert_log_once(backend, 3)?;
-    assert_eq!(group.repeated, 0, "position == consumed");
-    assert_eq!(group.count() as i64, ends.iter().sum::<i64>());
-    assert_eq!(backend.committed(&group.group, &topic)?, (0..).zip(ends).collect());
+    for (mut group, handles, _) in pairs {
+        handles.iter().for_each(ConsumerHandle::shutdown);
+        group.until("nobody", |g| g.owned.is_empty()).await?;
+        group.assert_log_once(backend, 3)?;
+        assert_eq!(group.repeated, 0, "position == consumed");
+        assert_eq!(group.count() as i64, ends.iter().sum::<i64>());
+        let committed = (0..).zip(ends.iter().copied()).collect();
+        assert_eq!(backend.committed(&group.group, &topic)?, committed);
+    }
     Ok(())
 }

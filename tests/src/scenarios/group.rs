@@ -246,6 +246,11 @@ impl Group {
         self.written.push(spec);
     }
 
+    /// What was written for `other`, another group that reads the same topic from its beginning on.
+    pub fn wrote_the_same(&mut self, other: &Self) {
+        self.written.clone_from(&other.written);
+    }
+
     /// The seed of the next records, which no record before has.
     pub fn next_seed(&self) -> u64 {
         self.written.len() as u64
