@@ -137,9 +137,9 @@ fn lint_peers() -> Result<Skipped, String> {
     command(&[&["clippy"][..], &package, &["--", "-D", "warnings"]].concat())
 }
 
-/// The library with no codec and with each of them alone.
+/// The library with no codec and with each of them alone, and with metrics alone.
 fn features() -> Result<Skipped, String> {
-    for feature in ["", "gzip", "snappy", "lz4", "zstd"] {
+    for feature in ["", "gzip", "snappy", "lz4", "zstd", "metrics"] {
         let arguments = ["check", "-p", "ottla", "--locked", "--no-default-features", "--features", feature];
         run_command(&mut cargo(&arguments))?;
     }

@@ -34,6 +34,8 @@ pub struct Config {
     pub exclude_internal_topics: bool,
     /// Whether an event says that a partition was read to its end.
     pub partition_eof: bool,
+    /// Whether events tell of throttling, and of all brokers being down.
+    pub broker_events: bool,
     /// Bound of the byte ledger: fetched frames and decompressed data.
     pub max_buffered_bytes: usize,
     /// How many threads run the jobs of `delivery` that decode compressed batches ahead of the reader.
@@ -172,6 +174,7 @@ impl Default for Config {
             allow_auto_create_topics: false,
             exclude_internal_topics: true,
             partition_eof: false,
+            broker_events: false,
             max_buffered_bytes: 64 << 20,
             decode_threads: 0,
             max_batch_records: 10_000,

@@ -41,6 +41,22 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Its name in metrics and traces, as their `error.type`: `transport`, `data_loss`, …
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(ottla_core::ErrorKind::BrokerMisbehaved.name(), "broker_misbehaved");
+    /// ```
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BrokerMisbehaved => "broker_misbehaved",
+            Self::NoOffset => "no_offset",
+            Self::DataLoss => "data_loss",
+            other => other.label(),
+        }
+    }
+
     fn label(self) -> &'static str {
         match self {
             Self::Transport => "transport",

@@ -69,6 +69,10 @@
 //!
 //! `gzip`, `snappy`, `lz4` and `zstd`, all on by default, decompress what producers compressed. All are written
 //! in Rust.
+//!
+//! `metrics`, off by default, publishes the figures through the [`metrics`](https://docs.rs/metrics) facade: see
+//! [observability.md](https://github.com/ottla-rs/ottla/blob/main/docs/observability.md), which also lists the spans
+//! that are there for [`tracing`](https://docs.rs/tracing) whatever the features are.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -85,6 +89,7 @@ mod consumer;
 mod driver;
 mod handle;
 mod link;
+mod observe;
 
 pub use admin::{Admin, AdminBuilder, Results};
 pub use builder::{Builder, ConfigError, ConfigProblem, ConfigWarning, Dialect};
@@ -106,7 +111,7 @@ pub use ottla_core::delivery::{
 };
 pub use ottla_core::group::GroupIdentity as GroupMetadata;
 pub use ottla_core::snapshot::{
-    BrokerSnapshot, GroupSnapshot, Latency, PartitionSnapshot, Snapshot, Traffic,
+    BrokerSnapshot, GroupSnapshot, Latency, PartitionSnapshot, Snapshot, TopicSnapshot, Traffic,
 };
 pub use ottla_core::{
     BrokerId, CommitError, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, Timestamp, TopicId, TopicPartition,

@@ -28,6 +28,10 @@ pub(crate) struct WeakLink {
 }
 
 impl WeakLink {
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
+    }
+
     /// The strong end for the length of one synchronous step. Never held across an await, or a call that is
     /// waiting would keep the driver from seeing that the consumer is gone.
     pub(crate) fn upgrade(&self) -> Result<Link, Error> {
@@ -55,6 +59,10 @@ impl Link {
             background: Arc::downgrade(&self.background),
             clock: self.clock,
         }
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
     }
 
     pub(crate) fn now(&self) -> Timestamp {

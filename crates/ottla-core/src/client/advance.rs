@@ -55,6 +55,7 @@ impl Client {
                 moved = true;
             }
             moved |= self.drive(now);
+            self.watch_group(now);
             moved |= self.group.as_ref().is_some_and(Group::has_actions) || self.network.has_events();
             if !moved {
                 break;

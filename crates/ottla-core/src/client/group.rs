@@ -59,6 +59,7 @@ impl Client {
                 self.give_up(now, partitions);
             }
             GroupAction::Revoke { partitions, deadline } => {
+                tracing::info!(partitions = partitions.len(), "partitions are taken back");
                 let id = self.delivery.lock().revoke(now, &partitions, deadline);
                 self.forget_lookups(&partitions);
                 self.revoking.insert(id, partitions);
@@ -73,6 +74,9 @@ impl Client {
                 }
                 let external = self.keeps_no_offsets();
                 let owned = self.delivery.lock().assign(now, &partitions);
+                if !owned.is_empty() {
+                    tracing::info!(partitions = owned.len(), "partitions are assigned");
+                }
                 for (tp, epoch) in owned {
                     // Who keeps the offsets is asked by the delivery.
                     if let Some(committed) = self.committed.as_mut().filter(|_| !external) {
@@ -81,6 +85,9 @@ impl Client {
                 }
             }
             GroupAction::Lost(partitions) => {
+                if !partitions.is_empty() {
+                    tracing::warn!(partitions = partitions.len(), "partitions are lost");
+                }
                 self.delivery.lock().lose(now, &partitions);
                 self.forget_lookups(&partitions);
                 let lost: BTreeSet<&TopicPartition> = partitions.iter().collect();

@@ -47,6 +47,7 @@ use close::Closing;
 use commands::Pending;
 use coordinator::Coordinator;
 use figures::Figures;
+pub use figures::{Observation, Timed};
 use pattern::Matching;
 
 /// What an answer is an answer to.

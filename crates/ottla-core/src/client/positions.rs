@@ -264,6 +264,8 @@ impl Client {
         {
             let timeout = self.config.request_timeout;
             let use_ = (target, Role::Control);
+            let partitions = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+            self.commit_begins(now, target, partitions);
             self.network.send(now, use_, &request, COMMIT_MAX_VERSION, Tag::OffsetCommit, timeout);
         }
         moved

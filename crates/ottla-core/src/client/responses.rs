@@ -1,6 +1,7 @@
 //! What happened on the network, handed to the part that it concerns.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_wire::messages::describe_groups_response::DescribedGroup;
@@ -8,8 +9,9 @@ use ottla_wire::messages::{DescribeGroupsResponse, MetadataResponse};
 use ottla_wire::{ErrorCode, View};
 
 use super::anybody::Question;
-use super::{Client, Tag};
+use super::{Client, Tag, figures};
 use crate::connection::{NetEvent, Role, Target};
+use crate::delivery::Event;
 use crate::fetch::Finding;
 use crate::group::classic::Described;
 use crate::planted::planted;
@@ -17,6 +19,13 @@ use crate::{BrokerId, ConnectionId, Error, ErrorKind, Timestamp, TopicPartition}
 
 /// So many connections in a row have ended because the broker talks nonsense when the reader is told.
 const TELL_AFTER: u32 = 3;
+
+fn id(target: Target) -> Option<BrokerId> {
+    match target {
+        Target::Broker(broker) => Some(broker),
+        Target::Bootstrap(_) => None,
+    }
+}
 
 /// An answer that arrived.
 struct Answer {
@@ -38,6 +47,7 @@ impl Client {
         match event {
             NetEvent::Ready(target, role) => {
                 tracing::debug!(?target, ?role, "connected");
+                self.broker_available(now, target);
                 if let (Target::Broker(_), Role::Control) = (target, role) {
                     self.leave_bootstrap();
                 }
@@ -47,6 +57,9 @@ impl Client {
                 // A broker that talks nonsense once is asked again; one that goes on is told of, once in a row.
                 if failures == TELL_AFTER && !error.is_retriable() {
                     self.delivery.lock().report(error.clone().with_fatal(false));
+                }
+                if failures > 0 {
+                    self.broker_unreachable(now, &error);
                 }
                 if let Target::Broker(broker) = target {
                     // A control connection that broke while the group's stands says nothing about the coordinator,
@@ -68,10 +81,12 @@ impl Client {
             }
             NetEvent::Failed { target, tag, error } => self.request_failed(now, target, tag, &error),
             NetEvent::Response { conn, target, tag, version, payload, body_at, took } => {
-                self.figures.took(&tag, took);
+                let what = figures::timed(&tag);
                 let answer = Answer { conn, target, version, payload, body_at };
                 self.throttled(now, &tag, &answer);
-                match self.answered(now, tag, &answer) {
+                let answered = self.answered(now, tag, &answer);
+                self.took(target, what, took);
+                match answered {
                     Ok(()) => self.network.worked(conn),
                     Err(error) => {
                         let error = match target {
@@ -83,6 +98,37 @@ impl Client {
                     }
                 }
             }
+            NetEvent::Throttled { target, throttle_time } => {
+                tracing::info!(?target, ?throttle_time, "throttled by the broker");
+                self.tell_of_brokers(now, Event::Throttled { broker: id(target), throttle_time });
+            }
+            NetEvent::Unthrottled { target, throttled } => {
+                tracing::info!(?target, ?throttled, "not throttled by the broker any more");
+                self.tell_of_brokers(now, Event::ThrottleEnded { broker: id(target), throttled });
+            }
+        }
+    }
+
+    fn broker_available(&mut self, now: Timestamp, target: Target) {
+        if self.are_brokers_down() {
+            tracing::warn!(?target, "a broker can be reached again");
+            self.set_brokers_down(false);
+            self.tell_of_brokers(now, Event::BrokerAvailable { broker: id(target) });
+        }
+    }
+
+    fn broker_unreachable(&mut self, now: Timestamp, error: &Error) {
+        if !self.are_brokers_down() && self.network.is_down() {
+            tracing::warn!(%error, "all brokers are down");
+            self.set_brokers_down(true);
+            self.tell_of_brokers(now, Event::AllBrokersDown { error: error.clone() });
+        }
+    }
+
+    /// Only who wants to know is woken for it.
+    fn tell_of_brokers(&self, now: Timestamp, event: Event) {
+        if self.config.broker_events {
+            self.delivery.lock().push_broker_event(now, event);
         }
     }
 
@@ -113,7 +159,7 @@ impl Client {
                 }
             }
             Tag::OffsetCommit => {
-                self.figures.commits_failed += 1;
+                self.commit_unanswered(now, error.kind().name());
                 self.commits.failed(now, error);
             }
             Tag::ListOffsets(tag) => {
@@ -169,9 +215,10 @@ impl Client {
             return;
         }
         let millis = answer.body().first_chunk::<4>().map_or(0, |b| i32::from_be_bytes(*b));
-        if millis > 0 {
-            tracing::debug!(target = ?answer.target, millis, "throttled by the broker");
-            self.network.throttle(now, answer.conn, millis);
+        self.network.throttle(now, answer.conn, millis);
+        if let Ok(millis @ 1..) = u64::try_from(millis) {
+            tracing::debug!(target = ?answer.target, millis, "asked to be silent");
+            self.observe_throttle(answer.target, Duration::from_millis(millis));
         }
     }
 
@@ -260,6 +307,9 @@ impl Client {
                 let generation = self.group.as_ref().and_then(|g| g.identity()).map(|i| i.generation_id);
                 let step = self.commits.answered(now, version, answer.body(), generation)?;
                 self.figures.commits_failed += u64::from(step.refused.is_some());
+                if let (Some((code, _)), Some(committing)) = (&step.refused, &mut self.figures.committing) {
+                    committing.error = Some(code.name());
+                }
                 {
                     let mut delivery = self.delivery.lock();
                     for (tp, epoch, offset) in &step.acked {

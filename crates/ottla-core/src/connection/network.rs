@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ottla_wire::Request;
+use tracing::Span;
+use tracing::field::Empty;
 
 use super::{Connection, Peer, Received, Versions};
 use crate::config::Config;
@@ -71,12 +73,28 @@ pub(crate) enum NetEvent<T> {
         /// among them; 0 if it was we who did not want it any more.
         failures: u32,
     },
+    /// A broker that did not throttle us does.
+    Throttled {
+        target: Target,
+        /// For how long, to begin with.
+        throttle_time: Duration,
+    },
+    /// A broker that throttled us does not any more, or its connection is gone.
+    Unthrottled {
+        target: Target,
+        /// For how long it did, all together.
+        throttled: Duration,
+    },
 }
 
 struct Slot<T> {
     connection: Connection<T>,
     target: Target,
     role: Role,
+    /// Until it can be used, or has failed.
+    connecting: Span,
+    /// Its last answer asked for silence.
+    throttled: bool,
 }
 
 struct Address {
@@ -84,6 +102,8 @@ struct Address {
     port: u16,
     lanes: BTreeMap<Role, Lane>,
     traffic: Traffic,
+    /// While it throttles us: for how long, all together.
+    throttling: Option<Duration>,
 }
 
 /// How an address has behaved in one use. A broker that answers one kind of request well and another with nonsense
@@ -96,6 +116,8 @@ struct Lane {
     /// Not before then.
     retry_at: Timestamp,
     last_error: Option<Error>,
+    /// The last connection ended before it could be used.
+    unreachable: bool,
 }
 
 /// The connections of one client.
@@ -152,19 +174,19 @@ impl<T> Network<T> {
             None => {}
         }
         let (host, lanes) = (Arc::from(host), BTreeMap::new());
-        self.addresses.insert(target, Address { host, port, lanes, traffic });
+        self.addresses.insert(target, Address { host, port, lanes, traffic, throttling: None });
     }
 
     /// Closes all connections to `target` and forgets where it is.
     pub(crate) fn forget(&mut self, target: Target) {
-        if let Some(address) = self.addresses.remove(&target) {
-            self.forgotten.add(&address.traffic);
-        }
         let ids: Vec<_> =
             self.by_use.range((target, Role::Fetch)..=(target, Role::Control)).map(|(_, id)| *id).collect();
         for id in ids {
             let error = Error::new(crate::ErrorKind::Transport, "the broker moved to another address");
             self.close(id, error);
+        }
+        if let Some(address) = self.addresses.remove(&target) {
+            self.forgotten.add(&address.traffic);
         }
     }
 
@@ -213,6 +235,20 @@ impl<T> Network<T> {
     /// Whether `target` is not known, is in a backoff, or has just failed.
     pub(crate) fn is_failing(&self, target: Target, role: Role) -> bool {
         !self.addresses.contains_key(&target) || self.failures(target, role) > 0
+    }
+
+    /// Whether there is no connection, and none can be had: each address was tried, and its last connection in some
+    /// use ended before it could be used. One that broke is no proof before it was tried again.
+    pub(crate) fn is_down(&self) -> bool {
+        let unreachable = |address: &Address| address.lanes.values().any(|lane| lane.unreachable);
+        !self.addresses.is_empty()
+            && !self.slots.values().any(|slot| slot.connection.is_ready())
+            && self.addresses.values().all(unreachable)
+    }
+
+    /// Where `target` is.
+    pub(crate) fn address(&self, target: Target) -> Option<(&Arc<str>, u16)> {
+        self.addresses.get(&target).map(|address| (&address.host, address.port))
     }
 
     /// Failures in a row.
@@ -292,7 +328,18 @@ impl<T> Network<T> {
             self.max_frame_bytes,
             now + self.setup_timeout,
         );
-        self.slots.insert(id, Slot { connection, target, role });
+        let connecting = tracing::debug_span!(
+            parent: None,
+            "connect",
+            otel.kind = "client",
+            messaging.system = "kafka",
+            messaging.client.id = &*self.client_id,
+            server.address = host.as_str(),
+            server.port = port,
+            kafka.connection.role = ?role,
+            error.r#type = Empty,
+        );
+        self.slots.insert(id, Slot { connection, target, role, connecting, throttled: false });
         self.by_use.insert((target, role), id);
         self.actions.push_back(Io::Connect { conn: id, host, port });
         false
@@ -323,12 +370,36 @@ impl<T> Network<T> {
         None
     }
 
-    /// The broker asked for silence on this connection.
+    /// An answer on this connection asked for silence for so long, perhaps for none.
     pub(crate) fn throttle(&mut self, now: Timestamp, conn: ConnectionId, millis: i32) {
-        if let Some(slot) = self.slots.get_mut(&conn) {
-            slot.connection.throttle(now, millis);
-            let target = slot.target;
-            self.traffic(target).throttled += Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+        let Some(slot) = self.slots.get_mut(&conn) else { return };
+        let throttle_time = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+        let target = slot.target;
+        if throttle_time.is_zero() {
+            if std::mem::take(&mut slot.throttled) {
+                self.unthrottled(target);
+            }
+            return;
+        }
+        slot.connection.throttle(now, millis);
+        slot.throttled = true;
+        let Some(address) = self.addresses.get_mut(&target) else { return };
+        address.traffic.throttled = address.traffic.throttled.saturating_add(throttle_time);
+        let before = address.throttling;
+        address.throttling = Some(before.unwrap_or_default().saturating_add(throttle_time));
+        if before.is_none() {
+            self.events.push_back(NetEvent::Throttled { target, throttle_time });
+        }
+    }
+
+    /// A connection is not throttled any more: neither is its broker, unless another one is.
+    fn unthrottled(&mut self, target: Target) {
+        if self.slots.values().any(|slot| slot.target == target && slot.throttled) {
+            return;
+        }
+        let address = self.addresses.get_mut(&target);
+        if let Some(throttled) = address.and_then(|address| address.throttling.take()) {
+            self.events.push_back(NetEvent::Unthrottled { target, throttled });
         }
     }
 
@@ -362,7 +433,11 @@ impl<T> Network<T> {
             match slot.connection.handle_frame(frame) {
                 Ok(Received::Nothing) => {}
                 Ok(Received::Ready) => {
+                    slot.connecting = Span::none();
                     self.events.push_back(NetEvent::Ready(slot.target, slot.role));
+                    if let Some(address) = self.addresses.get_mut(&target) {
+                        address.lanes.values_mut().for_each(|lane| lane.unreachable = false);
+                    }
                 }
                 Ok(Received::Response(r)) => {
                     let took = now.since(r.sent);
@@ -410,6 +485,7 @@ impl<T> Network<T> {
             let backoff = lane.backoff.get_or_insert_with(|| Backoff::new(initial, max));
             lane.retry_at = now + backoff.next(&mut self.rng);
             lane.last_error = Some(error.clone());
+            lane.unreachable = !slot.connection.is_ready();
             failures = backoff.failures();
             if planted!(ReconnectsHot) {
                 lane.retry_at = now;
@@ -424,9 +500,13 @@ impl<T> Network<T> {
     }
 
     fn end(&mut self, conn: ConnectionId, error: Error, failures: u32, close: bool) {
-        let Some(Slot { connection, target, role }) = self.slots.remove(&conn) else {
+        let Some(Slot { connection, target, role, connecting, throttled }) = self.slots.remove(&conn) else {
             return;
         };
+        connecting.record("error.type", error.kind().name());
+        if throttled {
+            self.unthrottled(target);
+        }
         self.by_use.remove(&(target, role));
         if close && !planted!(SocketsLeak) {
             self.actions.push_back(Io::Close { conn });
@@ -504,6 +584,7 @@ impl<T> Network<T> {
             port: address.port,
             connected: of(*target).filter(|slot| slot.connection.is_ready()).count(),
             in_flight: of(*target).map(|slot| slot.connection.in_flight()).sum(),
+            throttled: address.throttling.is_some(),
             traffic: address.traffic,
         };
         self.addresses.iter().map(snapshot).collect()

@@ -1,9 +1,11 @@
 //! What a read can give, and what it is asked for.
 
+use std::time::Duration;
+
 use super::batch::Batch;
 use super::record::Record;
 use super::revocation::Revocation;
-use crate::{CommitError, Error, TopicPartition};
+use crate::{BrokerId, CommitError, Error, TopicPartition};
 
 /// What a read is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +94,47 @@ pub enum Event {
     /// Offsets were not committed that nobody waits for. Those that are done are tried again with the next
     /// commit.
     CommitFailed(Vec<(TopicPartition, CommitError)>),
+    /// A broker that did not throttle this client does (KIP-219): by its quota, and it is obeyed. Nothing is lost,
+    /// and nothing is to be done. Told once until the throttling is over; needs `broker_events`.
+    Throttled {
+        /// Which one; `None` for a bootstrap address, before metadata told who that is.
+        broker: Option<BrokerId>,
+        /// How long it asked to be left alone, to begin with: each answer may ask anew.
+        throttle_time: Duration,
+    },
+    /// A broker does not throttle this client any more: its latest answer does not ask for it, or its connection
+    /// is gone. Needs `broker_events`.
+    ThrottleEnded {
+        /// Which one, as [`Throttled`](Self::Throttled) named it.
+        broker: Option<BrokerId>,
+        /// How long it asked to be left alone since then, all together.
+        throttled: Duration,
+    },
+    /// No broker can be reached: each known address was tried in vain since the last connection went. It is tried on
+    /// and on, nothing is lost, and partitions stay owned as long as the group allows. Told once until one is there
+    /// again; needs `broker_events`.
+    AllBrokersDown {
+        /// What became of the last try.
+        error: Error,
+    },
+    /// After [`AllBrokersDown`](Self::AllBrokersDown): a broker can be reached again. Needs `broker_events`.
+    BrokerAvailable {
+        /// Which one; `None` for a bootstrap address, before metadata told who that is.
+        broker: Option<BrokerId>,
+    },
+}
+
+impl Event {
+    /// Whether it says that what `earlier` says is over.
+    pub(super) fn undoes(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (Self::ThrottleEnded { broker: now, .. }, Self::Throttled { broker: then, .. })
+            | (Self::Throttled { broker: now, .. }, Self::ThrottleEnded { broker: then, .. }) => now == then,
+            (Self::BrokerAvailable { .. }, Self::AllBrokersDown { .. })
+            | (Self::AllBrokersDown { .. }, Self::BrokerAvailable { .. }) => true,
+            _ => false,
+        }
+    }
 }
 
 impl From<Batch> for Event {

@@ -267,6 +267,7 @@ impl Delivery {
     pub(super) fn end_ownership(&mut self, key: Key, end: PartitionEnd) {
         let Some(mut p) = self.partitions.remove(&key) else { return };
         p.end();
+        self.count_past(&p.ownership, p.consumed);
         let tp = &p.ownership.topic_partition;
         self.index.remove(tp);
         self.uncommitted.remove(&key);
@@ -384,6 +385,7 @@ impl Delivery {
     /// An error that concerns no partition, told to the reader once while everything goes on.
     pub fn report(&mut self, error: Error) {
         if self.errors.len() < MAX_ERRORS {
+            self.tallies.told(error.kind());
             self.errors.push_back(error);
         }
         self.interrupt();
@@ -394,6 +396,7 @@ impl Delivery {
     /// Ends everything with an error that every read gives from now on.
     pub fn fail_all(&mut self, error: Error) {
         if self.fatal.is_none() {
+            self.tallies.told(error.kind());
             self.fatal = Some(error.with_fatal(true));
         }
         self.end_everything(PartitionEnd::Lost);

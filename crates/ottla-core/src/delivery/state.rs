@@ -11,7 +11,7 @@ use super::ahead::AheadQueue;
 use super::checkout::Scratch;
 use super::clock::PollClock;
 use super::events::{Event, PartitionEnd};
-use super::figures::Consumed;
+use super::figures::{Consumed, Tallies};
 use super::ledger::{FrameCharge, Signals};
 use super::partition::{Partition, Watermarks};
 use super::queue::Pending;
@@ -91,6 +91,7 @@ pub struct Delivery {
     commit_due: bool,
     pub(super) fetch_generation: u64,
     pub(super) consumed: Consumed,
+    pub(super) tallies: Tallies,
     pub(super) watching: bool,
     pub(super) scratch: Scratch,
 
@@ -146,6 +147,7 @@ impl Delivery {
             commit_due: false,
             fetch_generation: 0,
             consumed: Consumed::default(),
+            tallies: Tallies::default(),
             watching: false,
             scratch: Scratch::default(),
             ahead: AheadQueue::new(),
@@ -370,6 +372,18 @@ impl Delivery {
     pub fn push_event(&mut self, now: Timestamp, event: Event) {
         self.saw(now);
         self.queue_event(event);
+        self.settle(Some(now));
+    }
+
+    /// Tells the reader how the brokers stand. What it did not hear of and is over already is not told of at all, so
+    /// that what waits is bounded by the number of brokers.
+    pub fn push_broker_event(&mut self, now: Timestamp, event: Event) {
+        self.saw(now);
+        let before = self.events.len();
+        self.events.retain(|waiting| !matches!(waiting, Pending::Told(told) if event.undoes(told)));
+        if self.events.len() == before {
+            self.queue_event(event);
+        }
         self.settle(Some(now));
     }
 

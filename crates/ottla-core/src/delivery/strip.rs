@@ -159,6 +159,12 @@ impl RecordReader {
         self.index.is_multiple_of(16)
     }
 
+    /// Whether the next record can be had without the lock, unless the strip was closed.
+    #[inline]
+    pub fn is_at_hand(&self) -> bool {
+        self.left > 1
+    }
+
     /// The next record, if it can be had without the lock. Not the last one: that ends the strip.
     #[inline]
     pub fn next_at_hand(&mut self) -> Option<Record> {
@@ -256,7 +262,7 @@ impl Delivery {
         let before = reader.before;
         reader.clear();
         p.strip_ended(end, epoch, before);
-        self.count_records(key, inner.count);
+        self.count_records(&inner.ownership, inner.count);
         self.walked = None;
         self.reader_came();
         self.holding = true;
@@ -270,7 +276,7 @@ impl Delivery {
     pub(super) fn give_strip_back(&mut self, reader: &mut RecordReader) {
         let Some(inner) = reader.inner.take() else { return };
         let key = inner.ownership.key;
-        self.count_records(key, inner.count.saturating_sub(reader.left));
+        self.count_records(&inner.ownership, inner.count.saturating_sub(reader.left));
         if let Some(p) = self.partitions.get_mut(&key).filter(|p| p.has_strip(&inner)) {
             let (position, before) = (reader.position, reader.before);
             let epoch = p.position_epoch;

@@ -368,6 +368,7 @@ impl Delivery {
             self.hand_out(now, key, parts.0, records, last).map(Taken::Batch)
         } else {
             error.map(|error| {
+                self.tallies.told(error.kind());
                 self.in_hand(key);
                 Taken::Error(error)
             })

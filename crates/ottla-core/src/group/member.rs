@@ -310,6 +310,27 @@ impl Group {
         }
     }
 
+    /// Whether it is on its way to an assignment, or has it; `None` if it is not in the group, or about to leave.
+    pub fn is_rebalancing(&self) -> Option<bool> {
+        match &self.member {
+            Member::Classic(group) => match group.state() {
+                GroupState::Unjoined | GroupState::Joining | GroupState::Syncing | GroupState::Revoking => {
+                    Some(true)
+                }
+                GroupState::Stable => Some(false),
+                _ => None,
+            },
+            Member::Consumer(group) => match group.state() {
+                ConsumerState::Joining
+                | ConsumerState::Reconciling
+                | ConsumerState::Acknowledging
+                | ConsumerState::Fenced => Some(true),
+                ConsumerState::Stable => Some(false),
+                _ => None,
+            },
+        }
+    }
+
     /// The name of its state, for traces.
     pub fn state_name(&self) -> &'static str {
         match &self.member {

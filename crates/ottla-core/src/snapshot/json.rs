@@ -17,8 +17,9 @@ impl Snapshot {
     ///
     /// Only fields whose meaning is the same are there; what librdkafka has and this has not is left out. Times are in
     /// microseconds, `throttle` in milliseconds. `rtt` covers everything since the start, not a window, and has no
-    /// percentiles. `consumer_lag` counts from the committed offset, `consumer_lag_stored` from the position; `-1` is a
-    /// lag and `-1001` an offset that is not known.
+    /// percentiles. `fetchq_cnt` counts records as their batches declare them. `consumer_lag` counts from the committed offset, `consumer_lag_stored` from the position; `-1` is a
+    /// lag and `-1001` an offset that is not known. What librdkafka has no field for is in the object `ottla`, with the
+    /// names of [`Snapshot`]; times are in microseconds there, too.
     ///
     /// [librdkafka's statistics]: https://github.com/confluentinc/librdkafka/blob/master/STATISTICS.md
     pub fn to_json(&self) -> String {
@@ -41,7 +42,36 @@ impl Snapshot {
         json.number("rx", traffic.latency.count);
         json.number("rx_bytes", traffic.bytes_received);
         json.number("rxmsgs", self.records).number("rxmsg_bytes", self.bytes);
+        json.object("ottla", self.more());
         json.finish()
+    }
+}
+
+impl Snapshot {
+    /// What librdkafka has no field for.
+    fn more(&self) -> Object {
+        let mut more = Object::default();
+        more.object("fetch", window(&self.fetch)).object("commit", window(&self.commit));
+        more.number("commits_failed", self.commits_failed);
+        if let Some(group) = &self.group {
+            more.object("rebalance", window(&group.rebalance)).object("heartbeat", window(&group.heartbeat));
+        }
+        more.number("buffered_bytes", self.buffered_bytes).number("held_bytes", self.held_bytes);
+        more.number("since_read", self.since_read.map_or(0, micros));
+        more.number("brokers_down", self.brokers_down);
+        more.number("throttled_brokers", self.brokers.iter().filter(|broker| broker.throttled).count());
+        let mut topics = Object::default();
+        for topic in &self.topics {
+            let mut one = Object::default();
+            one.number("records", topic.records).number("bytes", topic.bytes);
+            topics.object(&topic.topic, one);
+        }
+        let mut errors = Object::default();
+        for (kind, count) in &self.errors {
+            errors.number(kind.name(), count);
+        }
+        more.object("topics", topics).object("errors", errors);
+        more
     }
 }
 
@@ -85,7 +115,7 @@ fn topics(partitions: &[PartitionSnapshot]) -> Object {
             .number("leader", leader);
         one.number("leader_epoch", p.leader_epoch.map_or(NONE, |epoch| i64::from(epoch.0)));
         one.text("fetch_state", if p.position.is_some() { "active" } else { "offset-query" });
-        one.number("fetchq_size", p.buffered_bytes);
+        one.number("fetchq_cnt", p.buffered_records).number("fetchq_size", p.buffered_bytes);
         one.number("app_offset", offset(p.position)).number("stored_offset", offset(p.position));
         one.number("committed_offset", offset(p.committed));
         one.number("lo_offset", offset(marks.log_start_offset));

@@ -7,7 +7,7 @@ mod json;
 use std::time::Duration;
 
 use crate::delivery::Watermarks;
-use crate::{BrokerId, LeaderEpoch, TopicPartition};
+use crate::{BrokerId, ErrorKind, LeaderEpoch, TopicPartition};
 
 /// How long something took, since the client was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +96,8 @@ pub struct BrokerSnapshot {
     pub connected: usize,
     /// Requests that wait for their answer now.
     pub in_flight: usize,
+    /// Whether its latest answer on one of them asked to be left alone for some time (KIP-219).
+    pub throttled: bool,
     /// What went to and fro since the broker is known.
     pub traffic: Traffic,
 }
@@ -122,9 +124,24 @@ pub struct PartitionSnapshot {
     pub paused: bool,
     /// Bytes that wait to be handed out.
     pub buffered_bytes: usize,
+    /// Records that wait to be handed out, as their batches declare them: with `read_committed` some of them may be
+    /// left out.
+    pub buffered_records: usize,
     /// Records that were handed out in this ownership.
     pub records: u64,
     /// Bytes of batches that were fetched in this ownership, as they came, compressed ones compressed.
+    pub bytes: u64,
+}
+
+/// What was read of one topic since the consumer was made, in whichever ownership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicSnapshot {
+    /// Its name.
+    pub topic: String,
+    /// Records that were handed out.
+    pub records: u64,
+    /// Bytes of batches that were fetched, as they came.
     pub bytes: u64,
 }
 
@@ -144,6 +161,9 @@ pub struct GroupSnapshot {
     pub generation_id: Option<i32>,
     /// How many generations or member epochs it has been in: each is a rebalance, the first one is the join.
     pub rebalances: u64,
+    /// From the moment that the member was on its way to an assignment until it had it, giving back included: one such
+    /// time may span several generations, and a generation that changes nothing for this member needs none.
+    pub rebalance: Latency,
     /// How long ago the present one began.
     pub since_rebalance: Option<Duration>,
     /// From a heartbeat to its answer.
@@ -164,8 +184,13 @@ pub struct Snapshot {
     pub group: Option<GroupSnapshot>,
     /// The brokers that it knows, by address.
     pub brokers: Vec<BrokerSnapshot>,
+    /// Whether none of them can be reached: each was tried in vain since the last connection went.
+    pub brokers_down: bool,
     /// What went to and fro since the beginning, with brokers that are not known any more too.
     pub traffic: Traffic,
+    /// The topics that were read. Those whose partitions are not owned any more are remembered up to a thousand or so,
+    /// so that their sum may be less than `records`.
+    pub topics: Vec<TopicSnapshot>,
     /// The partitions that are owned now.
     pub partitions: Vec<PartitionSnapshot>,
     /// Records that were handed out.
@@ -185,4 +210,6 @@ pub struct Snapshot {
     /// Requests of commits that the coordinator refused as a whole, or that had no answer. They are sent again where
     /// that is right.
     pub commits_failed: u64,
+    /// How many errors the reader was told of, by kind. One that [is fatal](crate::Error::is_fatal) counts once.
+    pub errors: Vec<(ErrorKind, u64)>,
 }

@@ -37,6 +37,7 @@ impl Builder {
             ("check_crcs", c.check_crcs.to_string()),
             ("allow_auto_create_topics", c.allow_auto_create_topics.to_string()),
             ("partition_eof", c.partition_eof.to_string()),
+            ("broker_events", c.broker_events.to_string()),
             ("max_batch_records", c.max_batch_records.to_string()),
             ("max_unmarked", c.max_unmarked.to_string()),
             ("max_buffered_bytes", c.max_buffered_bytes.to_string()),
@@ -58,6 +59,11 @@ impl Builder {
             ("decode_threads", self.effective_decode_threads().to_string()),
             ("group", self.group_id.clone().unwrap_or_else(|| "(none)".to_owned())),
         ];
+        #[cfg(feature = "metrics")]
+        lines.extend([
+            ("metrics_interval", time(self.metrics.interval)),
+            ("metrics_partitions", self.metrics.partitions.to_string()),
+        ]);
         if self.group_id.is_some() {
             let g = &self.group;
             let none = || "(none)".to_owned();

@@ -6,6 +6,8 @@ mod describe;
 mod error;
 mod fetch;
 mod group;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod network;
 mod pattern;
 mod properties;
@@ -70,6 +72,8 @@ pub struct Builder {
     start_offsets: Option<StartOffsets>,
     transport: Arc<dyn Transport>,
     seed: Option<u64>,
+    #[cfg(feature = "metrics")]
+    metrics: crate::observe::metrics::Settings,
     /// What its author should know; logged at the start.
     warnings: Vec<ConfigWarning>,
 }
@@ -92,6 +96,8 @@ impl Builder {
             start_offsets: None,
             transport: Arc::new(crate::driver::Tcp),
             seed: None,
+            #[cfg(feature = "metrics")]
+            metrics: crate::observe::metrics::Settings::default(),
             warnings: Vec::new(),
         }
     }
@@ -295,6 +301,39 @@ impl Builder {
     #[doc(alias = "enable.partition.eof")]
     pub fn partition_eof(mut self, eof: bool) -> Self {
         self.config.partition_eof = eof;
+        self
+    }
+
+    /// Whether events tell how the brokers stand: [`Throttled`](crate::Event::Throttled) and
+    /// [`ThrottleEnded`](crate::Event::ThrottleEnded), [`AllBrokersDown`](crate::Event::AllBrokersDown) and
+    /// [`BrokerAvailable`](crate::Event::BrokerAvailable).
+    ///
+    /// Default: `false`. Each is told once per change, by [`next_event`](crate::Consumer::next_event); what began and
+    /// ended while the reader stayed away is not told of. They inform: a broker's throttling is obeyed, and brokers
+    /// that are down are tried again, whoever listens. The log says the same without this setting.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use ottla::{Consumer, Event};
+    ///
+    /// async fn watch() -> Result<(), ottla::Error> {
+    ///     let builder = Consumer::builder("localhost:9092").group("billing").subscribe(["orders"]);
+    ///     let mut consumer = builder.broker_events(true).connect().await?;
+    ///     while let Some(event) = consumer.next_event().await? {
+    ///         match event {
+    ///             Event::AllBrokersDown { error } => eprintln!("no broker can be reached: {error}"),
+    ///             Event::BrokerAvailable { .. } => eprintln!("it goes on"),
+    ///             Event::Throttled { broker, throttle_time } => eprintln!("{broker:?}: {throttle_time:?}"),
+    ///             _ => {}
+    ///         }
+    ///     }
+    ///     consumer.close().await
+    /// }
+    /// # drop(watch);
+    /// ```
+    pub fn broker_events(mut self, events: bool) -> Self {
+        self.config.broker_events = events;
         self
     }
 

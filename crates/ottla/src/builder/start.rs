@@ -15,6 +15,7 @@ use crate::Consumer;
 use crate::consumer::Starts;
 use crate::driver::{self, Background, Clock, Decoders, Parts, Place, unix_millis};
 use crate::link::Link;
+use crate::observe::{Names, Watch};
 
 impl Builder {
     /// Starts the consumer and waits until a broker was reached that told who is in the cluster.
@@ -88,13 +89,25 @@ impl Builder {
             _ => Starts::Committed,
         };
         let protocol = self.group.protocol;
+        let watch = Watch::new(Arc::new(self.names()));
         let (link, ended) = self.launch()?;
-        Ok(Consumer::new(link, ended, max_batch_records, close_timeout, starts, protocol))
+        Ok(Consumer::new(link, ended, max_batch_records, close_timeout, starts, protocol, watch))
+    }
+
+    fn names(&self) -> Names {
+        Names {
+            client_id: self.config.client_id.clone(),
+            group: self.group_id.clone(),
+            #[cfg(feature = "metrics")]
+            published: !self.metrics.interval.is_zero(),
+        }
     }
 
     /// Starts the driver. What is returned besides resolves when it has ended.
     pub(crate) fn launch(self) -> Result<(Link, oneshot::Receiver<()>), Error> {
         let decode_threads = self.effective_decode_threads();
+        #[cfg(feature = "metrics")]
+        let metrics = (Arc::new(self.names()), self.metrics.clone());
         let mut config = self
             .checked()
             .map_err(|error| Error::new(ErrorKind::Config, error.to_string()).with_source(error))?;
@@ -130,6 +143,8 @@ impl Builder {
             clock,
             connect_limit,
             decoders,
+            #[cfg(feature = "metrics")]
+            metrics,
         };
         let ended = driver::spawn(place, parts)?;
         let link = Link::new(sender, delivery, background, clock);

@@ -17,6 +17,7 @@ use ottla_wire::records::BatchDecoder;
 use tokio::sync::oneshot;
 
 use crate::link::{Link, unexpected};
+use crate::observe::Watch;
 use crate::{Builder, ConsumerHandle, GroupProtocol};
 
 pub use partitioned::{PartitionConsumer, PartitionTaskError};
@@ -90,6 +91,7 @@ pub struct Consumer {
     protocol: GroupProtocol,
     /// The tasks of [`run_partitioned`](Self::run_partitioned).
     tasks: partitioned::Tasks,
+    watch: Watch,
     /// Resolves when the driver has ended.
     ended: oneshot::Receiver<()>,
 }
@@ -107,6 +109,7 @@ impl Consumer {
         close_timeout: Duration,
         starts: Starts,
         protocol: GroupProtocol,
+        watch: Watch,
     ) -> Self {
         let handle = ConsumerHandle::new(link.downgrade());
         let decoder = BatchDecoder::default();
@@ -120,6 +123,7 @@ impl Consumer {
             starts,
             protocol,
             tasks: partitioned::Tasks::default(),
+            watch,
             ended,
         }
     }

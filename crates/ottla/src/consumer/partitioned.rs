@@ -12,10 +12,12 @@ use ottla_core::delivery::{Batch, Filter, PartitionEnd, Taken};
 use ottla_core::{CommitError, Error, ErrorKind, TopicPartition};
 use ottla_wire::records::BatchDecoder;
 use tokio::task::{Id, JoinError, JoinSet};
+use tracing::Instrument;
 
 use super::Consumer;
 use super::start::Asking;
 use crate::link::WeakLink;
+use crate::observe::{Reading, Watch};
 use crate::{ConsumerHandle, IntoCommit};
 
 type Failure = Box<dyn StdError + Send + Sync>;
@@ -144,8 +146,12 @@ impl Consumer {
             }
             for topic_partition in claimed {
                 let over = Arc::new(AtomicBool::new(false));
-                let running = task(self.partition(topic_partition.clone(), Arc::clone(&over)));
-                self.tasks.spawn(topic_partition, over, async move { running.await.map_err(Into::into) });
+                let span = self.watch.task(&topic_partition);
+                let reader = self.partition(topic_partition.clone(), Arc::clone(&over));
+                // What the user does before the future is the task's, too.
+                let running = span.in_scope(|| task(reader));
+                let running = async move { running.await.map_err(Into::into) }.instrument(span);
+                self.tasks.spawn(topic_partition, over, running);
             }
         }
     }
@@ -159,6 +165,7 @@ impl Consumer {
             max_batch_records: self.max_batch_records,
             end: None,
             over,
+            watch: self.watch.another(),
         }
     }
 
@@ -232,6 +239,7 @@ pub struct PartitionConsumer {
     end: Option<PartitionEnd>,
     /// Its task has returned: whoever has this still is not to read what the next task reads.
     over: Arc<AtomicBool>,
+    watch: Watch,
 }
 
 impl PartitionConsumer {
@@ -255,7 +263,15 @@ impl PartitionConsumer {
     ///
     /// Cancel safe: nothing is taken from the buffers before the poll that returns it.
     pub async fn next_batch(&mut self) -> Result<Option<Batch>, Error> {
-        poll_fn(|cx| self.poll_batch(cx)).await
+        let mut reading = Reading::<()>::default();
+        poll_fn(|cx| {
+            let clock = self.link.clock();
+            self.watch.polled(&mut reading, || clock.now());
+            let answer = ready!(reading.within(|_| self.poll_batch(cx)));
+            self.watch.gave(&mut reading, &answer, || clock.now());
+            Poll::Ready(answer)
+        })
+        .await
     }
 
     fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Batch>, Error>> {

@@ -9,8 +9,25 @@ use ottla_core::delivery::{Batch, Event, Filter, Gathered, Gathering, Record, Ta
 
 use super::Consumer;
 use super::start::{Asking, Starts};
+use crate::observe::{Gives, Reading};
+
+/// What a read keeps from poll to poll.
+pub(super) type ReadState = Reading<Asking>;
 
 impl Consumer {
+    /// One poll of a read, watched.
+    fn read<T: Gives>(
+        &mut self,
+        reading: &mut ReadState,
+        poll: impl FnOnce(&mut Self, &mut Asking) -> Poll<Result<Option<T>, Error>>,
+    ) -> Poll<Result<Option<T>, Error>> {
+        let clock = self.link.clock();
+        self.watch.polled(reading, || clock.now());
+        let answer = ready!(reading.within(|asking| poll(self, asking)));
+        self.watch.gave(reading, &answer, || clock.now());
+        Poll::Ready(answer)
+    }
+
     /// Waits for the next batch of records, all of one partition.
     ///
     /// Coming back for more says that the batch before is worked through: with
@@ -33,11 +50,12 @@ impl Consumer {
     /// Cancel safe: nothing is taken from the buffers before the poll that returns it.
     #[doc(alias = "poll")]
     pub async fn next_batch(&mut self) -> Result<Option<Batch>, Error> {
-        let max_records = self.max_batch_records;
-        let mut asking = Asking::default();
+        let mut reading = ReadState::default();
         poll_fn(|cx| {
-            ready!(self.poll_starts(cx, &mut asking))?;
-            self.poll_batch(cx, max_records)
+            self.read(&mut reading, |me, asking| {
+                ready!(me.poll_starts(cx, asking))?;
+                me.poll_batch(cx, me.max_batch_records)
+            })
         })
         .await
     }
@@ -57,8 +75,8 @@ impl Consumer {
     /// Cancel safe: nothing is taken from the buffers before the poll that returns it.
     #[doc(alias = "recv")]
     pub async fn next_record(&mut self) -> Result<Option<Record>, Error> {
-        let mut asking = Asking::default();
-        poll_fn(|cx| self.poll_record(cx, &mut asking)).await
+        let mut reading = ReadState::default();
+        poll_fn(|cx| self.poll_record(cx, &mut reading)).await
     }
 
     /// Waits for the next thing that happens: a batch, or a change of the assignment, or something else of
@@ -102,12 +120,14 @@ impl Consumer {
     /// # }
     /// ```
     pub async fn next_event(&mut self) -> Result<Option<Event>, Error> {
-        let mut asking = Asking::default();
+        let mut reading = ReadState::default();
         poll_fn(|cx| {
-            if !matches!(self.starts, Starts::Events) {
-                ready!(self.poll_starts(cx, &mut asking))?;
-            }
-            self.poll_event(cx)
+            self.read(&mut reading, |me, asking| {
+                if !matches!(me.starts, Starts::Events) {
+                    ready!(me.poll_starts(cx, asking))?;
+                }
+                me.poll_event(cx)
+            })
         })
         .await
     }
@@ -160,10 +180,12 @@ impl Consumer {
         max_wait: Duration,
     ) -> Result<Option<Vec<Batch>>, Error> {
         let mut gathering = Gathering::new(max_records, max_wait);
-        let mut asking = Asking::default();
+        let mut reading = ReadState::default();
         poll_fn(|cx| {
-            ready!(self.poll_starts(cx, &mut asking))?;
-            self.poll_batches(cx, &mut gathering)
+            self.read(&mut reading, |me, asking| {
+                ready!(me.poll_starts(cx, asking))?;
+                me.poll_batches(cx, &mut gathering)
+            })
         })
         .await
     }
@@ -214,7 +236,7 @@ impl Consumer {
     pub(super) fn poll_record(
         &mut self,
         cx: &mut Context<'_>,
-        asking: &mut Asking,
+        reading: &mut ReadState,
     ) -> Poll<Result<Option<Record>, Error>> {
         // A record costs less than the budget does, so that is asked for now and then.
         if !self.reader.is_to_yield()
@@ -222,6 +244,18 @@ impl Consumer {
         {
             return Poll::Ready(Ok(Some(record)));
         }
+        match self.reader.is_at_hand() {
+            // Other tasks get their turn: no read to be watched.
+            true => self.poll_strip(cx, &mut reading.more),
+            false => self.read(reading, |me, asking| me.poll_strip(cx, asking)),
+        }
+    }
+
+    fn poll_strip(
+        &mut self,
+        cx: &mut Context<'_>,
+        asking: &mut Asking,
+    ) -> Poll<Result<Option<Record>, Error>> {
         ready!(self.poll_starts(cx, asking))?;
         let budget = ready!(tokio::task::coop::poll_proceed(cx));
         let Self { link, decoder, reader, .. } = self;

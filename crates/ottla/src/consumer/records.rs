@@ -9,7 +9,7 @@ use ottla_core::Error;
 use ottla_core::delivery::Record;
 
 use super::Consumer;
-use super::start::Asking;
+use super::read::ReadState;
 
 /// The records of a consumer, owned, one after the other. Made by [`Consumer::records`].
 ///
@@ -18,7 +18,7 @@ use super::start::Asking;
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct Records<'a> {
     consumer: &'a mut Consumer,
-    asking: Asking,
+    reading: ReadState,
     ended: bool,
 }
 
@@ -32,7 +32,7 @@ impl Consumer {
     /// the oldest one that is held is committed.
     #[doc(alias = "stream")]
     pub fn records(&mut self) -> Records<'_> {
-        Records { consumer: self, asking: Asking::default(), ended: false }
+        Records { consumer: self, reading: ReadState::default(), ended: false }
     }
 }
 
@@ -43,8 +43,8 @@ impl Stream for Records<'_> {
         if self.ended {
             return Poll::Ready(None);
         }
-        let Self { consumer, asking, .. } = &mut *self;
-        let item = ready!(consumer.poll_record(cx, asking)).transpose();
+        let Self { consumer, reading, .. } = &mut *self;
+        let item = ready!(consumer.poll_record(cx, reading)).transpose();
         self.ended = match &item {
             None => true,
             Some(Err(error)) => error.is_fatal(),

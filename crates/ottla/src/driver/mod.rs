@@ -28,6 +28,8 @@ use ottla_core::{CommandId, ConnectionId, Error, ErrorKind, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
 
+#[cfg(feature = "metrics")]
+use crate::observe::{Names, metrics};
 use buffers::Buffers;
 use connection::{Connection, Progress};
 use hub::{DeliveryWaker, Hub};
@@ -68,6 +70,8 @@ pub(crate) struct Parts {
     /// How long connecting may take, all addresses of a name together.
     pub(crate) connect_limit: Duration,
     pub(crate) decoders: Option<Decoders>,
+    #[cfg(feature = "metrics")]
+    pub(crate) metrics: (Arc<Names>, metrics::Settings),
 }
 
 struct Driver {
@@ -93,6 +97,11 @@ struct Driver {
     armed: Option<Timestamp>,
     #[expect(dead_code, reason = "held for what its drop does: the threads end with the driver")]
     decoders: Option<Decoders>,
+    #[cfg(feature = "metrics")]
+    metrics: (Arc<Names>, metrics::Settings),
+    /// Made where the driver runs.
+    #[cfg(feature = "metrics")]
+    publisher: Option<metrics::Publisher>,
 }
 
 type Computed = (JobId, GroupAssignment);
@@ -106,6 +115,8 @@ pub(crate) fn run(parts: Parts) -> impl Future<Output = ()> + Send {
     async move {
         let mut sleep = Box::pin(tokio::time::sleep(Duration::ZERO));
         driver.armed = Some(Timestamp::ZERO);
+        #[cfg(feature = "metrics")]
+        driver.begin_publishing();
         driver.settle(driver.clock.now());
         poll_fn(|cx| driver.poll(&mut sleep, cx)).await;
     }
@@ -134,6 +145,10 @@ impl Driver {
             computed: mpsc::unbounded_channel(),
             armed: None,
             decoders: parts.decoders,
+            #[cfg(feature = "metrics")]
+            metrics: parts.metrics,
+            #[cfg(feature = "metrics")]
+            publisher: None,
         }
     }
 
@@ -161,6 +176,8 @@ impl Driver {
             let now = self.clock.now();
             self.client.handle_timeout(now);
             self.settle(now);
+            #[cfg(feature = "metrics")]
+            self.publish(now);
         }
         moved |= self.take_commands(cx);
         if self.hub.take_delivery() {
@@ -187,7 +204,10 @@ impl Driver {
 
     /// Sets the timer to what the core waits for; true if that is over already.
     fn arm(&mut self, sleep: &mut Pin<Box<Sleep>>, cx: &mut Context<'_>) -> bool {
-        let Some((at, reason)) = self.client.poll_timeout() else { return false };
+        let next = self.client.poll_timeout().map(|(at, reason)| (at, Some(reason)));
+        #[cfg(feature = "metrics")]
+        let next = next.into_iter().chain(self.publisher.as_ref().map(|p| (p.due(), None))).min();
+        let Some((at, reason)) = next else { return false };
         // A timer that ends too early costs one look at the core, less than moving it each time.
         if self.armed.is_some_and(|armed| armed <= at) {
             return false;
@@ -306,8 +326,31 @@ impl Driver {
                 }
             }
             if quiet {
-                return;
+                break;
             }
+        }
+        #[cfg(feature = "metrics")]
+        if let Some(publisher) = &mut self.publisher {
+            while let Some(observation) = self.client.poll_observation() {
+                publisher.observe(observation);
+            }
+        }
+    }
+
+    #[cfg(feature = "metrics")]
+    fn begin_publishing(&mut self) {
+        let (names, settings) = &self.metrics;
+        if names.published {
+            self.client.observe();
+            let now = self.clock.now();
+            self.publisher = Some(metrics::Publisher::new(names, settings.clone(), now));
+        }
+    }
+
+    #[cfg(feature = "metrics")]
+    fn publish(&mut self, now: Timestamp) {
+        if let Some(publisher) = self.publisher.as_mut().filter(|publisher| publisher.due() <= now) {
+            publisher.publish(now, &self.client.figures(now));
         }
     }
 
@@ -364,6 +407,12 @@ impl Driver {
 impl Drop for Driver {
     /// Whatever ends the driver, its reader is not left waiting.
     fn drop(&mut self) {
+        #[cfg(feature = "metrics")]
+        if let Some(mut publisher) = self.publisher.take() {
+            // What came since the last time, and nothing is left of its gauges.
+            let now = self.clock.now();
+            publisher.publish(now, &self.client.figures(now));
+        }
         if !self.client.is_closed() {
             let text = "the runtime that drives the consumer has ended";
             self.delivery.lock().fail_all(Error::new(ErrorKind::Closed, text).with_fatal(true));
