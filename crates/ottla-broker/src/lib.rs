@@ -17,7 +17,7 @@ mod wire;
 pub use api::Api;
 pub use broker::{Broker, FaultHandle};
 pub use builder::Builder;
-pub use core::group::{Commit, Committed, GroupInfo, GroupMember, GroupState};
+pub use core::group::{Commit, Committed, GroupInfo, GroupMember, GroupState, MigrationPolicy};
 pub use core::records::{BatchBuilder, Codec, TestRecord};
 pub use error::{BrokerError, Result};
 pub use error_code::ErrorCode;

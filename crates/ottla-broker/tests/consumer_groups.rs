@@ -9,7 +9,7 @@ use std::time::Duration;
 use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use kafka_protocol::messages::*;
 use ottla_broker::sim::{ClusterConfig, ConnectionId};
-use ottla_broker::{Api, ErrorCode, GroupState};
+use ottla_broker::{Api, ErrorCode, GroupState, MigrationPolicy};
 use support::member::{commit, join, leave, offset_fetch};
 use support::*;
 use uuid::Uuid;
@@ -216,7 +216,10 @@ fn brokers_without_the_feature_refuse_and_do_not_tell_of_it() {
 
 #[test]
 fn an_empty_group_changes_its_type_and_keeps_its_offsets() {
-    let mut sim = sim(2);
+    let mut config = ClusterConfig::with_nodes(1);
+    config.migration_policy = MigrationPolicy::Disabled;
+    let mut sim = Sim::new(config);
+    sim.cluster.create_topic("t", 2).unwrap();
     let members = sim.stable_group("g", 1);
     let mut a = member(&mut sim, "a");
     assert_eq!(a.beat(&mut sim), ErrorCode::GROUP_ID_NOT_FOUND, "it has a classic member");

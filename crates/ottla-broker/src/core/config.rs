@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::group::MigrationPolicy;
 use crate::api::VersionTable;
 use crate::error::Result;
 
@@ -53,6 +54,8 @@ pub struct ClusterConfig {
     pub consumer_session_timeout: Duration,
     /// `group.consumer.max.size`.
     pub max_consumer_group_size: usize,
+    /// `group.consumer.migration.policy`.
+    pub migration_policy: MigrationPolicy,
     /// `offset.metadata.max.bytes`.
     pub max_offset_metadata: usize,
     /// `fetch.max.bytes` of the broker.
@@ -85,6 +88,7 @@ impl Default for ClusterConfig {
             consumer_heartbeat_interval: Duration::from_secs(5),
             consumer_session_timeout: Duration::from_secs(45),
             max_consumer_group_size: usize::MAX,
+            migration_policy: MigrationPolicy::default(),
             max_offset_metadata: 4096,
             fetch_max_bytes: 55 * 1024 * 1024,
             fetch_session_slots: 1000,

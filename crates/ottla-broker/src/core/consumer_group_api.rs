@@ -84,7 +84,7 @@ impl Cluster {
     }
 
     /// All topics as the group looks at them.
-    fn known_topics(&self) -> Topics {
+    pub(super) fn known_topics(&self) -> Topics {
         let known = |t: &super::topics::Topic| {
             (t.name.clone(), Subscribed { id: t.id, partitions: t.partitions.len() as i32 })
         };
@@ -189,14 +189,16 @@ impl Cluster {
         let what = if beat.epoch < 0 { "Group" } else { "Consumer group" };
         let not_found = (ErrorCode::GROUP_ID_NOT_FOUND, format!("{what} {group_id} not found."));
         self.with_group(now, &group_id, |group| {
-            let consumer = group.consumer_for(&beat).map_err(|()| {
-                (ErrorCode::GROUP_ID_NOT_FOUND, format!("Group {} is not a consumer group.", group_id))
-            })?;
-            if beat.epoch < 0 {
-                consumer.leave(&beat)
-            } else {
-                consumer.beat(now, beat, &known, session, max)
+            let leaves_for_good = beat.epoch == -1;
+            let consumer = group.consumer_for(now, &beat, &known)?;
+            if beat.epoch >= 0 {
+                return consumer.beat(now, beat, &known, session, max);
             }
+            let answer = consumer.leave(&beat)?;
+            if leaves_for_good {
+                group.fence(now, std::slice::from_ref(&answer.member_id));
+            }
+            Ok(answer)
         })
         .ok_or(not_found)?
     }
@@ -249,10 +251,11 @@ impl Cluster {
                 .with_client_host(text(&member.client_host))
                 .with_subscribed_topic_names(topics)
                 .with_subscribed_topic_regex(member.regex.as_ref().map(|r| text(&r.text)))
-                .with_assignment(self.described(member.assigned.keys()))
+                .with_assignment(self.described(member.held()))
                 .with_target_assignment(self.described(group.target_of(&member.id).iter()));
-            // 1: a member that speaks the consumer protocol (KIP-1099).
-            if version >= 1 { answer.with_member_type(1) } else { answer }
+            // 0: a member that speaks the classic protocol, 1: the consumer protocol (KIP-1099).
+            let kind = i8::from(member.classic.is_none());
+            if version >= 1 { answer.with_member_type(kind) } else { answer }
         };
         described
             .with_group_state(text(group.state().name()))
@@ -282,12 +285,21 @@ fn by_topic<'a>(parts: impl Iterator<Item = &'a Part>) -> BTreeMap<[u8; 16], Vec
 }
 
 impl Group {
-    /// The consumer group of this id: it becomes one when a member joins while nobody else is in it. An error: it is
-    /// a classic group.
-    fn consumer_for(&mut self, beat: &Beat) -> Result<&mut ConsumerGroup, ()> {
-        if self.consumer().is_none() && beat.epoch == 0 && self.state == GroupState::Empty {
-            self.become_consumer();
+    /// The consumer group of this id: it becomes one when a member joins.
+    fn consumer_for(
+        &mut self,
+        now: Timestamp,
+        beat: &Beat,
+        known: &Topics,
+    ) -> Result<&mut ConsumerGroup, Refused> {
+        if self.consumer().is_none() && beat.epoch == 0 {
+            match self.state {
+                GroupState::Empty => self.become_consumer(),
+                _ => self.upgrade(now, known)?,
+            }
         }
-        self.consumer_mut().ok_or(())
+        let id = self.id.clone();
+        self.consumer_mut()
+            .ok_or_else(|| (ErrorCode::GROUP_ID_NOT_FOUND, format!("Group {id} is not a consumer group.")))
     }
 }

@@ -42,7 +42,9 @@ impl Cluster {
         id: &str,
         act: impl FnOnce(&mut Group) -> T,
     ) -> Option<T> {
+        let rules = self.group_rules();
         let group = self.groups.get_mut(id)?;
+        group.rules = rules;
         let result = act(group);
         group.follow_consumer();
         let answers = group.take_answers();

@@ -1,8 +1,10 @@
 //! JoinGroup, SyncGroup, Heartbeat, LeaveGroup: between kafka-protocol's structs and the group machine.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
+use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::{
     HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
@@ -10,7 +12,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::group::{Group, JoinAnswer, JoinRequest, SyncAnswer};
+use super::group::{Group, JoinAnswer, JoinRequest, Rules, SyncAnswer};
 use super::{Cluster, RequestId};
 use crate::error_code::ErrorCode;
 use crate::time::Timestamp;
@@ -44,8 +46,14 @@ impl Cluster {
         if let Some(code) = error {
             return Some(join_response(version, JoinAnswer::error(&member_id, code)));
         }
+        let joins_consumers =
+            self.groups.get(&group_id).and_then(Group::consumer).is_some_and(|c| !c.members.is_empty());
         let prefix = instance_id.as_deref().unwrap_or(&client_id);
-        let new_member_id = format!("{prefix}-{}", self.rng.uuid_string());
+        let (new_member_id, known) = if joins_consumers {
+            (self.rng.uuid_base64(), self.known_topics())
+        } else {
+            (format!("{prefix}-{}", self.rng.uuid_string()), BTreeMap::new())
+        };
         let join = JoinRequest {
             request: id,
             member_id,
@@ -65,7 +73,7 @@ impl Cluster {
             requires_known_id: version >= 4,
             supports_skip_assignment: version >= 9,
             initial_delay: self.config.initial_rebalance_delay,
-            max_size: self.config.max_group_size,
+            known,
         };
         self.ensure_group(node, &group_id);
         self.with_group(now, &group_id, |group| group.join(now, join));
@@ -73,7 +81,16 @@ impl Cluster {
     }
 
     pub(super) fn ensure_group(&mut self, coordinator: i32, id: &str) {
-        self.groups.entry(id.to_owned()).or_insert_with(|| Group::new(id, coordinator));
+        let rules = self.group_rules();
+        self.groups.entry(id.to_owned()).or_insert_with(|| Group::new(id, coordinator, rules));
+    }
+
+    pub(super) fn group_rules(&self) -> Rules {
+        Rules {
+            migration: self.config.migration_policy,
+            max_classic_size: self.config.max_group_size,
+            max_consumer_size: self.config.max_consumer_group_size,
+        }
     }
 
     pub(super) fn handle_sync_group(
@@ -146,15 +163,19 @@ impl Cluster {
         if let Some(code) = forced.or_else(|| self.check_coordinator(node, &request.group_id).err()) {
             return Some(response.with_error_code(code.0).into());
         }
-        let mut leave = |member_id: &str, instance_id: Option<&str>| {
-            self.with_group(now, &request.group_id, |group| group.leave(now, member_id, instance_id))
-                .unwrap_or(ErrorCode::UNKNOWN_MEMBER_ID)
-        };
-        if version < 3 {
-            response.error_code = leave(&request.member_id, None).0;
+        let who: Vec<(String, Option<String>)> = if version < 3 {
+            vec![(request.member_id.to_string(), None)]
         } else {
-            for member in &request.members {
-                let code = leave(&member.member_id, member.group_instance_id.as_deref());
+            let instance = |m: &MemberIdentity| m.group_instance_id.as_ref().map(ToString::to_string);
+            request.members.iter().map(|m| (m.member_id.to_string(), instance(m))).collect()
+        };
+        let codes = self
+            .with_group(now, &request.group_id, |group| group.leave_all(now, &who))
+            .unwrap_or_else(|| vec![ErrorCode::UNKNOWN_MEMBER_ID; who.len()]);
+        if version < 3 {
+            response.error_code = codes.first().map_or(0, |code| code.0);
+        } else {
+            for (member, code) in request.members.iter().zip(codes) {
                 response.members.push(
                     MemberResponse::default()
                         .with_member_id(member.member_id.clone())

@@ -108,25 +108,21 @@ impl Cluster {
 }
 
 fn describe(described: DescribedGroup, group: &Group, version: i16) -> DescribedGroup {
-    // Protocol and metadata mean something in a stable group only.
+    // Protocol and metadata mean something in a stable group only. An assignment is there until the next one begins.
     let stable = group.state == GroupState::Stable;
     let protocol = group.protocol_name.clone().filter(|_| stable).unwrap_or_default();
     let members = group
         .members
         .values()
         .map(|member| {
-            let (metadata, assignment) = if stable {
-                (member.metadata(&protocol), member.assignment.clone())
-            } else {
-                Default::default()
-            };
+            let metadata = if stable { member.metadata(&protocol) } else { Default::default() };
             DescribedGroupMember::default()
                 .with_member_id(text(&member.id))
                 .with_group_instance_id(member.instance_id.as_deref().filter(|_| version >= 4).map(text))
                 .with_client_id(text(&member.client_id))
                 .with_client_host(text(&member.client_host))
                 .with_member_metadata(metadata)
-                .with_member_assignment(assignment)
+                .with_member_assignment(member.assignment.clone())
         })
         .collect();
     described

@@ -1,6 +1,7 @@
 //! A raw client on kafka-protocol's client side, against the sans-IO cluster (virtual time) or a stream.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod consumers;
 pub(crate) mod member;
 pub(crate) mod talk;
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
+use super::blob::{Assigned, Subscription};
 use super::consumer::{ConsumerGroup, ConsumerMember};
 use super::{Group, GroupState};
 
@@ -40,7 +41,7 @@ pub struct GroupMember {
     pub assignment: Bytes,
     /// Whether it leads the group.
     pub is_leader: bool,
-    /// Its session timeout; zero in a consumer group, where the broker sets it.
+    /// Its session timeout; zero of a member of the consumer protocol, for which the broker sets it.
     pub session_timeout: Duration,
     /// Its rebalance timeout.
     pub rebalance_timeout: Duration,
@@ -87,14 +88,18 @@ impl GroupInfo {
                     topics.entry(name).or_default().push(*partition);
                 }
             }
+            let subscription = || Subscription::write(member.topics.iter());
             GroupMember {
                 member_id: member.id.clone(),
                 group_instance_id: member.instance_id.clone(),
                 client_id: member.client_id.clone(),
-                protocols: vec![(consumer.assignor().to_owned(), subscription(member))],
-                assignment: assignment(&topics),
+                protocols: member.classic.as_ref().map_or_else(
+                    || vec![(consumer.assignor().to_owned(), subscription())],
+                    |classic| classic.protocols.clone(),
+                ),
+                assignment: Assigned::write(0, &topics),
                 is_leader: false,
-                session_timeout: Duration::ZERO,
+                session_timeout: member.classic.as_ref().map_or(Duration::ZERO, |c| c.session_timeout),
                 rebalance_timeout: member.rebalance_timeout,
             }
         };
@@ -122,90 +127,13 @@ impl GroupInfo {
 impl GroupMember {
     /// The assigned partitions, read as Kafka's consumer protocol; empty when the bytes are something else.
     pub fn partitions(&self) -> Vec<(String, i32)> {
-        partitions(self.assignment.clone()).unwrap_or_default()
+        Assigned::read(self.assignment.clone()).map(|a| a.partitions).unwrap_or_default()
     }
 
     /// The subscribed topics, read as Kafka's consumer protocol from the metadata of the first protocol; empty when
     /// the bytes are something else.
     pub fn topics(&self) -> Vec<String> {
-        self.protocols.first().and_then(|(_, metadata)| topics(metadata.clone())).unwrap_or_default()
-    }
-}
-
-fn put_name(out: &mut BytesMut, name: &str) {
-    out.put_i16(i16::try_from(name.len()).unwrap_or(i16::MAX));
-    out.put_slice(name.as_bytes());
-}
-
-/// As [`partitions`] reads it.
-fn assignment(topics: &BTreeMap<String, Vec<i32>>) -> Bytes {
-    let mut out = BytesMut::new();
-    out.put_i16(0);
-    out.put_i32(topics.len() as i32);
-    for (name, partitions) in topics {
-        put_name(&mut out, name);
-        out.put_i32(partitions.len() as i32);
-        partitions.iter().for_each(|p| out.put_i32(*p));
-    }
-    out.put_i32(-1);
-    out.freeze()
-}
-
-/// As [`topics`] reads it.
-fn subscription(member: &ConsumerMember) -> Bytes {
-    let mut out = BytesMut::new();
-    out.put_i16(0);
-    out.put_i32(member.topics.len() as i32);
-    member.topics.iter().for_each(|name| put_name(&mut out, name));
-    out.put_i32(-1);
-    out.freeze()
-}
-
-/// ConsumerProtocolAssignment: version i16, then topics of name and partitions.
-fn partitions(mut bytes: Bytes) -> Option<Vec<(String, i32)>> {
-    bytes.try_get_i16().ok()?;
-    let mut all = Vec::new();
-    for _ in 0..bytes.try_get_i32().ok()? {
-        let topic = string(&mut bytes)?;
-        for _ in 0..bytes.try_get_i32().ok()? {
-            all.push((topic.clone(), bytes.try_get_i32().ok()?));
-        }
-    }
-    Some(all)
-}
-
-/// ConsumerProtocolSubscription: version i16, then the names of topics.
-fn topics(mut bytes: Bytes) -> Option<Vec<String>> {
-    bytes.try_get_i16().ok()?;
-    let mut all = Vec::new();
-    for _ in 0..bytes.try_get_i32().ok()? {
-        all.push(string(&mut bytes)?);
-    }
-    Some(all)
-}
-
-fn string(bytes: &mut Bytes) -> Option<String> {
-    let length = usize::try_from(bytes.try_get_i16().ok()?).ok()?;
-    if length > bytes.len() {
-        return None;
-    }
-    String::from_utf8(bytes.split_to(length).to_vec()).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_the_consumer_protocol_and_survives_garbage() {
-        let assignment =
-            [&[0, 1, 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 2][..], &[0, 0, 0, 3, 0, 0, 0, 4]].concat();
-        let assignment = Bytes::from(assignment);
-        assert_eq!(partitions(assignment.clone()).unwrap(), [("t".to_owned(), 3), ("t".to_owned(), 4)]);
-        assert_eq!(topics(Bytes::from_static(&[0, 0, 0, 0, 0, 1, 0, 1, b't'])).unwrap(), ["t"]);
-        for length in 0..assignment.len() {
-            assert_eq!(partitions(assignment.slice(..length)), None);
-        }
-        assert_eq!(topics(Bytes::from_static(&[0, 0, 127, 255, 255, 255, 0, 9])), None);
+        let read = |(_, metadata): &(String, Bytes)| Subscription::read(metadata.clone());
+        self.protocols.first().and_then(read).map(|s| s.topics.into_iter().collect()).unwrap_or_default()
     }
 }

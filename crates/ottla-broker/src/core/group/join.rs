@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::consumer::Topics;
 use super::{Answer, Group, GroupState, JoinAnswer, Member, NEW_MEMBER_JOIN_TIMEOUT, SyncAnswer};
 use crate::core::RequestId;
 use crate::error_code::ErrorCode;
@@ -27,7 +28,8 @@ pub(crate) struct JoinRequest {
     /// Version 9 and up: a restarted static leader is told not to assign (KIP-814).
     pub(crate) supports_skip_assignment: bool,
     pub(crate) initial_delay: Duration,
-    pub(crate) max_size: usize,
+    /// All topics, if it is a consumer group that is joined.
+    pub(crate) known: Topics,
 }
 
 impl Group {
@@ -43,10 +45,10 @@ impl Group {
         if self.state == GroupState::Dead {
             return Err(ErrorCode::COORDINATOR_NOT_AVAILABLE);
         }
-        // Members of both protocols in one group need an online migration, which this broker does not do.
         if let Some(consumer) = self.consumer() {
             if !consumer.members.is_empty() {
-                return Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
+                self.join_consumer(now, &join);
+                return Ok(());
             }
             self.become_classic();
         }
@@ -63,9 +65,9 @@ impl Group {
         let full = match self.state {
             // Members that are already waiting may stay, others only while there is room.
             GroupState::PreparingRebalance => {
-                inside.is_none_or(|m| m.join.is_none()) && awaiting >= join.max_size
+                inside.is_none_or(|m| m.join.is_none()) && awaiting >= self.rules.max_classic_size
             }
-            _ => inside.is_none() && self.members.len() >= join.max_size,
+            _ => inside.is_none() && self.members.len() >= self.rules.max_classic_size,
         };
         if full { Err(ErrorCode::GROUP_MAX_SIZE_REACHED) } else { Ok(()) }
     }
@@ -250,6 +252,10 @@ impl Group {
         protocol: (Option<&str>, Option<&str>),
         assignments: Vec<(String, Bytes)>,
     ) {
+        if let Some(consumer) = self.consumer.as_mut().filter(|_| self.state != GroupState::Dead) {
+            let answer = consumer.sync(now, member_id, instance_id, generation, protocol);
+            return self.answer_sync(request, SyncAnswer::of(answer));
+        }
         let mismatch =
             |given: Option<&str>, own: &Option<String>| given.is_some_and(|g| own.as_deref() != Some(g));
         let error = if self.state == GroupState::Dead {

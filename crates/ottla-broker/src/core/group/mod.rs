@@ -9,10 +9,12 @@
 //! | Stable | a new member, the leader rejoins, a member with other protocols, a leave, an expiry | PreparingRebalance |
 //! | Empty | DeleteGroups | Dead |
 
+mod blob;
 pub(crate) mod consumer;
 mod info;
 mod join;
 mod member;
+mod migration;
 mod offsets;
 mod rebalance;
 
@@ -24,6 +26,8 @@ use bytes::Bytes;
 pub use info::{GroupInfo, GroupMember};
 pub(crate) use join::JoinRequest;
 pub(crate) use member::Member;
+pub use migration::MigrationPolicy;
+pub(crate) use migration::Rules;
 pub(crate) use offsets::Offsets;
 pub use offsets::{Commit, Committed};
 
@@ -161,13 +165,14 @@ pub(crate) struct Group {
     pub(crate) offsets: Offsets,
     /// The node that coordinates the group now.
     pub(crate) coordinator: i32,
-    /// The members of a consumer group (KIP-848); then there are no classic ones.
+    /// The members of a consumer group (KIP-848), whichever protocol they speak; then there are none in `members`.
     consumer: Option<Box<ConsumerGroup>>,
+    pub(crate) rules: Rules,
     answers: Vec<(RequestId, Answer)>,
 }
 
 impl Group {
-    pub(crate) fn new(id: &str, coordinator: i32) -> Self {
+    pub(crate) fn new(id: &str, coordinator: i32, rules: Rules) -> Self {
         Self {
             id: id.to_owned(),
             state: GroupState::Empty,
@@ -187,6 +192,7 @@ impl Group {
             offsets: Offsets::default(),
             coordinator,
             consumer: None,
+            rules,
             answers: Vec::new(),
         }
     }
@@ -254,8 +260,8 @@ impl Group {
 
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
-        if let Some(consumer) = &mut self.consumer {
-            consumer.handle_timeout(now);
+        while let Some(late) = self.consumer().and_then(|consumer| consumer.next_late(now)) {
+            self.fence(now, &[late]);
         }
         let overdue: Vec<String> =
             self.pending.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
@@ -318,6 +324,9 @@ impl Group {
         if self.state == GroupState::Dead {
             return ErrorCode::COORDINATOR_NOT_AVAILABLE;
         }
+        if let Some(consumer) = &mut self.consumer {
+            return consumer.heartbeat(now, member_id, instance_id, generation);
+        }
         if let Err(code) = self.validate_member(member_id, instance_id) {
             return code;
         }
@@ -333,8 +342,8 @@ impl Group {
         }
     }
 
-    /// One member (or, static, instance) leaves.
-    pub(crate) fn leave(&mut self, now: Timestamp, member_id: &str, instance_id: Option<&str>) -> ErrorCode {
+    /// One member (or, static, instance) leaves a classic group.
+    fn leave(&mut self, now: Timestamp, member_id: &str, instance_id: Option<&str>) -> ErrorCode {
         if self.state == GroupState::Dead {
             return ErrorCode::COORDINATOR_NOT_AVAILABLE;
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bytes::Bytes;
 use regex_lite::Regex;
 
 use crate::core::topics::TopicId;
@@ -55,6 +56,33 @@ impl PartialEq for TopicRegex {
 
 impl Eq for TopicRegex {}
 
+/// What is known of a member that speaks the classic protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Classic {
+    pub(crate) session_timeout: Duration,
+    /// In the member's order of preference: name and metadata.
+    pub(crate) protocols: Vec<(String, Bytes)>,
+    /// It was told to rejoin, and has to by then.
+    pub(super) join_deadline: Option<Timestamp>,
+    /// It has joined, and has to sync by then.
+    pub(super) sync_deadline: Option<Timestamp>,
+}
+
+impl Classic {
+    pub(crate) fn new(session_timeout: Duration, protocols: Vec<(String, Bytes)>) -> Self {
+        Self { session_timeout, protocols, join_deadline: None, sync_deadline: None }
+    }
+
+    pub(super) fn supports(&self, protocol: &str) -> bool {
+        self.protocols.iter().any(|(name, _)| name == protocol)
+    }
+
+    /// The protocol that it is told was chosen: any of its own, as nobody leads.
+    pub(super) fn protocol(&self) -> Option<&str> {
+        self.protocols.first().map(|(name, _)| name.as_str())
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConsumerMember {
     pub(crate) id: String,
@@ -72,9 +100,11 @@ pub(crate) struct ConsumerMember {
     pub(crate) assigned: Held,
     /// What it has to give up, and still has.
     pub(super) revoking: Held,
-    pub(super) session_deadline: Option<Timestamp>,
+    pub(crate) session_deadline: Option<Timestamp>,
     /// It has to have given up what it must by then.
     pub(super) rebalance_deadline: Option<Timestamp>,
+    /// It speaks the classic protocol.
+    pub(crate) classic: Option<Classic>,
 }
 
 impl ConsumerMember {
@@ -101,7 +131,20 @@ impl ConsumerMember {
             revoking: Held::new(),
             session_deadline: None,
             rebalance_deadline: None,
+            classic: None,
         }
+    }
+
+    /// When the group has something to do about it.
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = Timestamp> {
+        let classic = self.classic.as_ref().map(|c| [c.join_deadline, c.sync_deadline]);
+        let own = [self.session_deadline, self.rebalance_deadline];
+        own.into_iter().chain(classic.into_iter().flatten()).flatten()
+    }
+
+    /// How long it may be silent. `session` is that of members of the consumer protocol.
+    pub(super) fn session(&self, session: Duration) -> Duration {
+        self.classic.as_ref().map_or(session, |classic| classic.session_timeout)
     }
 
     pub(super) fn is_reconciled_to(&self, target_epoch: i32) -> bool {
@@ -117,6 +160,11 @@ impl ConsumerMember {
         self.assigned.contains_key(part) || self.revoking.contains_key(part)
     }
 
+    /// What it holds, what it has to give up included.
+    pub(crate) fn held(&self) -> impl Iterator<Item = &Part> {
+        self.assigned.keys().chain(self.revoking.keys())
+    }
+
     fn move_to(&mut self, state: MemberState, epoch: i32, assigned: Held, revoking: Held) {
         self.state = state;
         self.previous_epoch = self.epoch;
@@ -126,12 +174,14 @@ impl ConsumerMember {
     }
 
     /// Takes the member as far towards `target` as what it and the others hold allows. `owned` is what it said it
-    /// owns, `taken` whether somebody else holds a partition.
+    /// owns, `dropped` tells the topics it has just ended its subscription to, `taken` whether somebody else holds a
+    /// partition.
     pub(super) fn reconcile(
         &mut self,
         target_epoch: i32,
         target: &BTreeSet<Part>,
         owned: Option<&BTreeSet<Part>>,
+        dropped: impl Fn(&Part) -> bool,
         taken: impl Fn(&Part) -> bool,
     ) {
         // Silence about what it owns is no word that it gave something up.
@@ -139,7 +189,17 @@ impl ConsumerMember {
             |parts: &Held| owned.is_none_or(|owned| parts.keys().any(|part| owned.contains(part)));
         match self.state {
             MemberState::Stable if self.epoch == target_epoch => return,
-            MemberState::UnrevokedPartitions if still_owns(&self.revoking) => return,
+            // What it does not subscribe to any more it has to give up, too, whatever it is about to give up.
+            MemberState::UnrevokedPartitions if still_owns(&self.revoking) => {
+                let (gone, kept): (Held, Held) =
+                    self.assigned.iter().map(|(part, epoch)| (*part, *epoch)).partition(|(p, _)| dropped(p));
+                if !gone.is_empty() {
+                    self.assigned = kept;
+                    self.revoking.extend(gone);
+                    self.previous_epoch = self.epoch;
+                }
+                return;
+            }
             _ => {}
         }
         let (mut kept, lost): (Held, Held) =

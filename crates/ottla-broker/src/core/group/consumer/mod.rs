@@ -16,18 +16,24 @@
 //! | Stable | target epoch is another one | UnrevokedPartitions if it has to give something up; else the target epoch, with what is free |
 //! | UnrevokedPartitions | says that it owns none of that any more | the target epoch, with what is free |
 //! | UnrevokedPartitions | not within its rebalance timeout | fenced: out of the group |
+//! | UnrevokedPartitions | its subscription changed | what is of no subscribed topic has to be given up, too, within another rebalance timeout |
 //! | UnreleasedPartitions | any | the target epoch, with what is free by now; Stable once that is all |
+//!
+//! Members of the classic protocol may be in it (see `classic`): they take these steps when they join.
 
+mod classic;
 mod member;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-pub(crate) use member::{ConsumerMember, LEFT_FOR_A_WHILE, Part, TopicRegex};
+pub(crate) use classic::Joined;
+pub(crate) use member::{Classic, ConsumerMember, LEFT_FOR_A_WHILE, Part, TopicRegex};
 pub(crate) use target::{ASSIGNORS, Subscribed, Topics};
 
 use super::GroupState;
+use crate::core::topics::TopicId;
 use crate::error_code::ErrorCode;
 use crate::time::Timestamp;
 
@@ -111,28 +117,38 @@ impl ConsumerGroup {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
-        let members = self.members.values();
-        members.flat_map(|m| [m.session_deadline, m.rebalance_deadline]).flatten().min()
+        self.members.values().flat_map(ConsumerMember::deadlines).min()
     }
 
-    /// Puts out whoever was silent, or held on to partitions, for too long.
-    pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
-        let over = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
-        let late = |m: &&ConsumerMember| over(m.session_deadline) || over(m.rebalance_deadline);
-        let late: Vec<String> = self.members.values().filter(late).map(|m| m.id.clone()).collect();
-        for id in late {
-            self.remove(&id);
-        }
+    /// Somebody who was silent, held on to partitions, or did not come back to join or sync, for too long.
+    pub(crate) fn next_late(&self, now: Timestamp) -> Option<String> {
+        let late = |m: &&ConsumerMember| m.deadlines().any(|at| at <= now);
+        self.members.values().find(late).map(|m| m.id.clone())
     }
 
     /// A new coordinator has loaded the group: all sessions begin anew.
     pub(crate) fn migrate(&mut self, now: Timestamp, session: Duration) {
         for member in self.members.values_mut() {
-            member.session_deadline = Some(now + session);
+            member.session_deadline = Some(now + member.session(session));
             if member.rebalance_deadline.is_some() {
                 member.rebalance_deadline = Some(now + member.rebalance_timeout);
             }
+            if let Some(classic) = &mut member.classic {
+                (classic.join_deadline, classic.sync_deadline) = (None, None);
+            }
         }
+    }
+
+    /// Takes these members out.
+    pub(crate) fn fence(&mut self, ids: &[String]) {
+        if ids.is_empty() {
+            return;
+        }
+        for id in ids {
+            self.remove(id);
+        }
+        self.topics.retain(|name, _| self.members.values().any(|m| wants(m, name)));
+        self.epoch += 1;
     }
 
     fn remove(&mut self, id: &str) {
@@ -143,8 +159,6 @@ impl ConsumerGroup {
             self.statics.remove(instance);
         }
         self.target.remove(id);
-        self.topics.retain(|name, _| self.members.values().any(|m| wants(m, name)));
-        self.epoch += 1;
     }
 
     /// The topics of `known` that somebody subscribes to.
@@ -192,23 +206,14 @@ impl ConsumerGroup {
         if let Some(regex) = &beat.regex {
             member.regex.clone_from(regex);
         }
-        let mut bump = subscription != (member.topics.clone(), member.regex.clone());
+        member.classic = None;
+        let changed = subscription != (member.topics.clone(), member.regex.clone());
         if let Some(instance) = &beat.instance_id {
             self.statics.insert(instance.clone(), id.clone());
         }
-        let subscribed = self.subscribed(known);
-        if subscribed != self.topics {
-            self.topics = subscribed;
-            bump = true;
-        }
-        if bump {
-            self.epoch += 1;
-        }
-        if self.epoch > self.target_epoch {
-            self.target = target::compute(self.assignor(), &self.members, &self.topics, wants, &self.target);
-            self.target_epoch = self.epoch;
-        }
-        self.reconcile(now, &id, beat.owned.as_ref());
+        self.follow_topics(changed, known);
+        self.aim();
+        self.reconcile(now, &id, changed, beat.owned.as_ref());
         let Some(member) = self.members.get_mut(&id) else {
             return Err(self.unknown(&id));
         };
@@ -218,13 +223,35 @@ impl ConsumerGroup {
         Ok(BeatAnswer { member_id: id, epoch: member.epoch, assignment })
     }
 
-    fn reconcile(&mut self, now: Timestamp, id: &str, owned: Option<&BTreeSet<Part>>) {
+    /// The group epoch grows when a subscription or what there is of the subscribed topics changed.
+    fn follow_topics(&mut self, changed: bool, known: &Topics) {
+        let subscribed = self.subscribed(known);
+        let bump = changed || subscribed != self.topics;
+        self.topics = subscribed;
+        self.epoch += i32::from(bump);
+    }
+
+    /// Computes the target of the present group epoch.
+    fn aim(&mut self) {
+        if self.epoch > self.target_epoch {
+            self.target = target::compute(self.assignor(), &self.members, &self.topics, wants, &self.target);
+            self.target_epoch = self.epoch;
+        }
+    }
+
+    /// `changed`: whether its subscription has.
+    fn reconcile(&mut self, now: Timestamp, id: &str, changed: bool, owned: Option<&BTreeSet<Part>>) {
         let Some(mut member) = self.members.remove(id) else { return };
         let target = self.target.get(id).cloned().unwrap_or_default();
         let before = (member.epoch, member.state, member.assigned.clone(), member.revoking.clone());
         let taken = |part: &Part| self.members.values().any(|other| other.holds(part));
-        member.reconcile(self.target_epoch, &target, owned, taken);
-        if before != (member.epoch, member.state, member.assigned.clone(), member.revoking.clone()) {
+        let wanted: BTreeSet<TopicId> =
+            self.topics.iter().filter(|(name, _)| member.wants(name)).map(|(_, topic)| topic.id).collect();
+        let dropped = |part: &Part| changed && !wanted.contains(&part.0);
+        member.reconcile(self.target_epoch, &target, owned, dropped, taken);
+        let after = (member.epoch, member.state, member.assigned.clone(), member.revoking.clone());
+        // One of the classic protocol has a time to join and a time to sync instead.
+        if before != after && member.classic.is_none() {
             let revokes = member.state == member::MemberState::UnrevokedPartitions;
             member.rebalance_deadline = revokes.then(|| now + member.rebalance_timeout);
         }
@@ -261,24 +288,16 @@ impl ConsumerGroup {
             return Ok(beat.member_id.clone());
         };
         if joins {
-            let left = self.members.get(&owner).is_some_and(ConsumerMember::has_left_for_a_while);
-            if !left {
+            // A classic member is replaced as in a classic group.
+            let free = |m: &ConsumerMember| m.has_left_for_a_while() || m.classic.is_some();
+            if !self.members.get(&owner).is_some_and(free) {
                 let text = format!(
                     "Static member {} with instance id {instance} cannot join the group because the instance id is owned by {owner} member.",
                     beat.member_id
                 );
                 return Err((ErrorCode::UNRELEASED_INSTANCE_ID, text));
             }
-            // It is back: with all that it had, under its new id.
-            if let Some(mut member) = self.members.remove(&owner) {
-                member.id.clone_from(&beat.member_id);
-                (member.epoch, member.previous_epoch) = (0, 0);
-                member.rebalance_deadline = None;
-                self.members.insert(beat.member_id.clone(), member);
-            }
-            if let Some(target) = self.target.remove(&owner) {
-                self.target.insert(beat.member_id.clone(), target);
-            }
+            self.replace(&owner, &beat.member_id);
             return Ok(beat.member_id.clone());
         }
         fenced_instance(&owner, beat)?;
@@ -287,7 +306,20 @@ impl ConsumerGroup {
         Ok(owner)
     }
 
-    /// A member leaves: for good (-1), or, static, for a while (-2).
+    /// A static member is back: with all that it had, under its new id.
+    fn replace(&mut self, old: &str, new: &str) {
+        if let Some(mut member) = self.members.remove(old) {
+            new.clone_into(&mut member.id);
+            (member.epoch, member.previous_epoch) = (0, 0);
+            member.rebalance_deadline = None;
+            self.members.insert(new.to_owned(), member);
+        }
+        if let Some(target) = self.target.remove(old) {
+            self.target.insert(new.to_owned(), target);
+        }
+    }
+
+    /// A member leaves: for good (-1), or, static, for a while (-2). In the former case it is still to be taken out.
     pub(crate) fn leave(&mut self, beat: &Beat) -> Result<BeatAnswer, Refused> {
         let id = match &beat.instance_id {
             None => {
@@ -302,14 +334,12 @@ impl ConsumerGroup {
                 owner
             }
         };
-        if beat.epoch == LEFT_FOR_A_WHILE {
-            if let Some(member) = self.members.get_mut(&id) {
-                member.epoch = LEFT_FOR_A_WHILE;
-                member.revoking.clear();
-                member.rebalance_deadline = None;
-            }
-        } else {
-            self.remove(&id);
+        if beat.epoch == LEFT_FOR_A_WHILE
+            && let Some(member) = self.members.get_mut(&id)
+        {
+            member.epoch = LEFT_FOR_A_WHILE;
+            member.revoking.clear();
+            member.rebalance_deadline = None;
         }
         Ok(BeatAnswer { member_id: id, epoch: beat.epoch, assignment: None })
     }
@@ -320,10 +350,10 @@ impl ConsumerGroup {
             return Ok(());
         }
         let member = self.members.get(member_id).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
-        if version < 9 {
+        if version < 9 && member.classic.is_none() {
             return Err(ErrorCode::UNSUPPORTED_VERSION);
         }
-        if epoch > member.epoch { Err(ErrorCode::STALE_MEMBER_EPOCH) } else { Ok(()) }
+        if epoch > member.epoch { Err(wrong_epoch(member)) } else { Ok(()) }
     }
 
     /// KIP-1251: a commit with an older epoch is taken for partitions that the member has had since then.
@@ -338,7 +368,7 @@ impl ConsumerGroup {
             return Ok(());
         }
         let since = part.and_then(|part| member.assigned.get(&part).or_else(|| member.revoking.get(&part)));
-        if since.is_some_and(|since| *since <= epoch) { Ok(()) } else { Err(ErrorCode::STALE_MEMBER_EPOCH) }
+        if since.is_some_and(|since| *since <= epoch) { Ok(()) } else { Err(wrong_epoch(member)) }
     }
 
     /// Whether offsets are told to this identity.
@@ -348,12 +378,20 @@ impl ConsumerGroup {
             id => id.unwrap_or_default(),
         };
         let member = self.members.get(member_id).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
-        if epoch == member.epoch { Ok(()) } else { Err(ErrorCode::STALE_MEMBER_EPOCH) }
+        if epoch == member.epoch { Ok(()) } else { Err(wrong_epoch(member)) }
     }
 }
 
 fn wants(member: &ConsumerMember, topic: &str) -> bool {
     member.wants(topic)
+}
+
+/// Each protocol has a code of its own for it.
+fn wrong_epoch(member: &ConsumerMember) -> ErrorCode {
+    match member.classic {
+        Some(_) => ErrorCode::ILLEGAL_GENERATION,
+        None => ErrorCode::STALE_MEMBER_EPOCH,
+    }
 }
 
 fn fenced_instance(owner: &str, beat: &Beat) -> Result<(), Refused> {
