@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ottla_broker::sim::ClusterConfig;
-use ottla_broker::{Api, ErrorCode, Fault, GroupState};
+use ottla_broker::{Api, ErrorCode, Fault, GroupState, MigrationPolicy};
 use ottla_core::TopicPartition;
 use ottla_core::client::Command;
 use ottla_core::config::{GroupConfig, GroupProtocol};
@@ -348,13 +348,24 @@ fn auto_decides_at_the_first_join() {
         let first = subscriber(&mut old, auto());
         settle(&mut old, &[first], &[12]);
         assert_eq!(requests(&old, Api::ConsumerGroupHeartbeat, 0), 0, "{release}");
+        assert_eq!(requests(&old, Api::FindCoordinator, 0), 1, "{release}: the one that was found will do");
     }
 
-    let mut classic = world(1);
-    let first = subscriber(&mut classic, GroupConfig { protocol: GroupProtocol::Classic, ..group() });
-    settle(&mut classic, &[first], &[12]);
-    let second = subscriber(&mut classic, auto());
-    settle(&mut classic, &[first, second], &[6, 6]);
+    // Where classic members have to stay alone it joins as one of them; elsewhere they come along.
+    for (policy, mixes) in [(MigrationPolicy::Disabled, false), (MigrationPolicy::Bidirectional, true)] {
+        let mut config = ClusterConfig::with_nodes(1);
+        config.migration_policy = policy;
+        let mut beside = World::with_config(11, config);
+        beside.cluster.create_topic("t", 12).expect("a topic");
+        let first = subscriber(&mut beside, GroupConfig { protocol: GroupProtocol::Classic, ..group() });
+        settle(&mut beside, &[first], &[12]);
+        let mark = beside.cluster.next_request_index();
+        let second = subscriber(&mut beside, auto());
+        settle(&mut beside, &[first, second], &[6, 6]);
+        assert_eq!(requests(&beside, Api::FindCoordinator, mark), 1, "{policy:?}");
+        let protocol = beside.cluster.group("g").and_then(|g| g.protocol);
+        assert_eq!(protocol.as_deref(), Some(if mixes { "uniform" } else { "cooperative-sticky" }));
+    }
 }
 
 #[test]

@@ -256,6 +256,18 @@ mod consumer_protocol {
         leaders_and_coordinators_move(3),
     }
 
+    /// Members of both protocols in one group.
+    mod mixed {
+        use ottla_tests::scenarios::{self, Backend, Result};
+
+        use super::versions;
+
+        on_shared! {
+            a_group_of_ours_is_migrated_online_and_back,
+            members_with_the_default_protocol_join_a_classic_group,
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn a_member_that_dies_is_replaced() -> Result<()> {
         for version in versions() {

@@ -67,6 +67,16 @@ mod consumer_protocol {
         leaders_and_coordinators_move(3),
     }
 
+    /// Members of both protocols in one group.
+    mod mixed {
+        use ottla_tests::scenarios::{self, Backend, Result};
+
+        on_embedded! {
+            a_group_of_ours_is_migrated_online_and_back(1),
+            members_with_the_default_protocol_join_a_classic_group(1),
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn a_member_that_dies_is_replaced() -> Result<()> {
         let backend = Backend::embedded(3).await?;

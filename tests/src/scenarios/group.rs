@@ -130,10 +130,18 @@ impl Group {
     /// # Errors
     /// When it cannot connect.
     pub async fn join(&mut self, id: usize) -> Result<ConsumerHandle> {
-        let mut builder = over(&self.bootstrap, &self.group, self.protocol)
+        self.join_as(id, self.protocol).await
+    }
+
+    /// A new member that speaks another protocol, perhaps.
+    ///
+    /// # Errors
+    /// When it cannot connect.
+    pub async fn join_as(&mut self, id: usize, protocol: GroupProtocol) -> Result<ConsumerHandle> {
+        let mut builder = over(&self.bootstrap, &self.group, protocol)
             .client_id(format!("member-{id}"))
             .subscribe([self.topic.as_str()]);
-        if self.protocol == GroupProtocol::Classic {
+        if protocol == GroupProtocol::Classic {
             builder = builder.assignors([self.assignor]).session_timeout(self.session_timeout);
         }
         let consumer = builder.connect().await?;

@@ -13,6 +13,7 @@ mod failures;
 mod figures;
 mod group;
 mod groups;
+mod migration;
 mod offsets;
 mod peers;
 mod subscriptions;
@@ -42,6 +43,9 @@ pub use groups::{
     a_reader_that_stays_away_is_put_out, kept_partitions_are_read_during_a_rebalance, members_come_and_go,
     work_that_is_finished_in_time_is_committed, work_that_is_not_finished_in_time_is_lost,
 };
+pub use migration::{
+    a_group_of_ours_is_migrated_online_and_back, members_with_the_default_protocol_join_a_classic_group,
+};
 pub use offsets::{
     a_committed_offset_out_of_range_is_reset_by_policy, offsets_are_reset_by_policy,
     positions_that_a_policy_chose_are_committed_at_once,
@@ -59,13 +63,15 @@ pub use topics::{
 };
 pub use transactions::transactions_are_seen_when_they_are_committed;
 
-/// A member of `group` that speaks `protocol` and heartbeats often. (Under the consumer protocol the brokers decide
-/// about that.)
+/// A member of `group` that speaks `protocol` and, a classic one, heartbeats often. (Under the consumer protocol the
+/// brokers decide about that.)
 fn over(bootstrap: &str, group: &str, protocol: GroupProtocol) -> Builder {
     let builder = Consumer::builder(bootstrap).group(group).group_protocol(protocol);
     match protocol {
-        GroupProtocol::Consumer => builder,
-        _ => builder.session_timeout(Duration::from_secs(10)).heartbeat_interval(Duration::from_millis(300)),
+        GroupProtocol::Classic => {
+            builder.session_timeout(Duration::from_secs(10)).heartbeat_interval(Duration::from_millis(300))
+        }
+        _ => builder,
     }
 }
 
