@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use common::{GROUP, consumer, settle};
 use ottla::{
-    Assignor, Builder, Consumer, ErrorCode as Code, ErrorKind, Event, GroupProtocol, Offset, OffsetReset,
+    Assignor, Builder, Commit, Consumer, ErrorCode as Code, ErrorKind, Event, GroupProtocol, Offset,
+    OffsetReset,
 };
 use ottla_broker::{Api, Broker};
 
@@ -90,6 +91,38 @@ async fn what_comes_later_is_read_from_its_beginning_whatever_the_policy() {
         broker.produce("orders-us", 1, ["later"]).unwrap();
         let record = consumer.next_record().await.unwrap().unwrap();
         assert_eq!((record.topic(), record.offset()), ("orders-us", 0), "{protocol:?}");
+    }
+}
+
+/// Kafka's coordinator tells a member nothing of a pattern that matches nothing: what the first topic is new to has to
+/// be known beforehand.
+#[tokio::test(start_paused = true)]
+async fn the_first_topic_that_matches_is_read_from_its_beginning_if_it_came_later() {
+    for protocol in BOTH {
+        let broker = broker(&["invoices"]).await;
+        let builder = member(&broker, 1, protocol).auto_offset_reset(OffsetReset::Latest);
+        let mut consumer = builder.subscribe_pattern("orders-.*").connect().await.unwrap();
+        let nothing = tokio::time::timeout(Duration::from_secs(20), consumer.next_event()).await;
+        assert!(nothing.is_err(), "{protocol:?}: {nothing:?}");
+        broker.create_topic("orders-us", 2).unwrap();
+        broker.produce("orders-us", 1, ["later"]).unwrap();
+        let record = consumer.next_record().await.unwrap().unwrap();
+        assert_eq!((record.topic(), record.offset()), ("orders-us", 0), "{protocol:?}");
+        consumer.close().await.unwrap();
+        // What there was at first is not new, however late it is assigned.
+        let broker = self::broker(&["orders-eu"]).await;
+        broker.produce("orders-eu", 0, ["before"]).unwrap();
+        let first =
+            member(&broker, 1, protocol).commit(Commit::External).auto_offset_reset(OffsetReset::Latest);
+        let first = first.subscribe_pattern("orders-.*").connect().await.unwrap();
+        settle().await;
+        let second = member(&broker, 2, protocol).auto_offset_reset(OffsetReset::Latest);
+        let mut second = second.subscribe_pattern("orders-.*").connect().await.unwrap();
+        let nothing = tokio::time::timeout(Duration::from_secs(20), second.next_record()).await;
+        assert!(nothing.is_err(), "{protocol:?}: {nothing:?}");
+        drop(first);
+        let nothing = tokio::time::timeout(Duration::from_secs(20), second.next_record()).await;
+        assert!(nothing.is_err(), "{protocol:?}: {nothing:?}");
     }
 }
 

@@ -4,7 +4,7 @@
 //! coordinator of the consumer protocol matches by itself; then all topics are asked for only to learn the names of
 //! the ids that it assigns.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ottla_wire::messages::MetadataResponse;
@@ -13,9 +13,10 @@ use ottla_wire::{ErrorCode, messages::metadata_response::MetadataResponseTopic};
 use super::commands::{NO_GROUP, misuse};
 use super::{Client, Mode, Outcome};
 use crate::cluster::Changes;
+use crate::config::OffsetReset;
 use crate::group::Group;
 use crate::pattern::{TopicPattern, is_topic_name};
-use crate::{Error, Timestamp};
+use crate::{Error, Timestamp, TopicId};
 
 /// The pattern that is subscribed to.
 #[derive(Debug)]
@@ -23,8 +24,12 @@ pub(super) struct Matching {
     pattern: TopicPattern,
     /// All topics were asked for because of it.
     asked: bool,
-    /// What matched, or was assigned, at first is there: what comes later is new.
+    /// What matched at first is there: what comes later is new.
     seen: bool,
+    /// Where the coordinator matches and `Latest` asks which topics are new: those that there were at first, whether
+    /// they match or not, with their numbers of partitions. Nothing that is assigned tells: a first assignment is empty
+    /// while others hold everything, and while the coordinator is still looking for what matches.
+    before: Option<BTreeMap<TopicId, usize>>,
     /// The names of topics that were assigned by id.
     pub(super) named: BTreeSet<Arc<str>>,
 }
@@ -35,7 +40,9 @@ pub(super) struct FoundTopics {
     /// Those that match, where that is looked at here.
     matched: Option<BTreeSet<String>>,
     /// Those that were assigned by id.
-    named: BTreeSet<Arc<str>>,
+    named: BTreeMap<Arc<str>, TopicId>,
+    /// All that there are, if that is asked.
+    all: Option<BTreeMap<TopicId, usize>>,
 }
 
 impl Client {
@@ -57,7 +64,8 @@ impl Client {
             group.subscribe_pattern(now, pattern.as_str());
         }
         // What is subscribed to stays until it is known what matches.
-        self.pattern = Some(Matching { pattern, asked: false, seen: false, named: BTreeSet::new() });
+        self.pattern =
+            Some(Matching { pattern, asked: false, seen: false, before: None, named: BTreeSet::new() });
         Outcome::Done
     }
 
@@ -66,14 +74,22 @@ impl Client {
         self.pattern.is_some() && self.group.as_ref().is_some_and(|group| !group.is_consumer())
     }
 
+    /// Whether the coordinator matches, and it is not known yet which topics there were before.
+    fn asks_what_there_was(&self) -> bool {
+        let mut resets = self.config.auto_offset_reset_of.values().chain([&self.config.auto_offset_reset]);
+        self.pattern.as_ref().is_some_and(|matching| matching.before.is_none())
+            && !self.matches_here()
+            && resets.any(|reset| *reset == OffsetReset::Latest)
+    }
+
     /// Whether metadata is to be asked of all topics.
     pub(super) fn wants_all_topics(&mut self, now: Timestamp) -> bool {
-        let here = self.matches_here();
+        let wanted = self.matches_here() || self.asks_what_there_was();
         let Some(matching) = &mut self.pattern else { return false };
-        if here && !std::mem::replace(&mut matching.asked, true) {
+        if wanted && !std::mem::replace(&mut matching.asked, true) {
             self.refresh.request(now);
         }
-        here || self.group.as_ref().is_some_and(Group::waits_for_names)
+        wanted || self.group.as_ref().is_some_and(Group::waits_for_names)
     }
 
     /// Takes in an answer about `asked` or, with `all`, about all topics.
@@ -91,7 +107,7 @@ impl Client {
         let told: BTreeSet<&str> = metadata.topics.iter().filter_map(|topic| topic.name).collect();
         let absent: Vec<Arc<str>> = asked.iter().filter(|name| !told.contains(&***name)).cloned().collect();
         asked.extend(found.matched.iter().flatten().map(|name| Arc::from(name.as_str())));
-        asked.extend(found.named.iter().cloned());
+        asked.extend(found.named.keys().cloned());
         self.topics_as_of = None;
         let mut wanted = self.wanted_topics();
         wanted.extend(asked.iter().cloned());
@@ -118,11 +134,15 @@ impl Client {
             ErrorCode::UnknownTopicOrPartition | ErrorCode::InvalidTopicException => false,
             _ => topic.name.is_some_and(|name| self.subscription.contains(name)),
         };
+        if self.asks_what_there_was() {
+            let count = |topic: MetadataResponseTopic<'_>| (topic.topic_id, topic.partitions.len());
+            found.all = Some(metadata.topics.iter().map(count).collect());
+        }
         let mut matched = BTreeSet::new();
         for topic in metadata.topics.iter().filter(exists) {
             let Some(name) = topic.name.filter(|name| is_topic_name(name)) else { continue };
             if group.waits_for_name(topic.topic_id) {
-                found.named.insert(Arc::from(name));
+                found.named.insert(Arc::from(name), topic.topic_id);
             }
             if !(exclude && topic.is_internal) && matching.pattern.matches(name) {
                 matched.insert(name.to_owned());
@@ -138,13 +158,14 @@ impl Client {
         let owned = self.delivery.lock().topics();
         matching.named.retain(|name| owned.contains(name));
         let later = matching.seen;
-        for name in &found.named {
-            // Nobody knows whether it is new: from the beginning loses nothing.
-            let count = self.cluster.topic(name).map_or(0, |topic| topic.partition_count());
-            self.first_seen.entry(Arc::clone(name)).or_insert(if later { 0 } else { count });
-            matching.seen = true;
+        matching.before = matching.before.take().or(found.all);
+        for (name, id) in &found.named {
+            if let Some(before) = &matching.before {
+                let count = before.get(id).copied().unwrap_or(0);
+                self.first_seen.entry(Arc::clone(name)).or_insert(count);
+            }
         }
-        matching.named.extend(found.named);
+        matching.named.extend(found.named.into_keys());
         let Some(matched) = found.matched else { return };
         for name in matched.iter().filter(|name| later && !self.subscription.contains(*name)) {
             self.first_seen.insert(Arc::from(name.as_str()), 0);

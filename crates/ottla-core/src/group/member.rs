@@ -127,23 +127,29 @@ impl Group {
             }
             let why =
                 if offered { "the feature group.version is off" } else { "the broker is older than 4.0" };
-            self.become_classic(now, why);
-        }
-        if let Member::Classic(group) = &mut self.member {
+            self.become_classic(now, why, Some(offers.classic?));
+        } else if let Member::Classic(group) = &mut self.member {
             group.coordinator_known(now, offers.classic?);
         }
         Ok(())
     }
 
-    fn become_classic(&mut self, now: Timestamp, why: &str) {
+    /// `versions`: what the coordinator, who is connected, has of the classic protocol.
+    fn become_classic(&mut self, now: Timestamp, why: &str, versions: Option<GroupVersions>) {
         let (Some(undecided), Member::Consumer(before)) = (self.undecided.take(), &self.member) else {
             return;
         };
         let Undecided { config, client_rack, retry_backoff, rng } = undecided;
         tracing::info!(group = %config.group_id, why, "the classic group protocol is used");
         let subscription = before.subscription().clone();
+        let left = before.waits_for_left();
         let mut group = ClassicGroup::new(config, client_rack, retry_backoff, rng);
-        if !subscription.is_empty() {
+        // First, or it would look for the coordinator.
+        if let Some(versions) = versions {
+            group.coordinator_known(now, versions);
+        }
+        // Whoever waits for the end of the subscription waits on.
+        if !subscription.is_empty() || left {
             group.subscribe(now, subscription);
         }
         self.member = Member::Classic(Box::new(group));
@@ -154,12 +160,8 @@ impl Group {
     fn decide(&mut self, now: Timestamp) {
         let Member::Consumer(group) = &mut self.member else { return };
         if let Some(code) = group.take_fallback() {
-            self.become_classic(now, code.name());
-            if let (Member::Classic(group), Some(Ok(versions))) =
-                (&mut self.member, self.offers.as_ref().map(|o| o.classic.clone()))
-            {
-                group.coordinator_known(now, versions);
-            }
+            let versions = self.offers.as_ref().and_then(|o| o.classic.as_ref().ok()).copied();
+            self.become_classic(now, code.name(), versions);
         } else if group.identity().is_some()
             && let Some(undecided) = self.undecided.take()
         {

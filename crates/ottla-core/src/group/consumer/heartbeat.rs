@@ -237,6 +237,10 @@ impl ConsumerGroup {
                 self.told_owned = None;
             }
             self.target = parts;
+            self.note_what_is_owed(now);
+        }
+        if std::mem::take(&mut self.beat_again) {
+            self.hurry(now);
         }
         if news || matches!(self.state, S::Joining | S::Acknowledging) {
             self.settle(now);

@@ -16,12 +16,12 @@ const LEAVE_FOR_A_WHILE: i32 = -2;
 
 /// A leave that is not heard strands the group for a session: so long it is tried again when the coordinator moved or
 /// its connection broke.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 impl ConsumerGroup {
     /// Leaves the group, after the client has revoked and committed; nothing is told as lost.
     /// [`GroupAction::Left`] follows when the leave is answered or was given up, or at once when there is nobody to
-    /// leave or to tell. A static member tells that it will be back, unless the configuration says otherwise
+    /// leave. A static member tells that it will be back, unless the configuration says otherwise
     /// (KIP-345, KIP-1092).
     pub fn leave(&mut self, now: Timestamp) {
         self.subscription = super::Subscription::default();
@@ -62,7 +62,9 @@ impl ConsumerGroup {
     fn depart(&mut self, now: Timestamp) {
         // The one that was sent because the reader stayed away will do, if nothing came after it.
         let leaving = self.in_flight.back().is_some_and(|s| s.leaves);
-        let sent = leaving || self.send_leave(now);
+        // Without a coordinator it is sent as soon as there is one.
+        let sent = leaving || self.send_leave(now) || self.maybe_known;
+        self.owes_leave = false;
         self.forget_membership();
         if sent {
             self.state = S::Leaving;
@@ -92,8 +94,15 @@ impl ConsumerGroup {
             // One that joins again behind it makes the coordinator know us anew.
             self.maybe_known = self.in_flight.iter().any(|s| !s.leaves);
         }
-        // One that was sent for another reason is waited for by nobody.
-        if self.state != S::Leaving || self.in_flight.iter().any(|s| s.leaves) {
+        if self.in_flight.iter().any(|s| s.leaves) {
+            return;
+        }
+        // One that was sent for another reason is waited for by nobody, but the group waits for who stays away.
+        if self.state == S::Stale && again && now < self.leave_until {
+            self.owes_leave = true;
+            self.coordinator = false;
+        }
+        if self.state != S::Leaving {
             return;
         }
         if again && now < self.leave_until {
@@ -105,6 +114,12 @@ impl ConsumerGroup {
 
     /// A leave that was not heard is sent again as soon as there is a coordinator.
     pub(super) fn check_leaving(&mut self, now: Timestamp) {
+        if self.owes_leave && (self.coordinator || now >= self.leave_until) {
+            self.owes_leave = false;
+            if now < self.leave_until {
+                self.send_leave(now);
+            }
+        }
         if self.state != S::Leaving {
             return;
         }

@@ -110,6 +110,8 @@ pub struct ConsumerGroup {
     assignment: Assignment,
     /// A revocation is open: the machine goes on at this time without waiting for the client's word.
     revocation: Option<Timestamp>,
+    /// Since when more has to be given up than is being revoked: the coordinator's patience counts from then.
+    owes_since: Option<Timestamp>,
 
     /// The coordinator is connected.
     coordinator: bool,
@@ -119,6 +121,10 @@ pub struct ConsumerGroup {
     pulse: Pulse,
     /// Leaving is given up then.
     leave_until: Timestamp,
+    /// The leave of a member whose reader stayed away has not been heard.
+    owes_leave: bool,
+    /// The coordinator has news: the heartbeat under way is followed by another one.
+    beat_again: bool,
     /// Somebody waits for [`GroupAction::Left`].
     left_wanted: bool,
     /// An error of this row of failures was told.
@@ -162,11 +168,14 @@ impl ConsumerGroup {
             ids: BTreeMap::new(),
             unnamed: BTreeSet::new(),
             revocation: None,
+            owes_since: None,
             coordinator: false,
             finding: false,
             in_flight: VecDeque::new(),
             pulse: Pulse::new(backoff),
             leave_until: Timestamp::ZERO,
+            owes_leave: false,
+            beat_again: false,
             left_wanted: false,
             reported: false,
             may_fall_back: false,
@@ -185,6 +194,11 @@ impl ConsumerGroup {
     /// Why the coordinator does not want a member of this protocol, once.
     pub(super) fn take_fallback(&mut self) -> Option<ErrorCode> {
         self.fell_back.take()
+    }
+
+    /// Whether somebody waits for [`GroupAction::Left`], or has not been told yet.
+    pub(super) fn waits_for_left(&self) -> bool {
+        self.left_wanted || self.actions.iter().any(|action| matches!(action, GroupAction::Left))
     }
 
     /// What is subscribed to.
@@ -310,7 +324,8 @@ impl ConsumerGroup {
         if matches!(self.state, S::Unsubscribed | S::PrepareLeaving | S::Leaving | S::Stale | S::Fatal) {
             return;
         }
-        self.send_leave(now);
+        self.leave_until = now + leave::PATIENCE;
+        self.owes_leave = !self.send_leave(now) && self.maybe_known;
         self.end_membership();
         self.state = S::Stale;
         if report {
@@ -322,6 +337,7 @@ impl ConsumerGroup {
     /// The reader is back.
     pub fn polled(&mut self, now: Timestamp) {
         if self.state == ConsumerState::Stale {
+            self.owes_leave = false;
             self.state = ConsumerState::Joining;
             self.hurry(now);
             self.drive(now);
@@ -340,7 +356,11 @@ impl ConsumerGroup {
             | ErrorCode::FencedMemberEpoch
             | ErrorCode::UnknownMemberId
             | ErrorCode::IllegalGeneration
-            | ErrorCode::GroupIdNotFound => self.hurry(now),
+            | ErrorCode::GroupIdNotFound => {
+                // One that is under way was sent before.
+                self.beat_again = self.in_flight.iter().any(|s| !s.leaves);
+                self.hurry(now);
+            }
             // Everything else is the commit's own business.
             _ => {}
         }
@@ -356,6 +376,8 @@ impl ConsumerGroup {
         self.assignment.gone(partitions);
         if self.revocation.is_some() && self.assignment.revoking().is_empty() {
             self.revocation = None;
+            // Whoever ends its subscription takes nothing over any more.
+            self.wind_up(now);
             self.settle(now);
         }
         self.drive(now);
@@ -411,14 +433,14 @@ impl ConsumerGroup {
         if self.can_beat() {
             next = next.min(self.pulse.due);
         }
-        if self.state == ConsumerState::Leaving {
+        if self.state == ConsumerState::Leaving || self.owes_leave {
             next = next.min(self.leave_until);
         }
         (next != Timestamp::NEVER).then_some(next)
     }
 
-    /// How long a heartbeat may take before it has failed. `request_timeout` is that of other requests. It has to be
-    /// sent again before the session is over, which is nine heartbeats by default and never less than three.
+    /// How long a heartbeat may take before it has failed. `request_timeout` is that of other requests. It should be
+    /// sent again before the session is over, whose length is not on the wire: nine heartbeats by default.
     pub fn request_timeout(&self, request_timeout: Duration) -> Duration {
         request_timeout.min((self.pulse.interval * 2).max(Duration::from_secs(5)))
     }
@@ -453,7 +475,7 @@ impl ConsumerGroup {
         self.wind_up(now);
         self.check_leaving(now);
         self.try_beat(now);
-        let wants = self.state.wants_coordinator();
+        let wants = self.state.wants_coordinator() || self.owes_leave;
         if wants && !self.coordinator && !self.finding {
             self.finding = true;
             self.actions.push_back(GroupAction::FindCoordinator);
@@ -474,6 +496,8 @@ impl ConsumerGroup {
         self.epoch = 0;
         self.membership += 1;
         self.revocation = None;
+        self.owes_since = None;
+        self.beat_again = false;
         self.target.clear();
         self.names.clear();
         self.ids.clear();

@@ -86,13 +86,28 @@ impl ConsumerGroup {
         trips.max(rebalance / 20).min(rebalance / 2)
     }
 
-    /// Asks for `partitions`, from now on until the deadline.
+    /// The coordinator wants something else: what it does not want any more, and what is not being revoked yet because
+    /// another revocation is open, the coordinator waits for from now on.
+    pub(super) fn note_what_is_owed(&mut self, now: Timestamp) {
+        let owed = self.revocation.is_some() && {
+            let revoking = self.assignment.revoking();
+            let kept = self.assignment.owned().iter().filter(|tp| !revoking.contains(*tp));
+            let part = |tp: &TopicPartition| Some((*self.ids.get(tp.topic())?, tp.partition()));
+            kept.filter_map(part).any(|part| !self.target.contains(&part))
+        };
+        self.owes_since = if owed { self.owes_since.or(Some(now)) } else { None };
+    }
+
+    /// Asks for `partitions`, until a deadline that counts from when it was known that they go.
     pub(super) fn open_revocation(&mut self, now: Timestamp, partitions: &BTreeSet<TopicPartition>) {
         let rebalance = self.config.rebalance_timeout;
         let margin = self.margin();
-        let deadline = now + self.config.revoke_timeout.min(rebalance.saturating_sub(margin));
+        let since = self.owes_since.take().unwrap_or(now);
+        let deadline = since + self.config.revoke_timeout.min(rebalance.saturating_sub(margin));
+        // Who is asked too late is asked all the same.
+        let deadline = deadline.max(now + Duration::from_millis(1));
         // The last commit is sent at the deadline; half the margin is its, the other half the heartbeat's.
-        self.revocation = Some(deadline.max(now + rebalance.saturating_sub(margin / 2)));
+        self.revocation = Some(deadline.max(since + rebalance.saturating_sub(margin / 2)));
         self.assignment.begin_revocation(partitions);
         let partitions = partitions.iter().cloned().collect();
         self.actions.push_back(GroupAction::Revoke { partitions, deadline });
@@ -105,6 +120,7 @@ impl ConsumerGroup {
             if !lost.is_empty() {
                 self.actions.push_back(GroupAction::Lost(lost));
             }
+            self.wind_up(now);
             self.settle(now);
         }
     }

@@ -32,10 +32,46 @@ fn a_join_that_is_under_way_is_followed_by_the_leave() {
 }
 
 #[test]
-fn without_a_coordinator_nobody_is_waited_for() {
+fn a_leave_waits_a_while_for_the_coordinator_that_is_looked_for() {
+    let mut rig = Rig::dynamic().stable(&[("a", 0)]);
+    assert_eq!(rig.input(ConsumerGroup::coordinator_lost), ["find"]);
+    assert_eq!(rig.input(|g, now| g.leave(now)), [""; 0], "the group would wait for the end of the session");
+    assert_eq!(rig.state(), ConsumerState::Leaving);
+    assert_eq!(rig.known(), ["beat -1"]);
+    assert_eq!(rig.reply(ok(-1, None)), ["left"]);
     let mut rig = Rig::dynamic().stable(&[("a", 0)]);
     rig.input(ConsumerGroup::coordinator_lost);
-    assert_eq!(rig.input(|g, now| g.leave(now)), ["left"]);
+    rig.input(|g, now| g.leave(now));
+    assert_eq!(rig.wait(2999), [""; 0]);
+    assert_eq!(rig.wait(1), ["left"], "and not for long");
+}
+
+#[test]
+fn the_leave_of_a_reader_that_stayed_away_is_sent_again_for_a_while() {
+    for lost_before in [false, true] {
+        let mut rig = Rig::dynamic().stable(&[("a", 0)]);
+        if lost_before {
+            rig.input(ConsumerGroup::coordinator_lost);
+            assert_eq!(rig.input(ConsumerGroup::poll_expired), ["lost [a-0]", "report Limit"]);
+        } else {
+            assert_eq!(rig.input(ConsumerGroup::poll_expired), ["beat -1", "lost [a-0]", "report Limit"]);
+            assert_eq!(rig.broken(), ["find"], "nobody knows whether it was heard");
+        }
+        assert_eq!(rig.known(), ["beat -1"]);
+        assert_eq!(rig.reply(ok(-1, None)), [""; 0]);
+        assert_eq!(rig.wait(10_000), [""; 0]);
+        assert_eq!(rig.state(), ConsumerState::Stale);
+    }
+    let mut rig = Rig::dynamic().stable(&[("a", 0)]);
+    rig.input(ConsumerGroup::poll_expired);
+    assert_eq!(rig.broken(), ["find"]);
+    assert_eq!(rig.wait(10_000), [""; 0]);
+    assert_eq!(rig.known(), [""; 0], "the session ends by itself");
+    let mut rig = Rig::dynamic().stable(&[("a", 0)]);
+    rig.input(ConsumerGroup::poll_expired);
+    assert_eq!(rig.broken(), ["find"]);
+    assert_eq!(rig.input(ConsumerGroup::polled), [""; 0]);
+    assert_eq!(rig.known(), ["beat 0 reads[a,b] owns[] all"], "who is back does not leave");
 }
 
 #[test]
@@ -77,4 +113,15 @@ fn a_member_that_is_over_leaves_on_close() {
     rig.next_beat(refused(ErrorCode::InvalidRequest));
     assert_eq!(rig.input(|g, now| g.leave(now)), ["beat -1"]);
     assert_eq!(rig.reply(ok(-1, None)), ["left"]);
+}
+
+#[test]
+fn nothing_is_taken_over_after_the_end_of_the_subscription() {
+    let mut rig = Rig::dynamic().stable(&[("a", 0), ("a", 1)]);
+    rig.next_beat(ok(1, Some(&[("a", 0)])));
+    // While a-1 is given back, the coordinator has more for this member, and the user has enough.
+    rig.next_beat(ok(1, Some(&[("a", 0), ("b", 0)])));
+    rig.subscribe(&[]);
+    assert_eq!(rig.given_back(&[("a", 1)]), ["revoke [a-0] within 20000"]);
+    assert_eq!(rig.given_back(&[("a", 0)]), ["beat -1"]);
 }

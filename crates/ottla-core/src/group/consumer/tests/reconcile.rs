@@ -111,6 +111,45 @@ fn the_deadline_leaves_time_before_the_coordinator_puts_the_member_out() {
 }
 
 #[test]
+fn the_time_of_a_second_revocation_counts_from_when_it_was_learned() {
+    let mut rig = Rig::dynamic().stable(&[("a", 0), ("a", 1), ("b", 0)]);
+    rig.next_beat(ok(1, Some(&[("a", 0), ("b", 0)])));
+    rig.next_beat(ok(1, Some(&[("a", 0)])));
+    // The coordinator waits for b-0 since then, whatever else it says.
+    for _ in 0..7 {
+        rig.next_beat(ok(1, Some(&[("a", 0)])));
+    }
+    assert_eq!(rig.given_back(&[("a", 1)])[..1], ["revoke [b-0] within 13000"]);
+    // One that was taken back meanwhile begins anew.
+    let mut rig = Rig::dynamic().stable(&[("a", 0), ("a", 1), ("b", 0)]);
+    rig.next_beat(ok(1, Some(&[("a", 0), ("b", 0)])));
+    rig.next_beat(ok(1, Some(&[("a", 0)])));
+    rig.next_beat(ok(1, Some(&[("a", 0), ("b", 0)])));
+    rig.next_beat(ok(1, Some(&[("a", 0)])));
+    rig.next_beat(ok(1, Some(&[("a", 0)])));
+    assert_eq!(rig.given_back(&[("a", 1)])[..1], ["revoke [b-0] within 19000"]);
+    // A commit of the first that takes long leaves no time for the second: it is asked all the same.
+    let mut rig = Rig::dynamic().stable(&[("a", 0), ("a", 1), ("b", 0)]);
+    rig.next_beat(ok(1, Some(&[("a", 0), ("b", 0)])));
+    rig.next_beat(ok(1, Some(&[("a", 0)])));
+    for _ in 0..30 {
+        rig.next_beat(ok(1, None));
+    }
+    assert_eq!(rig.given_back(&[("a", 1)])[..1], ["revoke [b-0] within 1"]);
+}
+
+#[test]
+fn a_refused_commit_is_followed_by_a_heartbeat_that_was_sent_after_it() {
+    let mut rig = Rig::dynamic().stable(&[("a", 0)]);
+    assert_eq!(rig.wait(1000), ["beat 1"]);
+    assert_eq!(rig.input(|g, now| g.commit_refused(now, ErrorCode::StaleMemberEpoch, 1)), [""; 0]);
+    assert_eq!(rig.reply(ok(1, None)), ["beat 1"], "the one under way says nothing of it");
+    assert_eq!(rig.reply(ok(1, None)), [""; 0]);
+    assert_eq!(rig.wait(999), [""; 0]);
+    assert_eq!(rig.wait(1), ["beat 1"]);
+}
+
+#[test]
 fn a_topic_without_a_name_waits_and_the_others_go_on() {
     let mut rig = Rig::dynamic().stable(&[("a", 0)]);
     assert_eq!(
