@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use ottla_core::Rng;
-use ottla_tests::fuzz::{Class, TARGETS, corpus, messages};
+use ottla_tests::fuzz::{Class, TARGETS, corpus, messages, traffic};
 use ottla_tests::heap::Counting;
 use ottla_tests::vectors::hex;
+use ottla_wire::records::{BatchDecoder, BatchError, BatchErrorKind, Compression};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -82,4 +83,63 @@ fn every_message_in_every_version_that_a_client_reads_has_a_seed() {
     for (choice, message, version) in messages::read() {
         assert!(corpus.contains(&choice[..]), "{message} {version} has no seed");
     }
+}
+
+/// Buffers and tables that any payload before has left behind, of whatever codec, change nothing.
+#[test]
+fn a_decoder_that_has_met_anything_gives_what_a_new_one_gives() {
+    const LIMIT: usize = 100_000;
+    let codecs = [
+        ("codec_gzip", Compression::Gzip),
+        ("codec_snappy", Compression::Snappy),
+        ("codec_lz4", Compression::Lz4),
+        ("codec_zstd", Compression::Zstd),
+    ];
+    let mut payloads: Vec<(Compression, Vec<u8>)> = Vec::new();
+    for (target, codec) in codecs {
+        let crashes = corpus::crashes(target).into_iter().map(|(_, input)| input);
+        let inputs = corpus::load(target).into_iter().chain(crashes);
+        payloads.extend(inputs.filter(|input| !input.is_empty()).map(|input| (codec, input[1..].to_vec())));
+    }
+    let mut rng = Rng::new(1);
+    let mut used = BatchDecoder::new();
+    let mut read = 0;
+    let mut held = Vec::new();
+    for _ in 0..4 * payloads.len() {
+        let (codec, payload) = &payloads[rng.below(payloads.len() as u64) as usize];
+        let limit = if rng.below(4) == 0 { 100 } else { LIMIT };
+        let out = used.decompress(*codec, payload, limit);
+        match (&out, BatchDecoder::new().decompress(*codec, payload, limit)) {
+            (Ok(out), Ok(new)) => assert_eq!(*out, new, "{codec}: {}", hex(payload)),
+            // How far it came before it saw that it is too much is its own affair.
+            (Err(out), Err(new)) => {
+                let limit = |error: &BatchError| matches!(error.kind(), BatchErrorKind::Limit { .. });
+                assert_eq!(limit(out), limit(&new), "{codec}: {out} and {new} of {}", hex(payload));
+            }
+            (out, new) => panic!("{codec}: {out:?} and {new:?} of {}", hex(payload)),
+        }
+        read += usize::from(out.is_ok());
+        // Some results are held for a while, so that their buffers come back late.
+        held.extend(out);
+        if held.len() > 3 {
+            held.swap_remove(rng.below(held.len() as u64) as usize);
+        }
+    }
+    assert!(read > payloads.len(), "only {read} could be read");
+}
+
+/// The corpora hold what the embedded broker says now: each kind of answer, in some version.
+#[test]
+fn what_the_embedded_broker_says_is_in_the_corpora() {
+    let corpus: BTreeSet<Vec<u8>> = corpus::load("resp_decode").into_iter().collect();
+    let answers = traffic::answers(&traffic::conversations(), 1);
+    let mut apis = BTreeSet::new();
+    for (api, version, body) in answers {
+        let Some(name) = messages::response_of(api) else { continue };
+        let Some(seed) = messages::response_seed(name, version, &body) else { continue };
+        if corpus.contains(&seed) {
+            apis.insert(name);
+        }
+    }
+    assert!(apis.len() >= 18, "only {apis:?}: `cargo xtask fuzz seed` makes the corpora anew");
 }

@@ -30,6 +30,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("vectors", || crate::vectors(&[]).map(|()| None)),
     ("instructions", instructions::check),
     ("fuzz", fuzz::check),
+    ("fuzz-coverage", fuzz::check_coverage),
     // As many as it takes to demand that every fault hits. A full run has 5,000.
     ("sim", || crate::simulator(&["--seeds", "0..1000"]).map(|()| None)),
     // 34 fails: a commit of what was assigned by hand before, behind an assign().

@@ -1,7 +1,10 @@
 //! `cargo xtask fuzz`: builds the targets in `fuzz/`, runs them, and keeps count of executions.
 //!
 //! Everything that is made while fuzzing is under `target/fuzz`: programs, the growing corpora, inputs that failed
-//! (`failed/TARGET-…`) and the log of executions.
+//! (`failed/TARGET-…`) and the log of executions. `--docs` adds that log to `fuzz/executions.txt`, which stays.
+
+mod coverage;
+mod docs;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -21,8 +24,9 @@ usage: cargo xtask fuzz <command>
   smoke [SECONDS [TARGET...]]     every target (or these) for 20 s (or so long), two at a time
   long --hours H [TARGET...]      the targets in turns, those that lack most of their goal first
   replay TARGET FILE...           inputs on the oracle of a target, without the fuzzer
-  seed                            fuzz/corpus anew from the golden vectors
-  coverage                        lines of the decoders that the corpora, the grown ones included, reach
+  seed                            fuzz/corpus anew from the golden vectors and what the embedded broker says
+  coverage [--grown] [--docs]     lines of the decoders that fuzz/corpus reaches: fails under 95 %; --grown: with what
+                                  the fuzzer has added here; --docs writes docs/fuzzing.md
 ";
 
 /// How long one input may take, and how much memory, before it counts as a failure.
@@ -49,10 +53,20 @@ pub(crate) fn run_command(arguments: &[&str]) -> Result<(), String> {
             let hours: f64 = hours.parse().map_err(|_| format!("no number: {hours}"))?;
             long(Duration::from_secs_f64(hours * 3600.0), only)
         }
-        ["coverage"] => coverage(),
+        ["coverage"] => coverage::run(false).map(drop),
+        ["coverage", "--grown"] => coverage::run(true).map(drop),
+        ["coverage", "--docs"] => docs::write(&coverage::run(false)?),
         ["replay", ..] | ["seed"] => oracles(arguments).map(drop),
         _ => Err(USAGE.to_owned()),
     }
+}
+
+/// The check of CI: lines of decoders that the corpora in the repository reach.
+pub(crate) fn check_coverage() -> Result<Skipped, String> {
+    if !coverage::tools()?.is_dir() {
+        return Ok(Some("the component llvm-tools is not there: coverage is not measured".to_owned()));
+    }
+    coverage::run(false).map(|_| None)
 }
 
 /// The check of CI: every target for a short time.
@@ -224,14 +238,10 @@ fn smoke(seconds: u64, only: &[&str]) -> Result<(), String> {
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\n\n")) }
 }
 
-/// Executions of `target` so far, as the log has them.
+/// Executions of `target` so far: those that are written down, and those of the log.
 fn executed(target: &str) -> u64 {
-    let log = std::fs::read_to_string(folder().join("executions.log")).unwrap_or_default();
-    let lines = log.lines().filter_map(|line| {
-        let mut words = line.split_whitespace().skip(1);
-        (words.next()? == target).then(|| words.next()?.parse::<u64>().ok())?
-    });
-    lines.sum()
+    let all = docs::executions();
+    all.iter().filter(|((name, _), _)| name == target).map(|(_, count)| count).sum()
 }
 
 fn list() -> Result<(), String> {
@@ -268,79 +278,4 @@ fn long(time: Duration, only: &[&str]) -> Result<(), String> {
         }
     }
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\n\n")) }
-}
-
-/// What reads bytes from the network: files and folders of ottla-wire's sources. The rest writes, or says what was
-/// wrong.
-const DECODERS: [&str; 15] = [
-    "array.rs",
-    "consumer_protocol.rs",
-    "frame.rs",
-    "reader.rs",
-    "varint.rs",
-    "records/batch.rs",
-    "records/batches.rs",
-    "records/bytes_at.rs",
-    "records/control.rs",
-    "records/header.rs",
-    "records/legacy.rs",
-    "records/transactions.rs",
-    "records/validate.rs",
-    "records/varint.rs",
-    "records/codec/",
-];
-
-/// Prints the line coverage of the decoders, file by file and in sum. Needs the component `llvm-tools`.
-fn coverage() -> Result<(), String> {
-    let target = target_dir().join("coverage");
-    let profile = target.join("fuzz.profraw");
-    let mut build = command("cargo", &["build", "--package", "ottla-tests", "--bin", "fuzz"]);
-    on_nightly(&mut build).env("RUSTFLAGS", "-C instrument-coverage").env("CARGO_TARGET_DIR", &target);
-    run(&mut build)?;
-    let program = target.join("debug/fuzz");
-    let corpora = folder().join("corpus");
-    let mut cover = command(&program.to_string_lossy(), &["cover", &corpora.to_string_lossy()]);
-    run(cover.env("LLVM_PROFILE_FILE", &profile))?;
-    let sysroot = output(on_nightly(&mut command("rustc", &["--print", "sysroot"])))?;
-    let tools = Path::new(sysroot.trim()).join("lib/rustlib").join(triple()?).join("bin");
-    let tool = |name: &str| tools.join(name).to_string_lossy().into_owned();
-    let data = target.join("fuzz.profdata");
-    let (profile, data) = (profile.to_string_lossy(), data.to_string_lossy());
-    run(&mut command(&tool("llvm-profdata"), &["merge", "-sparse", &profile, "-o", &data]))?;
-    let instr = format!("-instr-profile={data}");
-    let program = program.to_string_lossy();
-    let text = output(&mut command(&tool("llvm-cov"), &["export", "-format=lcov", &instr, &program]))?;
-    report_coverage(&text)
-}
-
-/// Sums the lines of the decoders up, from lcov's format: `SF:` begins a file, `DA:` is a line and its count.
-fn report_coverage(lcov: &str) -> Result<(), String> {
-    let wire = root().join("crates/ottla-wire/src");
-    let (mut all, mut reached) = (0u64, 0u64);
-    for file in lcov.split("end_of_record") {
-        let Some(path) = file.lines().find_map(|line| line.strip_prefix("SF:")) else { continue };
-        let Ok(name) = Path::new(path).strip_prefix(&wire) else { continue };
-        let name = name.to_string_lossy();
-        let views = name.starts_with("generated/")
-            && (name.ends_with("_response.rs") || name.contains("consumer_protocol"));
-        if !views && !DECODERS.iter().any(|decoder| name.starts_with(decoder)) {
-            continue;
-        }
-        let lines: Vec<(u64, u64)> = file
-            .lines()
-            .filter_map(|line| line.strip_prefix("DA:")?.split_once(','))
-            .filter_map(|(line, count)| Some((line.parse().ok()?, count.parse().ok()?)))
-            .collect();
-        let missed: Vec<u64> = lines.iter().filter(|(_, count)| *count == 0).map(|(line, _)| *line).collect();
-        all += lines.len() as u64;
-        reached += (lines.len() - missed.len()) as u64;
-        if !missed.is_empty() {
-            println!("{name}: {} of {} lines, not {missed:?}", lines.len() - missed.len(), lines.len());
-        }
-    }
-    if all == 0 {
-        return Err("no line of a decoder was measured".to_owned());
-    }
-    println!("decoders: {reached} of {all} lines, {:.2} %", reached as f64 * 100.0 / all as f64);
-    Ok(())
 }

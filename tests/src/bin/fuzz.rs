@@ -10,7 +10,7 @@ use ottla_tests::heap::Counting;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const USAGE: &str = "usage: fuzz list | seed | unpack TARGET FOLDER | replay TARGET FILE... | cover FOLDER";
+const USAGE: &str = "usage: fuzz list | seed | unpack TARGET FOLDER | replay TARGET FILE... | cover [FOLDER]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -20,7 +20,8 @@ fn main() -> ExitCode {
         ["seed"] => seed(),
         ["unpack", name, folder] => unpack(name, Path::new(folder)),
         ["replay", name, files @ ..] => replay(name, files),
-        ["cover", folder] => cover(Path::new(folder)),
+        ["cover"] => cover(None),
+        ["cover", folder] => cover(Some(Path::new(folder))),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::FAILURE;
@@ -61,12 +62,14 @@ fn replay(name: &str, files: &[&str]) {
     }
 }
 
-/// Runs every target on its corpus, its crashes, and what lies in its folder of `folder`: for measuring coverage.
-fn cover(folder: &Path) {
+/// Runs every target on its corpus, its crashes, and what lies in its folder of `folder`, if there is one: for
+/// measuring coverage.
+fn cover(folder: Option<&Path>) {
     for target in TARGETS {
         let mut inputs = corpus::load(target.name);
         inputs.extend(corpus::crashes(target.name).into_iter().map(|(_, bytes)| bytes));
-        for entry in std::fs::read_dir(folder.join(target.name)).into_iter().flatten() {
+        let grown = folder.and_then(|folder| std::fs::read_dir(folder.join(target.name)).ok());
+        for entry in grown.into_iter().flatten() {
             inputs.extend(std::fs::read(entry.expect("an entry").path()));
         }
         println!("{}: {} inputs", target.name, inputs.len());

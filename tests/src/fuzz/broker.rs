@@ -1,5 +1,8 @@
 //! A broker that answers every request of a consumer from memory: honestly, or, where the input says so, not quite.
 
+mod admin;
+mod consumer_group;
+
 use std::sync::LazyLock;
 
 use bytes::{Bytes, BytesMut};
@@ -35,8 +38,10 @@ const OLDEST: [(ApiKey, i16); 10] = [
 ];
 
 /// What an API may refuse with; the last one nobody knows.
-const CODES: [i16; 24] =
-    [0, 1, 3, 5, 6, 7, 9, 14, 15, 16, 22, 25, 27, 29, 30, 35, 70, 71, 74, 75, 76, 79, 100, 999];
+const CODES: [i16; 34] = [
+    0, 1, 3, 5, 6, 7, 9, 14, 15, 16, 22, 25, 27, 29, 30, 35, 41, 42, 69, 70, 71, 74, 75, 76, 79, 81, 82, 100,
+    110, 111, 112, 113, 128, 999,
+];
 
 /// A partition's log: first and last offset of each batch, and its bytes. There are gaps between batches.
 pub(super) struct Log(Vec<(i64, i64, Bytes)>);
@@ -83,11 +88,22 @@ pub(super) struct Broker {
     pub(super) honest: bool,
     /// How far behind the newest versions it is.
     behind: i16,
+    /// The feature `group.version`: whether there are consumer groups.
+    group_version: i16,
+    /// Who asks is an administrator.
+    pub(super) administered: bool,
 }
 
 impl Broker {
-    pub(super) fn new(input: &mut Input<'_>) -> Self {
-        Self { honest: input.byte().is_multiple_of(2), behind: i16::from(input.byte() % 12) }
+    pub(super) fn new(input: &mut Input<'_>, consumer_groups: bool) -> Self {
+        // One that has consumer groups tells the ids of topics.
+        let oldest = if consumer_groups { 3 } else { 12 };
+        Self {
+            honest: input.byte().is_multiple_of(2),
+            behind: i16::from(input.byte() % oldest),
+            group_version: i16::from(consumer_groups),
+            administered: false,
+        }
     }
 
     /// The port of a broker.
@@ -102,7 +118,10 @@ impl Broker {
         let encoded = match api {
             ApiKey::ApiVersions => self.api_versions().encode(version, &mut out),
             ApiKey::Metadata => self.metadata(code, input).encode(version, &mut out),
-            ApiKey::FindCoordinator => Self::coordinator(version, code).encode(version, &mut out),
+            ApiKey::FindCoordinator => Self::coordinator(version, body, code).encode(version, &mut out),
+            ApiKey::ConsumerGroupHeartbeat => {
+                self.consumer_heartbeat(version, body, code, input).encode(version, &mut out)
+            }
             ApiKey::JoinGroup => Self::join(version, body, code).encode(version, &mut out),
             ApiKey::SyncGroup => Self::sync(version, body, code).encode(version, &mut out),
             ApiKey::Heartbeat => {
@@ -114,7 +133,10 @@ impl Broker {
             ApiKey::OffsetCommit => Self::commit(version, body, code).encode(version, &mut out),
             ApiKey::ListOffsets => self.offsets(version, body, code, input).encode(version, &mut out),
             ApiKey::Fetch => self.fetch(version, body, code, input).encode(version, &mut out),
-            _ => Ok(()),
+            _ => match self.answer_admin(api, version, body, code, input) {
+                Some(answer) => answer.map(|bytes| out = bytes),
+                None => Ok(()),
+            },
         };
         encoded.unwrap_or_else(|e| panic!("{e}"));
         if !self.honest && input.byte() > 240 && !out.is_empty() {
@@ -136,6 +158,9 @@ impl Broker {
             ApiKey::ListOffsets | ApiKey::Fetch => &[5, 6, 9],
             ApiKey::FindCoordinator => &[15],
             ApiKey::JoinGroup | ApiKey::OffsetFetch => &[14, 15, 16],
+            ApiKey::ConsumerGroupHeartbeat => &consumer_group::PASSING,
+            ApiKey::CreateTopics | ApiKey::DeleteTopics => &[7, 41],
+            _ if self.administered => &[14, 15, 16],
             _ => &[14, 16, 22, 25, 27],
         };
         if input.byte() > 210 { codes[input.below(codes.len())] } else { 0 }
@@ -151,8 +176,15 @@ impl Broker {
             let max_version = (max - self.behind).max(oldest);
             m::api_versions_response::ApiVersion { api_key, min_version: min, max_version }
         };
+        let group_version = m::api_versions_response::FinalizedFeatureKey {
+            name: "group.version".to_owned(),
+            max_version_level: self.group_version,
+            min_version_level: self.group_version,
+        };
         m::api_versions_response::ApiVersionsResponse {
             api_keys: asked.map(range).collect(),
+            finalized_features_epoch: 1,
+            finalized_features: vec![group_version],
             ..Default::default()
         }
     }
@@ -201,15 +233,28 @@ impl Broker {
         response
     }
 
-    fn coordinator(version: i16, error_code: i16) -> m::find_coordinator_response::FindCoordinatorResponse {
+    fn coordinator(
+        version: i16,
+        body: &[u8],
+        error_code: i16,
+    ) -> m::find_coordinator_response::FindCoordinatorResponse {
+        use m::find_coordinator_request::FindCoordinatorRequest;
         use m::find_coordinator_response::{Coordinator, FindCoordinatorResponse};
+        let request = FindCoordinatorRequest::decode(version, body).expect("our request");
         let (host, port) = ("b".to_owned(), Self::port(1));
         if version < 4 {
             return FindCoordinatorResponse { error_code, node_id: 1, host, port, ..Default::default() };
         }
-        let key = "g".to_owned();
-        let coordinator = Coordinator { key, node_id: 1, host, port, error_code, error_message: None };
-        FindCoordinatorResponse { coordinators: vec![coordinator], ..Default::default() }
+        let coordinator = |key: &str| Coordinator {
+            key: key.to_owned(),
+            node_id: 1,
+            host: host.clone(),
+            port,
+            error_code,
+            error_message: None,
+        };
+        let coordinators = request.coordinator_keys.into_iter().map(coordinator).collect();
+        FindCoordinatorResponse { coordinators, ..Default::default() }
     }
 
     /// The member is alone and leads.
@@ -241,6 +286,11 @@ impl Broker {
         m::sync_group_response::SyncGroupResponse { error_code, assignment, ..Default::default() }
     }
 
+    /// What is committed of a partition.
+    fn offset(&self, input: &mut Input<'_>) -> i64 {
+        if self.honest { i64::from(input.byte() % 61) - 1 } else { i64::from(input.number()) }
+    }
+
     fn committed(
         &self,
         version: i16,
@@ -251,10 +301,18 @@ impl Broker {
         use m::offset_fetch_response as r;
         let request =
             m::offset_fetch_request::OffsetFetchRequest::decode(version, body).expect("our request");
-        let honest = self.honest;
-        let mut offset = || if honest { i64::from(input.byte() % 61) - 1 } else { i64::from(input.number()) };
         if version < 8 {
             let mut topics = Vec::new();
+            if request.topics.is_none() {
+                let row = |(partition_index, committed_offset)| r::OffsetFetchResponsePartition {
+                    partition_index,
+                    committed_offset,
+                    ..Default::default()
+                };
+                let partitions = Self::all_committed(input).into_iter().map(row).collect();
+                topics.push(r::OffsetFetchResponseTopic { name: TOPIC.to_owned(), partitions });
+            }
+            let mut offset = || self.offset(input);
             for topic in request.topics.into_iter().flatten() {
                 let mut partitions = Vec::new();
                 for partition_index in topic.partition_indexes {
@@ -272,6 +330,20 @@ impl Broker {
         let mut groups = Vec::new();
         for group in request.groups {
             let mut topics = Vec::new();
+            if group.topics.is_none() {
+                let row = |(partition_index, committed_offset)| r::OffsetFetchResponsePartitions {
+                    partition_index,
+                    committed_offset,
+                    ..Default::default()
+                };
+                let partitions = Self::all_committed(input).into_iter().map(row).collect();
+                topics.push(r::OffsetFetchResponseTopics {
+                    name: TOPIC.to_owned(),
+                    topic_id: ID,
+                    partitions,
+                });
+            }
+            let mut offset = || self.offset(input);
             for topic in group.topics.into_iter().flatten() {
                 let mut partitions = Vec::new();
                 for partition_index in topic.partition_indexes {

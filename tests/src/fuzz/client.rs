@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use ottla_core::admin::{AdminCall, NewTopic};
 use ottla_core::assignor::Assignor;
 use ottla_core::client::{Action, Client, Command, CommitItem, Offset, Outcome};
-use ottla_core::config::{Config, GroupConfig, IsolationLevel};
+use ottla_core::config::{Config, GroupConfig, GroupProtocol, IsolationLevel};
 use ottla_core::delivery::{Batch, BatchDecoder, DeliveryConfig, Filter, Shared, Taken};
 use ottla_core::{CommandId, ConnectionId, Error, ErrorKind, OwnershipEpoch, Timestamp, TopicPartition};
 use ottla_wire::{ApiKey, frame};
 
+use super::admin::{self, Call};
 use super::broker::{Broker, END, LOGS, PARTITIONS, TOPIC};
 use super::input::Input;
 
@@ -42,6 +44,11 @@ struct Link {
     buf: BytesMut,
 }
 
+/// All partitions, from their beginning.
+fn all_earliest() -> Vec<(TopicPartition, Offset)> {
+    (0..PARTITIONS).map(|p| (TopicPartition::new(TOPIC, p), Offset::Earliest)).collect()
+}
+
 /// A client and everything around it.
 pub(super) struct Rig {
     client: Client,
@@ -53,6 +60,12 @@ pub(super) struct Rig {
     commands: u64,
     outcomes: usize,
     closed: bool,
+    closing: bool,
+    grouped: bool,
+    /// An administrator's calls that have no outcome yet.
+    calls: BTreeMap<CommandId, Call>,
+    /// Since before the calls that are under way began, everything works.
+    healed: bool,
     hand: Vec<Batch>,
     /// The last offset handed out by partition and ownership.
     last: BTreeMap<(TopicPartition, OwnershipEpoch), i64>,
@@ -63,7 +76,26 @@ pub(super) struct Rig {
 }
 
 impl Rig {
+    /// A consumer in a group of either protocol, or of partitions that are assigned by hand.
     pub(super) fn new(input: &mut Input<'_>) -> Self {
+        let mut rig = Self::idle(input, true);
+        rig.command(if rig.grouped {
+            Command::Subscribe(vec![TOPIC.to_owned()])
+        } else {
+            Command::Assign(all_earliest())
+        });
+        rig
+    }
+
+    /// An administrator, who reads nothing.
+    pub(super) fn administrator(input: &mut Input<'_>) -> Self {
+        let mut rig = Self::idle(input, false);
+        rig.broker.administered = true;
+        rig.drain();
+        rig
+    }
+
+    fn idle(input: &mut Input<'_>, may_join: bool) -> Self {
         let choices = input.byte();
         let mut config = Config {
             bootstrap: vec![("b".to_owned(), 9092), ("b".to_owned(), 9093)],
@@ -79,20 +111,29 @@ impl Rig {
             },
             ..Config::default()
         };
-        let grouped = choices & 2 == 2;
+        config.default_api_timeout = admin::TIMEOUT;
+        let grouped = may_join && choices & 2 == 2;
+        // Who insists on the consumer protocol finds it; who takes either may not.
+        let (protocol, offered) = match choices >> 4 & 7 {
+            0 | 1 => (GroupProtocol::Classic, false),
+            2 => (GroupProtocol::Auto, false),
+            3 => (GroupProtocol::Auto, true),
+            _ => (GroupProtocol::Consumer, true),
+        };
         if grouped {
             let mut group = GroupConfig::new("g");
             group.session_timeout = Duration::from_secs(10);
             group.rebalance_timeout = Duration::from_secs(20);
             group.revoke_timeout = Duration::from_secs(5);
+            group.protocol = protocol;
             group.assignors = vec![Assignor::ALL[usize::from(choices >> 2 & 3)]];
             config.group = Some(group);
         }
-        let broker = Broker::new(input);
+        let broker = Broker::new(input, offered);
         let delivery = Shared::new(DeliveryConfig::from(&config));
         let now = Timestamp::from_millis(1_000);
         let client = Client::new(config, Arc::clone(&delivery), u64::from(choices), now, 1_700_000_000_000);
-        let mut rig = Self {
+        Self {
             client,
             delivery,
             decoder: BatchDecoder::new(),
@@ -102,19 +143,15 @@ impl Rig {
             commands: 0,
             outcomes: 0,
             closed: false,
+            closing: false,
+            grouped,
+            calls: BTreeMap::new(),
+            healed: false,
             hand: Vec::new(),
             last: BTreeMap::new(),
             fatal: false,
             told: Vec::new(),
-        };
-        rig.command(if grouped {
-            Command::Subscribe(vec![TOPIC.to_owned()])
-        } else {
-            Command::Assign(
-                (0..PARTITIONS).map(|p| (TopicPartition::new(TOPIC, p), Offset::Earliest)).collect(),
-            )
-        });
-        rig
+        }
     }
 
     pub(super) fn is_honest(&self) -> bool {
@@ -136,9 +173,12 @@ impl Rig {
     fn drain(&mut self) {
         let mut actions = 0;
         loop {
-            while let Some((_, outcome)) = self.client.poll_outcome() {
+            while let Some((id, outcome)) = self.client.poll_outcome() {
                 self.outcomes += 1;
                 self.closed |= matches!(outcome, Outcome::Closed(_));
+                if let Some(call) = self.calls.remove(&id) {
+                    call.check(outcome, self.closing, self.healed);
+                }
             }
             let Some(action) = self.client.poll_action() else { break };
             actions += 1;
@@ -240,6 +280,8 @@ impl Rig {
         self.drain();
         let due = self.client.poll_timeout();
         assert!(due.is_none_or(|(at, _)| at > self.now), "still due at {:?}: {due:?}", self.now);
+        let late = self.calls.values().find(|call| call.until <= self.now);
+        assert!(late.is_none(), "L4: no outcome of {late:?}");
     }
 
     /// The reader reads once; tells whether it got something.
@@ -292,8 +334,11 @@ impl Rig {
 
     /// What a user does.
     fn user(&mut self, input: &mut Input<'_>) {
+        if self.broker.administered {
+            return self.call(admin::call(input));
+        }
         let tp = TopicPartition::new(TOPIC, i32::from(input.byte() % 3));
-        match input.below(9) {
+        match input.below(11) {
             0 => self.command(Command::Pause(vec![tp])),
             1 => self.command(Command::Resume(vec![tp])),
             2 => {
@@ -314,6 +359,8 @@ impl Rig {
             5 => self.hand.clear(),
             6 => self.command(Command::Committed(vec![tp])),
             7 => self.command(Command::ListOffsets(vec![(tp, Offset::Latest)])),
+            8 if !self.grouped => self.command(Command::IncrementalUnassign(vec![tp])),
+            9 if !self.grouped => self.command(Command::IncrementalAssign(vec![(tp, Offset::Earliest)])),
             _ => {
                 // Tokens of what is in hand, marked or not.
                 if let Some(batch) = self.hand.pop() {
@@ -321,6 +368,13 @@ impl Rig {
                 }
             }
         }
+    }
+
+    /// An administrator's call.
+    fn call(&mut self, call: AdminCall) {
+        let id = CommandId(self.commands + 1);
+        self.calls.insert(id, Call::new(self.now, call.clone()));
+        self.command(Command::Admin(call));
     }
 
     fn step(&mut self, input: &mut Input<'_>, raw: bool) {
@@ -362,9 +416,11 @@ impl Rig {
 
     /// L1: from now on everything works and everybody reads; then everything is read.
     pub(super) fn heal(&mut self) {
-        let nothing = &mut Input(&[]);
         let all: Vec<_> = (0..PARTITIONS).map(|p| TopicPartition::new(TOPIC, p)).collect();
         self.command(Command::Resume(all.clone()));
+        if !self.grouped {
+            self.command(Command::IncrementalAssign(all_earliest()));
+        }
         let end = self.now + HEALED;
         let mut steps = 0;
         loop {
@@ -380,16 +436,7 @@ impl Rig {
                 "L1: {positions:?} of {END} after {steps} steps, told {:?}",
                 self.told
             );
-            let conns: Vec<ConnectionId> = self.links.keys().copied().collect();
-            let mut moved = false;
-            for conn in conns {
-                self.connect(conn);
-                while self.links.get(&conn).is_some_and(|link| !link.asked.is_empty()) && steps < 5_000 {
-                    steps += 1;
-                    self.answer(conn, None, nothing);
-                    moved = true;
-                }
-            }
+            let mut moved = self.serve(&mut steps);
             while self.read(100, true) {
                 self.hand.clear();
                 moved = true;
@@ -401,12 +448,69 @@ impl Rig {
         }
     }
 
+    /// Everything that was asked for is answered, and well; tells whether there was anything.
+    fn serve(&mut self, steps: &mut usize) -> bool {
+        let nothing = &mut Input(&[]);
+        let conns: Vec<ConnectionId> = self.links.keys().copied().collect();
+        let mut moved = false;
+        for conn in conns {
+            self.connect(conn);
+            while self.links.get(&conn).is_some_and(|link| !link.asked.is_empty()) && *steps < 5_000 {
+                *steps += 1;
+                self.answer(conn, None, nothing);
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    /// Nobody answers any more: every call has its outcome when its time is over.
+    pub(super) fn end_calls(&mut self) {
+        let mut steps = 0;
+        while !self.calls.is_empty() {
+            steps += 1;
+            assert!(steps < 1_000, "L3: {:?} take {steps} steps", self.calls);
+            self.pass(None);
+        }
+    }
+
+    /// L1: with a broker that answers, a call of each kind succeeds.
+    pub(super) fn heal_calls(&mut self) {
+        self.healed = true;
+        let names = vec!["t".to_owned(), "u".to_owned()];
+        let partitions: Vec<_> = (0..PARTITIONS).map(|p| TopicPartition::new(TOPIC, p)).collect();
+        let group = "g".to_owned();
+        let topics = vec![NewTopic::new("t"), NewTopic::new("u")];
+        for call in [
+            AdminCall::ListTopics,
+            AdminCall::CreateTopics { topics, validate_only: false },
+            AdminCall::DeleteTopics(names.clone()),
+            AdminCall::ListGroups,
+            AdminCall::DescribeGroups(names.clone()),
+            AdminCall::DeleteGroups(names),
+            AdminCall::ListGroupOffsets(group.clone()),
+            AdminCall::AlterGroupOffsets { group: group.clone(), offsets: all_earliest() },
+            AdminCall::DeleteGroupOffsets { group, partitions },
+        ] {
+            self.call(call);
+        }
+        let mut steps = 0;
+        while !self.calls.is_empty() {
+            steps += 1;
+            assert!(steps < 5_000, "L1: {:?} take {steps} steps", self.calls);
+            if !self.serve(&mut steps) {
+                self.pass(None);
+            }
+        }
+    }
+
     /// L2: whatever has happened, closing ends in time, also with nobody there any more.
     pub(super) fn close(&mut self) {
         if self.closed {
             return;
         }
         self.hand.clear();
+        self.closing = true;
         let end = self.now + CLOSE;
         self.command(Command::Close { timeout: CLOSE });
         let mut steps = 0;

@@ -16,6 +16,7 @@ use ottla_wire::messages::JoinGroupRequest;
 use ottla_wire::{Encode, ErrorCode};
 
 use super::input::Input;
+use super::told::{Told, bounded};
 use crate::generated::{
     describe_groups_response, heartbeat_response, join_group_response, leave_group_response,
     sync_group_response,
@@ -37,17 +38,15 @@ const MOST_REQUESTS: usize = 400;
 struct World {
     group: ClassicGroup,
     now: Timestamp,
-    /// What the client was told that it owns.
-    owned: BTreeSet<TopicPartition>,
-    /// What the reader was asked to give back, and until when.
-    revoking: Option<(Vec<TopicPartition>, Timestamp)>,
+    told: Told,
     /// Requests without an answer, by kind.
     asked: BTreeMap<Kind, VecDeque<GroupRequest>>,
     versions: GroupVersions,
     jobs: Vec<AssignJob>,
     finding: bool,
     sent: usize,
-    left: usize,
+    /// Somebody waits for the end of the membership.
+    left_wanted: bool,
     /// How often user or reader did what may end a membership.
     endings: usize,
 }
@@ -81,8 +80,7 @@ impl World {
         Self {
             group: ClassicGroup::new(config, None, backoff, Rng::new(u64::from(versions))),
             now: Timestamp::from_millis(1_000_000),
-            owned: BTreeSet::new(),
-            revoking: None,
+            told: Told::default(),
             asked: BTreeMap::new(),
             versions: GroupVersions {
                 join: 2 + i16::from(versions % 8),
@@ -93,7 +91,7 @@ impl World {
             jobs: Vec::new(),
             finding: false,
             sent: 0,
-            left: 0,
+            left_wanted: false,
             endings: 0,
         }
     }
@@ -108,7 +106,8 @@ impl World {
         self.endings += usize::from(matches!(choice, 0 | 1 | 13 | 14));
         match choice {
             0 | 1 => {
-                let topics = (0..input.below(3)).map(|_| topic(input)).collect();
+                let topics: BTreeSet<String> = (0..input.below(3)).map(|_| topic(input)).collect();
+                self.left_wanted |= topics.is_empty();
                 self.group.subscribe(now, topics);
             }
             2 | 3 => self.find(),
@@ -148,10 +147,7 @@ impl World {
                 }
             },
             14 if input.byte() > 200 => {
-                self.group.leave(now, "fuzz");
-                // Nothing is told of what a leaving member had.
-                self.owned.clear();
-                self.revoking = None;
+                self.leave();
             }
             _ => {
                 let due = self.group.next_timeout();
@@ -167,6 +163,12 @@ impl World {
         self.drain();
     }
 
+    fn leave(&mut self) {
+        self.left_wanted = true;
+        self.group.leave(self.now, "fuzz");
+        self.told.forget();
+    }
+
     fn find(&mut self) {
         self.finding = false;
         self.group.coordinator_known(self.now, self.versions);
@@ -179,13 +181,10 @@ impl World {
     }
 
     fn give_back(&mut self, input: &mut Input<'_>) {
-        let Some((partitions, _)) = self.revoking.clone() else { return };
-        // All of it, or one after the other.
-        let some = if input.byte() < 200 { partitions.len() } else { 1 };
-        let (given, kept) = partitions.split_at(some);
-        self.revoking = (!kept.is_empty()).then(|| (kept.to_vec(), self.now));
-        given.iter().for_each(|tp| assert!(self.owned.remove(tp), "{tp} was revoked and is not owned"));
-        self.group.revocation_finished(self.now, given);
+        let given = self.told.give_back(self.now, input);
+        if !given.is_empty() {
+            self.group.revocation_finished(self.now, &given);
+        }
     }
 
     fn answer(&mut self, input: &mut Input<'_>) {
@@ -222,7 +221,7 @@ impl World {
             };
             encoded.expect("an answer");
         }
-        self.group.handle_response(self.now, kind, version, &body);
+        bounded(body.len(), || self.group.handle_response(self.now, kind, version, &body));
     }
 
     fn joined(
@@ -366,55 +365,34 @@ impl World {
             GroupAction::WantMetadata(topics) => {
                 assert!(topics.iter().all(|t| !t.is_empty() && t.len() < 250))
             }
-            GroupAction::Revoke { partitions, deadline } => {
-                assert!(!partitions.is_empty() && deadline >= self.now, "S7: a revocation until the past");
-                assert!(self.revoking.is_none(), "one revocation at a time");
-                assert!(
-                    partitions.iter().all(|tp| self.owned.contains(tp)),
-                    "S10: what is not owned is revoked"
-                );
-                self.revoking = Some((partitions, deadline));
+            GroupAction::Revoke { partitions, deadline } => self.told.revoke(self.now, partitions, deadline),
+            GroupAction::Assign(partitions) => self.told.assign(partitions),
+            GroupAction::Lost(partitions) => self.told.lose(&partitions),
+            GroupAction::Left => {
+                assert!(std::mem::take(&mut self.left_wanted), "nobody waits for the end");
             }
-            GroupAction::Assign(partitions) => {
-                assert!(!partitions.is_empty());
-                for tp in partitions {
-                    assert!(tp.partition() >= 0, "{tp} is assigned");
-                    assert!(self.owned.insert(tp.clone()), "S6: {tp} is assigned twice");
-                }
-            }
-            GroupAction::Lost(partitions) => {
-                assert!(!partitions.is_empty());
-                for tp in &partitions {
-                    assert!(self.owned.remove(tp), "{tp} is lost and was not owned");
-                }
-                if let Some((revoking, _)) = &mut self.revoking {
-                    revoking.retain(|tp| !partitions.contains(tp));
-                    self.revoking = self.revoking.take().filter(|(revoking, _)| !revoking.is_empty());
-                }
-            }
-            GroupAction::Left => self.left += 1,
             GroupAction::Fail(_) | GroupAction::Report(_) => {}
         }
     }
 
     /// S6, S7: nobody joins while partitions are being given back, and nobody claims what he has not.
     fn may_join(&self, request: &JoinGroupRequest) {
-        assert!(self.revoking.is_none(), "S6: joins while {:?} is given back", self.revoking);
+        assert!(self.told.revoking.is_none(), "S6: joins while {:?} is given back", self.told.revoking);
         for protocol in &request.protocols {
             let claimed = Subscription::decode(&protocol.metadata).expect("our own subscription");
             for (topic, partitions) in claimed.owned_partitions {
                 for partition in partitions {
                     let tp = TopicPartition::new(topic.as_str(), partition);
-                    assert!(self.owned.contains(&tp), "S10: {tp} is claimed");
+                    assert!(self.told.owned.contains(&tp), "S10: {tp} is claimed");
                 }
             }
         }
     }
 
     fn check(&mut self) {
-        assert_eq!(self.group.owned(), &self.owned, "told and owned are not the same");
+        assert_eq!(self.group.owned(), &self.told.owned, "told and owned are not the same");
         if matches!(self.group.state(), GroupState::Unsubscribed | GroupState::Expired | GroupState::Failed) {
-            assert!(self.owned.is_empty(), "{:?} owns {:?}", self.group.state(), self.owned);
+            assert!(self.told.owned.is_empty(), "{:?} owns {:?}", self.group.state(), self.told.owned);
         }
         assert!(
             !self.group.may_commit() || self.group.identity().is_some(),
@@ -451,6 +429,22 @@ impl World {
     }
 }
 
+impl World {
+    /// L2: a leave that nobody answers ends with the requests that are under way, and leaves nothing.
+    fn end(&mut self) {
+        self.endings += 1;
+        self.leave();
+        self.drain();
+        while let Some(kind) = KINDS.into_iter().find(|kind| self.outstanding(*kind) > 0) {
+            self.fail(kind, ErrorKind::Transport);
+            self.drain();
+        }
+        assert!(!self.left_wanted, "L2: not left");
+        assert_eq!(self.group.state(), GroupState::Unsubscribed);
+        assert_eq!(self.group.next_timeout(), None, "L2: a timer is left");
+    }
+}
+
 /// A sequence of anything that the coordinator, the reader, the user and time can do to a member.
 pub fn member(data: &[u8]) {
     let mut input = Input(data);
@@ -461,4 +455,5 @@ pub fn member(data: &[u8]) {
         steps += 1;
     }
     world.storm();
+    world.end();
 }

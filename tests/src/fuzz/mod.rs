@@ -6,19 +6,24 @@
 //! *Time* is bounded without a clock wherever something can be counted (values visited, steps of a machine, bytes
 //! written); what remains is left to the fuzzer's own limit of ten seconds an input.
 
+pub mod admin;
 pub mod assignors;
 pub mod batches;
 mod broker;
 pub mod bytes;
 mod client;
 pub mod codecs;
+pub mod consumer_group;
 pub mod corpus;
 pub mod frames;
 pub mod group;
 pub mod input;
 mod legacy;
 pub mod messages;
+pub mod naive_lz4;
 pub mod seeds;
+mod told;
+pub mod traffic;
 pub mod transactions;
 
 /// How much work one execution is: decides how many of them are wanted.
@@ -126,7 +131,7 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "codec_lz4",
         class: Class::Codec,
-        holds: "lz4 frames: bounded, and the bytes of liblz4",
+        holds: "lz4 frames: bounded, and the bytes of a naive reader and of liblz4",
         run: |data| codecs::lz4(data, None),
     },
     Target {
@@ -152,6 +157,18 @@ pub const TARGETS: &[Target] = &[
         class: Class::Machine,
         holds: "a group's member under any sequence of answers, failures and time: S6, S7, S9, S10, L3",
         run: group::member,
+    },
+    Target {
+        name: "consumer_group_machine",
+        class: Class::Machine,
+        holds: "the same of KIP-848: owned, told and wanted agree, epochs never go back, leaving ends: S6, S7, S9, S10, L2-L4",
+        run: consumer_group::member,
+    },
+    Target {
+        name: "admin_machine",
+        class: Class::Machine,
+        holds: "an administrator: each call has one outcome in time and a result for each item, whatever brokers say",
+        run: admin::administrator,
     },
     Target {
         name: "fetch_machine",

@@ -1,4 +1,4 @@
-//! Where the corpora come from: the golden vectors, and batches that are made here.
+//! Where the corpora come from: the golden vectors, what the embedded broker says, and batches that are made here.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use ottla_core::Rng;
 use ottla_wire::records::{BatchWriter, Batches, Compression};
 use serde_json::Value;
 
-use super::{Class, TARGETS, messages};
+use super::{Class, TARGETS, messages, traffic};
 use crate::vectors::{default_dir, files, lines, unhex};
 
 /// The largest seed: small ones are mutated better.
@@ -22,6 +22,7 @@ impl Seeds {
     pub fn all() -> Self {
         let mut seeds = Self::default();
         seeds.of_messages();
+        seeds.of_traffic();
         seeds.of_batches();
         seeds.of_streams();
         seeds.of_members();
@@ -90,6 +91,47 @@ impl Seeds {
         }
         let two: Vec<u8> = batches().take(2).flatten().collect();
         self.add("batch_v2", two);
+    }
+
+    /// What the embedded broker says.
+    fn of_traffic(&mut self) {
+        const EACH: usize = 3;
+        let conversations = traffic::conversations();
+        for (api, version, body) in traffic::answers(&conversations, EACH) {
+            let Some(message) = messages::response_of(api) else { continue };
+            if let Some(seed) = messages::response_seed(message, version, &body) {
+                self.add("resp_decode", seed.clone());
+                self.add("resp_round_trip", seed);
+            }
+            if let Some(seed) = messages::shared_seed(message, version, &body) {
+                self.add("kafka_protocol", seed);
+            }
+            let machine = match message {
+                "ConsumerGroupHeartbeatResponse" => "consumer_group_machine",
+                _ => continue,
+            };
+            // Subscribes, finds the coordinator, and gets this answer: see the machine's steps.
+            if let Ok(length) = u8::try_from(body.len()) {
+                self.add(machine, [&[0, 0, 0, 1, 0, 2, 5, 250, length][..], &body].concat());
+            }
+        }
+        // A client that asks for other things than this answers: the first of them fit, and then it is on its own.
+        for conversation in &conversations {
+            let mut script = vec![0, 10, 1, 0];
+            for (_, _, body) in conversation.iter().filter(|(_, _, body)| body.len() < 256).take(6) {
+                script.extend_from_slice(&[0, 0, 0, 1, 8, 0, body.len() as u8]);
+                script.extend_from_slice(body);
+            }
+            self.add("e2e_bytes", script.clone());
+            self.add("admin_machine", script);
+            let mut stream = vec![4, 1, 2, 3, 200, 15];
+            for (id, (_, _, body)) in conversation.iter().take(8).enumerate() {
+                stream.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
+                stream.extend_from_slice(&(id as u32).to_be_bytes());
+                stream.extend_from_slice(body);
+            }
+            self.add("frame_split", stream);
+        }
     }
 
     fn of_members(&mut self) {

@@ -16,11 +16,15 @@ use crate::harness::{
 };
 use crate::net::Weather;
 
-const READS: [Read; 4] = [Read::Batch, Read::Record, Read::Event, Read::Stream];
+pub const READS: [Read; 5] = [Read::Batch, Read::Batches, Read::Record, Read::Event, Read::Stream];
+
+/// Long enough to be dropped often before it is over.
+const GATHER: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug)]
-enum Read {
+pub enum Read {
     Batch,
+    Batches,
     Record,
     Event,
     Stream,
@@ -28,11 +32,16 @@ enum Read {
 
 impl Read {
     /// True if it was ready.
-    async fn polled(self, consumer: &mut Consumer, cut: Cut, world: &World, seen: &mut Seen) -> bool {
+    pub async fn polled(self, consumer: &mut Consumer, cut: Cut, world: &World, seen: &mut Seen) -> bool {
         let net = &world.net;
         match self {
             Self::Batch => match polled(consumer.next_batch(), cut, net).await {
                 Some(read) => seen.batch(&read.unwrap().unwrap()),
+                None => return false,
+            },
+            // Of both partitions, so that it has something in hand while it waits.
+            Self::Batches => match polled(consumer.next_batches(7, GATHER), cut, net).await {
+                Some(read) => read.unwrap().unwrap().iter().for_each(|batch| seen.batch(batch)),
                 None => return false,
             },
             Self::Record => match polled(consumer.next_record(), cut, net).await {
@@ -67,7 +76,7 @@ impl Read {
 }
 
 /// A member that has read `batches` batches.
-async fn reader(world: &World, batches: usize, seen: &mut Seen) -> Consumer {
+pub async fn reader(world: &World, batches: usize, seen: &mut Seen) -> Consumer {
     let mut consumer = world.member().connect_lazy().unwrap();
     for _ in 0..batches {
         seen.batch(&consumer.next_batch().await.unwrap().unwrap());
@@ -133,7 +142,7 @@ fn reads_that_are_dropped_again_and_again_take_nothing() {
 }
 
 /// Long enough for everything that was asked for to be done, too short for a timer of the consumer's own.
-async fn a_moment() {
+pub async fn a_moment() {
     tokio::time::sleep(Duration::from_secs(2)).await;
 }
 
@@ -145,15 +154,17 @@ enum Query {
     OffsetsForTimes,
     PartitionsOf,
     GroupMetadata,
+    Snapshot,
 }
 
-const QUERIES: [Query; 6] = [
+const QUERIES: [Query; 7] = [
     Query::Committed,
     Query::BeginningOffsets,
     Query::EndOffsets,
     Query::OffsetsForTimes,
     Query::PartitionsOf,
     Query::GroupMetadata,
+    Query::Snapshot,
 ];
 
 impl Query {
@@ -183,6 +194,7 @@ impl Query {
                 partitions.map(|partitions| assert_eq!(partitions.unwrap(), all()))
             }
             Self::GroupMetadata => polled(handle.group_metadata(), cut, net).await.map(drop_ok),
+            Self::Snapshot => polled(handle.snapshot(), cut, net).await.map(drop_ok),
         }
         .is_some()
     }
@@ -354,7 +366,7 @@ fn a_resume_that_is_dropped_holds_once_it_was_polled() {
 }
 
 /// Reads until nothing comes for a while.
-async fn read_for_a_moment(consumer: &mut Consumer, seen: &mut Seen) {
+pub async fn read_for_a_moment(consumer: &mut Consumer, seen: &mut Seen) {
     let while_ = Duration::from_secs(2);
     while let Ok(read) = tokio::time::timeout(while_, consumer.next_batch()).await {
         seen.batch(&read.unwrap().expect("nobody shuts it down"));
@@ -388,23 +400,30 @@ fn a_seek_that_is_dropped_moves_the_position_once_it_was_polled() {
 
 #[test]
 fn a_subscription_that_is_dropped_holds_once_it_was_polled() {
-    for_every_cut("subscribe", async |cut| {
-        let world = World::new(1).await;
-        world.produce(12);
-        let mut consumer = world.consumer().group(GROUP).connect_lazy().unwrap();
-        let completed = polled(consumer.subscribe([TOPIC]), cut, &world.net).await.is_some();
-        if cut.polls == 0 {
-            a_moment().await;
-            assert!(world.broker.group_members(GROUP).is_empty());
-        } else {
-            let mut seen = Seen::default();
-            world.read_to_the_end(&mut consumer, &mut seen).await;
-            seen.assert_whole(&world);
-        }
-        consumer.close().await.unwrap();
-        world.assert_nothing_left().await;
-        completed
-    });
+    for pattern in [None, Some("^orde.*")] {
+        for_every_cut(&format!("subscribe {pattern:?}"), async |cut| {
+            let world = World::new(1).await;
+            world.produce(12);
+            let mut consumer = world.consumer().group(GROUP).connect_lazy().unwrap();
+            let completed = match pattern {
+                None => polled(consumer.subscribe([TOPIC]), cut, &world.net).await.map(drop_ok),
+                Some(pattern) => {
+                    polled(consumer.subscribe_pattern(pattern), cut, &world.net).await.map(drop_ok)
+                }
+            };
+            if cut.polls == 0 {
+                a_moment().await;
+                assert!(world.broker.group_members(GROUP).is_empty());
+            } else {
+                let mut seen = Seen::default();
+                world.read_to_the_end(&mut consumer, &mut seen).await;
+                seen.assert_whole(&world);
+            }
+            consumer.close().await.unwrap();
+            world.assert_nothing_left().await;
+            completed.is_some()
+        });
+    }
 }
 
 #[test]
@@ -518,8 +537,8 @@ fn a_connect_that_is_dropped_leaves_nothing() {
 #[test]
 fn a_close_that_is_dropped_equals_dropping_the_consumer() {
     for weather in [Weather::Fair, Weather::Choppy] {
-        for batches in [0, 1, 3] {
-            for_every_cut(&format!("{weather:?} close {batches}"), async |cut| {
+        for (batches, timeout) in [(0, None), (1, None), (3, None), (3, Some(Duration::from_secs(5)))] {
+            for_every_cut(&format!("{weather:?} close {batches} {timeout:?}"), async |cut| {
                 let world = World::new(1).await;
                 world.net.set(weather);
                 world.produce(12);
@@ -533,7 +552,12 @@ fn a_close_that_is_dropped_equals_dropping_the_consumer() {
                     seen.batch(&batch);
                 }
                 let handle = consumer.handle();
-                let completed = polled(consumer.close(), cut, &world.net).await.map(drop_ok).is_some();
+                let net = &world.net;
+                let closed = match timeout {
+                    None => polled(consumer.close(), cut, net).await,
+                    Some(timeout) => polled(consumer.close_timeout(timeout), cut, net).await,
+                };
+                let completed = closed.map(drop_ok).is_some();
                 assert_eq!(handle.assignment().unwrap_err().kind(), ErrorKind::Closed);
                 tokio::time::sleep(Duration::from_secs(6)).await;
                 world.assert_nothing_left().await;

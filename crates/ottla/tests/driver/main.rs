@@ -3,11 +3,15 @@
 #![allow(unreachable_pub, reason = "the modules of a test program share what they have")]
 
 mod cancel;
+mod cancel_admin;
+mod cancel_calls;
+mod cancel_tasks;
 mod endings;
 mod harness;
 mod history;
 #[path = "../common/net.rs"]
 mod net;
+mod public;
 mod runtimes;
 mod stuck;
 mod trace;

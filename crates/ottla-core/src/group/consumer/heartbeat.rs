@@ -160,7 +160,8 @@ impl ConsumerGroup {
             {
                 self.fell_back = Some(code);
             }
-            Reaction::InstanceHeld => self.instance_held(now, words),
+            // One without an instance id has none to let go of.
+            Reaction::InstanceHeld if self.is_static() => self.instance_held(now, words),
             Reaction::Tell => {
                 let text = "a topic of the subscription may not be described: grant DESCRIBE and READ on it";
                 let error = Error::new(ErrorKind::Authorization, with_words(text.to_owned(), words));
@@ -173,7 +174,7 @@ impl ConsumerGroup {
                 self.report(error.with_code(code).with_retriable(true));
                 self.retry(now);
             }
-            Reaction::NoSuchGroup | Reaction::Fatal => {
+            Reaction::NoSuchGroup | Reaction::InstanceHeld | Reaction::Fatal => {
                 let error = errors::fatal(code, words, &self.config);
                 // The coordinator said so itself: there is nobody to leave.
                 self.epoch = 0;

@@ -46,6 +46,13 @@ fn an_instance_id_that_somebody_else_holds_is_fatal() {
     assert!(error.to_string().contains("holds group_instance_id i1"), "{error}");
 }
 
+/// It has none to let go of, and nothing that it could do would help.
+#[test]
+fn a_member_without_an_instance_id_that_is_told_that_it_is_held_leaves_no_instance() {
+    let mut rig = Rig::dynamic().joining();
+    assert_eq!(rig.reply(refused(ErrorCode::UnreleasedInstanceId)), ["fail Fenced"]);
+}
+
 #[test]
 fn a_member_whose_instance_was_taken_over_is_fatal() {
     for fenced in [

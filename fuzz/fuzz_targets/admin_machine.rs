@@ -1,0 +1,3 @@
+#![no_main]
+
+ottla_fuzz::target!(admin::administrator);

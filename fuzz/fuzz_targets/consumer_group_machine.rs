@@ -1,0 +1,3 @@
+#![no_main]
+
+ottla_fuzz::target!(consumer_group::member);
