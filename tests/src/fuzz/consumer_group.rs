@@ -545,7 +545,7 @@ impl World {
                 self.storm_answer(&asked, kind);
             } else if self.finding {
                 // A leave has no pauses of its own: those of the client that looks for the coordinator are enough.
-                if self.group.state() == State::Leaving {
+                if matches!(self.group.state(), State::Leaving | State::Stale) {
                     self.now = self.now + Duration::from_millis(100);
                     self.group.handle_timeout(self.now);
                 }

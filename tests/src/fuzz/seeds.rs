@@ -27,6 +27,7 @@ impl Seeds {
         seeds.of_streams();
         seeds.of_members();
         seeds.of_choices();
+        seeds.of_damage();
         seeds
     }
 
@@ -160,6 +161,33 @@ impl Seeds {
         for length in [20usize, 60, 150] {
             let rest = (1..length).map(|_| rng.next_u64() as u8);
             self.add("batch_legacy", std::iter::once(1).chain(rest).collect());
+        }
+    }
+
+    /// Some small seeds of each decoder and codec, cut and with bytes changed: what is wrong has to be reached, too.
+    fn of_damage(&mut self) {
+        const SOME: usize = 16;
+        const LONGEST: usize = 250;
+        for target in TARGETS.iter().filter(|target| target.class != Class::Machine) {
+            let all = self.0.get(target.name).into_iter().flatten();
+            let mut small: Vec<Vec<u8>> =
+                all.filter(|seed| (1..=LONGEST).contains(&seed.len())).cloned().collect();
+            small.sort();
+            small.dedup();
+            let mut rng = Rng::new(2);
+            for seed in small.iter().step_by(small.len().div_ceil(SOME).max(1)) {
+                for part in 1..8 {
+                    self.add(target.name, seed[..seed.len() * part / 8].to_vec());
+                }
+                for change in [1, 0x80, 0xff, 0x10, 0x7f] {
+                    for _ in 0..3 {
+                        let mut damaged = seed.clone();
+                        let at = rng.below(damaged.len() as u64) as usize;
+                        damaged[at] ^= change;
+                        self.add(target.name, damaged);
+                    }
+                }
+            }
         }
     }
 

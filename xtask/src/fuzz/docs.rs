@@ -45,6 +45,12 @@ fn grouped(number: u64) -> String {
     groups.join(",")
 }
 
+/// How many inputs there are that once failed.
+fn crashes() -> usize {
+    let folders = std::fs::read_dir(root().join("fuzz/crashes")).into_iter().flatten().flatten();
+    folders.map(|folder| std::fs::read_dir(folder.path()).map_or(0, Iterator::count)).sum()
+}
+
 /// Moves the log into the record, and writes `docs/fuzzing.md`.
 pub(super) fn write(coverage: &Coverage) -> Result<(), String> {
     let mut commits: Vec<String> = Vec::new();
@@ -76,10 +82,12 @@ pub(super) fn write(coverage: &Coverage) -> Result<(), String> {
     let _ = writeln!(
         page,
         "The corpora in `fuzz/corpus` alone reach **{:.2} %** of the lines of the decoders ({} of {}), and have to reach 95 % \
-         (`cargo xtask fuzz coverage`, in CI). Crashes that are open: 0 (`fuzz/crashes` is replayed by every test run).\n",
+         (`cargo xtask fuzz coverage`, in CI). `fuzz/crashes` holds {} inputs that once failed: every test run \
+         replays them.\n",
         coverage.percent(),
         grouped(coverage.reached),
-        grouped(coverage.lines)
+        grouped(coverage.lines),
+        crashes()
     );
     page.push_str("| target | holds | executions | goal | on |\n|---|---|---:|---:|---|\n");
     for target in targets {
