@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use ottla::{
-    Admin, Assignor, Commit, Consumer, Error, ErrorCode, GroupState, GroupType, Offset, TopicPartition,
+    Admin, Assignor, Commit, Consumer, Error, ErrorCode, GroupProtocol, GroupState, GroupType, Offset,
+    TopicPartition,
 };
 use ottla_tests::kafka::{Event, Member, MemberSpec, RecordSpec, is_at_least, shared, unique, versions};
 use ottla_tests::scenarios::{self, Backend, GUARD, Result, guarded};
@@ -62,11 +63,27 @@ on_shared! {
     offsets_in_a_database_decide_where_reading_begins,
     topics_that_match_a_pattern_come_and_go,
     transactions_are_seen_when_they_are_committed,
+    aborted_records_alone_are_no_trouble,
 }
 
 on_own! {
     a_restarted_broker_loses_nothing(1),
     leaders_and_coordinators_move(3),
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_are_made_anew_are_read_anew() -> Result<()> {
+    for version in versions() {
+        let backend = Backend::shared(&version)?;
+        // Before 2.8 topics have no ids by which one could tell.
+        if backend.is_at_least(2, 8) {
+            scenarios::topics_that_are_made_anew_are_read_anew(&backend, GroupProtocol::Classic).await?;
+        }
+        if backend.is_at_least(4, 0) {
+            scenarios::topics_that_are_made_anew_are_read_anew(&backend, GroupProtocol::Consumer).await?;
+        }
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

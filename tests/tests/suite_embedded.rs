@@ -1,5 +1,8 @@
 //! The integration suite on the embedded broker; the same scenarios run on real Kafka in `real_suite.rs`.
 
+use std::sync::Arc;
+
+use ottla::GroupProtocol;
 use ottla_tests::scenarios::{self, Backend, Result};
 
 macro_rules! on_embedded {
@@ -38,12 +41,46 @@ on_embedded! {
     offsets_in_a_database_decide_where_reading_begins(3),
     topics_that_match_a_pattern_come_and_go(3),
     transactions_are_seen_when_they_are_committed(3),
+    aborted_records_alone_are_no_trouble(3),
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_dies_is_replaced() -> Result<()> {
     let backend = Backend::embedded(3).await?;
     scenarios::a_member_that_dies_is_replaced(&backend, env!("CARGO_BIN_EXE_victim")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_are_made_anew_are_read_anew() -> Result<()> {
+    let backend = Backend::embedded(3).await?;
+    for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        scenarios::topics_that_are_made_anew_are_read_anew(&backend, protocol).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_gone_for_good_costs_no_rebalance() -> Result<()> {
+    let backend = Backend::embedded(3).await?;
+    for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        scenarios::a_broker_that_is_gone_for_good_costs_no_rebalance(&backend, protocol).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_that_are_killed_at_random_lose_nothing() -> Result<()> {
+    let backend = Arc::new(Backend::embedded(3).await?);
+    for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        scenarios::brokers_that_are_killed_at_random_lose_nothing(&backend, protocol).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seeks_and_commits_while_brokers_are_killed() -> Result<()> {
+    let backend = Arc::new(Backend::embedded(3).await?);
+    scenarios::seeks_and_commits_while_brokers_are_killed(&backend).await
 }
 
 /// The same over the consumer protocol (KIP-848), and what is different there.

@@ -279,6 +279,40 @@ fn kip_320_what_is_in_hand_before_the_cut_is_read_again_and_not_committed() {
     assert_eq!(values_from(&mut world, id, 50), again);
 }
 
+/// The log is shorter than what was read, and the brokers cannot be asked about leader epochs: the offset is out of range, and the policy
+/// says the end. What is in hand and still in the log is handed out again instead of being committed as done.
+#[test]
+fn what_is_in_hand_when_the_offset_is_out_of_range_is_read_again_and_not_committed() {
+    let mut world = with(ClusterConfig::with_nodes(3).as_version("2.2").expect("a release"));
+    let mut config = world.config();
+    config.group = Some(GroupConfig::new("g"));
+    config.auto_offset_reset = OffsetReset::Latest;
+    config.max_batch_records = 10;
+    let id = world.join(config);
+    world.member(id).auto_read = false;
+    world.command(id, Command::Subscribe(vec!["t".to_owned()]));
+    world.run_until(MINUTE, |w| w.cluster.committed("g", "t", 0).is_some_and(|c| c.offset == 100));
+    produce(&mut world, "old", 100..150);
+    world.run_for(Duration::from_secs(10));
+    // Events first; then the fifty records, the last ten of which stay in hand.
+    while world.member(id).count() < 50 {
+        assert!(world.read(id), "there is something to read");
+    }
+    let now = world.broker_now();
+    world.cluster.truncate(now, "t", 0, 145).expect("truncated");
+    world.run_for(Duration::from_secs(20));
+    let committed = world.cluster.committed("g", "t", 0).expect("committed").offset;
+    assert!(committed <= 140, "{committed} is committed, from 140 on it is in hand");
+    produce(&mut world, "new", 145..160);
+    world.member(id).auto_read = true;
+    world.run_until(MINUTE, |w| w.cluster.committed("g", "t", 0).is_some_and(|c| c.offset == 160));
+    let mut again = expected("old", 140..145);
+    again.extend(expected("new", 145..160));
+    assert_eq!(values_from(&mut world, id, 50), again);
+    let reset = world.member(id).resets.last().cloned();
+    assert_eq!(reset, Some((tp(), 140, ResetCause::OutOfRange { offset: 150 })));
+}
+
 /// Reads at `start` of a topic whose leader moves from 1 to 2, and knows of it within a second.
 fn between_leaders(world: &mut World, start: Offset) -> MemberId {
     assert_eq!(world.cluster.leader("t", 0).expect("a partition").0, Some(1));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::{GROUP, TOPIC, broker, consumer, member, number, produce, settle, tp};
-use ottla::{Batch, Consumer, ErrorKind, Offset};
+use ottla::{Assignor, Batch, Consumer, ErrorKind, Offset};
 use ottla_broker::{Api, Corruption, Fault};
 use tokio::time::Instant;
 
@@ -182,4 +182,40 @@ async fn shutdown_ends_a_gathering() {
     assert!(ended.unwrap().is_none());
     consumer.close().await.unwrap();
     assert_eq!(broker.committed(GROUP, TOPIC, 0), Some(10));
+}
+
+/// A second member joins while the first waits for more than there is: between them every record comes once, and both
+/// have their share of what comes later.
+#[tokio::test(start_paused = true)]
+async fn a_rebalance_while_it_gathers_repeats_and_loses_nothing() {
+    async fn rounds(consumer: &mut Consumer, count: usize) -> Vec<(i32, i64)> {
+        let mut records = Vec::new();
+        for _ in 0..count {
+            for batch in gather(consumer, 500, 20 * SECOND).await {
+                records.extend(batch.iter().map(|record| (batch.partition(), record.offset())));
+            }
+        }
+        records
+    }
+    for assignor in [Assignor::Range, Assignor::CooperativeSticky] {
+        let broker = broker(4).await;
+        produce(&broker, 4, 0..400);
+        let member = |seed| member(&broker, seed).assignors([assignor]).connect();
+        let mut first = member(1).await.unwrap();
+        let (mut all, (more, mut second)) = tokio::join!(rounds(&mut first, 3), async {
+            tokio::time::sleep(SECOND).await;
+            let mut second = member(2).await.unwrap();
+            (rounds(&mut second, 3).await, second)
+        });
+        all.extend(more);
+        all.sort_unstable();
+        let expected = |to: i64| (0..4).flat_map(|p| (0..to).map(move |o| (p, o))).collect::<Vec<_>>();
+        assert_eq!(all, expected(100), "{assignor:?}");
+        produce(&broker, 4, 400..800);
+        let (one, other) = tokio::join!(rounds(&mut first, 1), rounds(&mut second, 1));
+        assert_eq!((one.len(), other.len()), (200, 200), "{assignor:?}");
+        all.extend(one.into_iter().chain(other));
+        all.sort_unstable();
+        assert_eq!(all, expected(200), "{assignor:?}");
+    }
 }

@@ -14,27 +14,56 @@ use crate::kafka::{Expected, KafkaCluster, RecordSpec, Tool, is_at_least, shared
 #[derive(Debug)]
 pub enum Backend {
     /// In this process.
-    Embedded(Broker),
+    Embedded(Arc<Broker>, Wires),
     /// The cluster of a version that all tests share.
     Shared(Arc<KafkaCluster>),
     /// A cluster of its own, whose brokers may be stopped.
     Own(Box<Mutex<KafkaCluster>>),
 }
 
+/// How clients reach the embedded broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wires {
+    /// Over loopback.
+    Sockets,
+    /// Through pipes in memory: for paused clocks.
+    Memory,
+}
+
+/// A cluster with the settings of the harness for real Kafka.
+fn like_the_harness(brokers: usize) -> ottla_broker::Builder {
+    let builder = Broker::builder().brokers(brokers).auto_create_topics(false).configure(|config| {
+        config.consumer_heartbeat_interval = Duration::from_millis(500);
+        config.consumer_session_timeout = Duration::from_secs(6);
+    });
+    (1..=brokers as i32).fold(builder, |b, node| b.rack(node, format!("rack-{node}")))
+}
+
 impl Backend {
-    /// An embedded cluster of `brokers`.
+    /// An embedded cluster of `brokers`, on a thread of its own.
     ///
     /// # Errors
     /// When it cannot listen.
     pub async fn embedded(brokers: usize) -> Result<Self> {
-        let builder = Broker::builder().brokers(brokers).auto_create_topics(false).on_own_thread();
-        // As in the harness for real Kafka.
-        let builder = builder.configure(|config| {
-            config.consumer_heartbeat_interval = Duration::from_millis(500);
-            config.consumer_session_timeout = Duration::from_secs(6);
-        });
-        let racks = (1..=brokers as i32).fold(builder, |b, node| b.rack(node, format!("rack-{node}")));
-        Ok(Self::Embedded(racks.start().await?))
+        let builder = like_the_harness(brokers).on_own_thread();
+        Ok(Self::Embedded(Arc::new(builder.start().await?), Wires::Sockets))
+    }
+
+    /// An embedded cluster of `brokers` without sockets, on the runtime and the clock of the test.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn in_memory(brokers: usize) -> Result<Self> {
+        let builder = like_the_harness(brokers).in_memory().seed(1);
+        Ok(Self::Embedded(Arc::new(builder.start().await?), Wires::Memory))
+    }
+
+    /// The embedded cluster that has no sockets.
+    pub(super) fn without_sockets(&self) -> Option<&Arc<Broker>> {
+        match self {
+            Self::Embedded(broker, Wires::Memory) => Some(broker),
+            _ => None,
+        }
     }
 
     /// The real cluster of `version` that all tests share: one broker or three, not to be stopped.
@@ -61,7 +90,7 @@ impl Backend {
 
     pub(super) fn real<T>(&self, on: impl FnOnce(&KafkaCluster) -> Result<T>) -> Option<Result<T>> {
         match self {
-            Self::Embedded(_) => None,
+            Self::Embedded(..) => None,
             Self::Shared(kafka) => Some(on(kafka)),
             Self::Own(kafka) => Some(on(&kafka.lock().unwrap_or_else(PoisonError::into_inner))),
         }
@@ -70,7 +99,7 @@ impl Backend {
     /// Addresses to begin with.
     pub fn bootstrap(&self) -> String {
         match self {
-            Self::Embedded(broker) => broker.bootstrap(),
+            Self::Embedded(broker, _) => broker.bootstrap(),
             Self::Shared(kafka) => kafka.bootstrap().to_owned(),
             Self::Own(kafka) => kafka.lock().unwrap_or_else(PoisonError::into_inner).bootstrap().to_owned(),
         }
@@ -82,7 +111,7 @@ impl Backend {
     /// When the cluster refuses.
     pub fn create_topic(&self, topic: &str, partitions: u32) -> Result<()> {
         match self {
-            Self::Embedded(broker) => Ok(broker.create_topic(topic, partitions as i32)?),
+            Self::Embedded(broker, _) => Ok(broker.create_topic(topic, partitions as i32)?),
             _ => self.real(|k| Ok(k.tool()?.create_topic(topic, partitions).map(drop)?)).unwrap_or(Ok(())),
         }
     }
@@ -93,7 +122,7 @@ impl Backend {
     /// When the cluster refuses.
     pub fn delete_topic(&self, topic: &str) -> Result<()> {
         match self {
-            Self::Embedded(broker) => Ok(broker.delete_topic(topic)?),
+            Self::Embedded(broker, _) => Ok(broker.delete_topic(topic)?),
             _ => self.real(|k| Ok(k.tool()?.delete_topic(topic)?)).unwrap_or(Ok(())),
         }
     }
@@ -104,7 +133,7 @@ impl Backend {
     /// When there is no such topic.
     pub fn ends(&self, topic: &str, partitions: u32) -> Result<Vec<i64>> {
         match self {
-            Self::Embedded(broker) => {
+            Self::Embedded(broker, _) => {
                 (0..partitions).map(|p| Ok(broker.log_end_offset(topic, p as i32)?)).collect()
             }
             _ => self
@@ -155,7 +184,7 @@ impl Backend {
     /// When the cluster refuses.
     pub fn delete_records(&self, topic: &str, partition: u32, offset: i64) -> Result<()> {
         match self {
-            Self::Embedded(broker) => Ok(broker.delete_records(topic, partition as i32, offset)?),
+            Self::Embedded(broker, _) => Ok(broker.delete_records(topic, partition as i32, offset)?),
             _ => self.real(|k| Ok(k.tool()?.delete_records(topic, partition, offset)?)).unwrap_or(Ok(())),
         }
     }
@@ -165,7 +194,7 @@ impl Backend {
     /// # Errors
     /// When the cluster refuses.
     pub fn produce(&self, topic: &str, codec: &str, spec: &RecordSpec) -> Result<()> {
-        let Self::Embedded(broker) = self else {
+        let Self::Embedded(broker, _) = self else {
             return self.real(|k| Ok(k.tool()?.produce(topic, spec).map(drop)?)).unwrap_or(Ok(()));
         };
         let compression = compression(codec)?;
@@ -207,7 +236,9 @@ impl Backend {
     /// When the cluster refuses.
     pub fn produce_batch(&self, topic: &str, partition: u32, batches: &[u8]) -> Result<i64> {
         match self {
-            Self::Embedded(broker) => Ok(broker.produce_batch(topic, partition as i32, batches.to_vec())?),
+            Self::Embedded(broker, _) => {
+                Ok(broker.produce_batch(topic, partition as i32, batches.to_vec())?)
+            }
             _ => self
                 .real(|k| Ok(wire::produce(k.address()?, topic, partition as i32, batches)?))
                 .unwrap_or_else(|| Err("no cluster".into())),
@@ -220,7 +251,7 @@ impl Backend {
     /// When the cluster refuses.
     pub fn create_partitions(&self, topic: &str, count: u32) -> Result<()> {
         match self {
-            Self::Embedded(broker) => Ok(broker.create_partitions(topic, count as i32)?),
+            Self::Embedded(broker, _) => Ok(broker.create_partitions(topic, count as i32)?),
             _ => self.real(|k| Ok(k.tool()?.create_partitions(topic, count)?)).unwrap_or(Ok(())),
         }
     }
@@ -231,7 +262,7 @@ impl Backend {
     /// When the cluster does not tell.
     pub fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<u32, i64>> {
         match self {
-            Self::Embedded(broker) => {
+            Self::Embedded(broker, _) => {
                 Ok((0..64).filter_map(|p| Some((p, broker.committed(group, topic, p as i32)?))).collect())
             }
             _ => self
@@ -262,7 +293,7 @@ impl Backend {
     /// When that does not work, or the cluster is shared.
     pub fn stop(&self, node: u32) -> Result<()> {
         match self {
-            Self::Embedded(broker) => Ok(broker.stop_node(node as i32)?),
+            Self::Embedded(broker, _) => Ok(broker.stop_node(node as i32)?),
             Self::Shared(_) => Err("the cluster is shared".into()),
             Self::Own(kafka) => Ok(kafka.lock().unwrap_or_else(PoisonError::into_inner).stop_node(node)?),
         }
@@ -274,7 +305,7 @@ impl Backend {
     /// When that does not work, or the cluster is shared.
     pub fn kill(&self, node: u32) -> Result<()> {
         match self {
-            Self::Embedded(broker) => Ok(broker.stop_node(node as i32)?),
+            Self::Embedded(broker, _) => Ok(broker.stop_node(node as i32)?),
             Self::Shared(_) => Err("the cluster is shared".into()),
             Self::Own(kafka) => Ok(kafka.lock().unwrap_or_else(PoisonError::into_inner).kill_node(node)?),
         }
@@ -286,7 +317,7 @@ impl Backend {
     /// When that does not work, or the cluster is shared.
     pub fn start(&self, node: u32) -> Result<()> {
         match self {
-            Self::Embedded(broker) => Ok(broker.start_node(node as i32)?),
+            Self::Embedded(broker, _) => Ok(broker.start_node(node as i32)?),
             Self::Shared(_) => Err("the cluster is shared".into()),
             Self::Own(kafka) => {
                 Ok(kafka.lock().unwrap_or_else(PoisonError::into_inner).restart_node(node)?)
@@ -302,7 +333,7 @@ impl Backend {
     pub async fn group_is(&self, group: &str, state: &str, members: usize) -> Result<()> {
         guarded(&format!("{group} with {members} members in {state}"), async {
             match self {
-                Self::Embedded(broker) => {
+                Self::Embedded(broker, _) => {
                     let is = |g: GroupInfo| format!("{:?}", g.state) == state && g.members.len() == members;
                     broker.wait_until(|b| b.group(group).is_some_and(is)).await;
                 }
@@ -335,7 +366,7 @@ impl Backend {
     pub fn coordinator(&self, group: &str) -> Result<u32> {
         let none = "nobody coordinates the group";
         match self {
-            Self::Embedded(broker) => Ok(broker.coordinator(group).ok_or(none)? as u32),
+            Self::Embedded(broker, _) => Ok(broker.coordinator(group).ok_or(none)? as u32),
             _ => self
                 .real(|k| Ok(k.tool()?.group(group)?.coordinator.ok_or(none)?))
                 .unwrap_or_else(|| Err(none.into())),
@@ -348,7 +379,7 @@ impl Backend {
     /// When the cluster refuses.
     pub async fn move_coordinator(&self, group: &str, to: u32) -> Result<()> {
         match self {
-            Self::Embedded(broker) => broker.move_coordinator(group, to as i32)?,
+            Self::Embedded(broker, _) => broker.move_coordinator(group, to as i32)?,
             // Whoever leads the partition in which Kafka keeps the group coordinates it.
             _ => self.move_leader("__consumer_offsets", partition_of_group(group), to)?,
         }
@@ -367,7 +398,7 @@ impl Backend {
     /// When the cluster refuses.
     pub fn move_leader(&self, topic: &str, partition: u32, to: u32) -> Result<()> {
         match self {
-            Self::Embedded(broker) => Ok(broker.move_leader(topic, partition as i32, to as i32)?),
+            Self::Embedded(broker, _) => Ok(broker.move_leader(topic, partition as i32, to as i32)?),
             _ => self.real(|k| Ok(k.tool()?.move_leader(topic, partition, to)?)).unwrap_or(Ok(())),
         }
     }

@@ -2,16 +2,19 @@
 
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ottla::{ConsumerHandle, GroupMetadata, GroupProtocol, TopicPartition};
+use ottla::{
+    Commit, CommitOffset, Consumer, ConsumerHandle, Event, GroupMetadata, GroupProtocol, Offset, ResetCause,
+    TopicPartition,
+};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use super::backend::Producer;
-use super::{Backend, GUARD, Group, Result, guarded};
+use super::{Backend, GUARD, Group, Result, guarded, over};
 use crate::kafka::{RecordSpec, unique};
 
 /// A process that reads in a group and is killed, as a crash would.
@@ -327,5 +330,236 @@ pub async fn rolling_restarts(backend: &Backend, protocols: &[GroupProtocol]) ->
         let committed = (0..).zip(ends.iter().copied()).collect();
         assert_eq!(backend.committed(&group.group, &topic)?, committed);
     }
+    Ok(())
+}
+
+/// The coordinator's broker of three stops or is killed and stays away: another thousand records come, there is no
+/// rebalance, nothing is handed out twice, and what is committed at last are the positions. With automatic commits and
+/// with commits by hand.
+///
+/// # Errors
+/// When it is otherwise, or hangs.
+pub async fn a_broker_that_is_gone_for_good_costs_no_rebalance(
+    backend: &Backend,
+    protocol: GroupProtocol,
+) -> Result<()> {
+    for commit in [Commit::Auto { interval: Duration::from_secs(1) }, Commit::Manual] {
+        for killed in [false, true] {
+            gone_for_good(backend, protocol, commit, killed)
+                .await
+                .map_err(|error| format!("{protocol:?}, {commit:?}, killed {killed}: {error}"))?;
+        }
+    }
+    Ok(())
+}
+
+async fn gone_for_good(
+    backend: &Backend,
+    protocol: GroupProtocol,
+    commit: Commit,
+    killed: bool,
+) -> Result<()> {
+    let topic = unique("gone");
+    backend.create_topic(&topic, 3)?;
+    let mut producer = backend.producer()?;
+    let spec = RecordSpec::new(300).partitions(3);
+    producer.produce(&topic, &spec)?;
+    let mut group = Group::over(backend, &topic, protocol);
+    group.wrote(spec);
+    (group.session_timeout, group.commit) = (LONG, commit);
+    let handles = [group.join(0).await?, group.join(1).await?];
+    let shared = |g: &Group| g.sizes().len() == 2 && g.sizes().iter().sum::<usize>() == 3;
+    group.until("both own something", shared).await?;
+    group.until("before", |g| g.count() == 300 && g.held.is_empty() && shared(g)).await?;
+    let before = [membership(&handles[0], &group).await?, membership(&handles[1], &group).await?];
+    let coordinator = backend.coordinator(&group.group)?;
+    let go = || if killed { backend.kill(coordinator) } else { backend.stop(coordinator) };
+    while_writing(&mut producer, &topic, &mut group, go)?;
+    let spec = RecordSpec::new(1000).partitions(3).seed(group.next_seed());
+    producer.produce(&topic, &spec)?;
+    group.wrote(spec);
+    let ends = backend.ends(&topic, 3)?;
+    group.until("without the broker", |g| g.count() as i64 >= ends.iter().sum()).await?;
+    let after = [membership(&handles[0], &group).await?, membership(&handles[1], &group).await?];
+    assert_eq!(after, before, "no rebalance");
+    for handle in &handles {
+        for tp in handle.assignment()? {
+            assert_eq!(handle.position(&tp)?, Some(ends[tp.partition() as usize]), "{tp}");
+        }
+    }
+    handles.iter().for_each(ConsumerHandle::shutdown);
+    group.until("nobody", |g| g.owned.is_empty()).await?;
+    assert_eq!(backend.committed(&group.group, &topic)?, (0..).zip(ends).collect());
+    backend.start(coordinator)?;
+    group.assert_log_once(backend, 3)
+}
+
+/// Kills brokers of three at random and starts them again, ten times; each time the consumer has to make some steps.
+struct Killer {
+    thread: thread::JoinHandle<Result<()>>,
+    steps: mpsc::Sender<()>,
+    over: Arc<AtomicBool>,
+}
+
+impl Killer {
+    fn start(backend: &Arc<Backend>) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let (backend, told) = (Arc::clone(backend), Arc::clone(&over));
+        let (steps, made) = mpsc::channel();
+        // A consumer that has failed makes no steps.
+        let wait = move || (0..5).try_for_each(|_| made.recv()).map_err(|_| "the consumer is gone".into());
+        let thread = thread::spawn(move || {
+            let mut dice = Dice(1);
+            let killed = (0..10).try_for_each(|_| {
+                let node = dice.below(3) as u32 + 1;
+                backend.kill(node)?;
+                wait()?;
+                backend.start(node)?;
+                wait()
+            });
+            told.store(true, Ordering::Release);
+            killed
+        });
+        Self { thread, steps, over }
+    }
+
+    /// Whether all have been killed that were to be.
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    fn step(&self) {
+        // It fails when nobody counts any more.
+        let _ = self.steps.send(());
+    }
+
+    fn end(self) -> Result<()> {
+        drop(self.steps);
+        self.thread.join().map_err(|_| "the killer panicked")?
+    }
+}
+
+/// The same numbers in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 33) % bound
+    }
+}
+
+/// Brokers are killed at random and come back, ten times. A member reads all the time: each offset comes once and in
+/// order, after each batch that it commits the committed offset is its position, and when it has read everything it
+/// begins anew. There is no rebalance.
+///
+/// # Errors
+/// When it is otherwise, or hangs.
+pub async fn brokers_that_are_killed_at_random_lose_nothing(
+    backend: &Arc<Backend>,
+    protocol: GroupProtocol,
+) -> Result<()> {
+    const EACH: i64 = 400;
+    let topic = unique("random");
+    backend.create_topic(&topic, 3)?;
+    backend.produce(&topic, "none", &RecordSpec::new(3 * EACH as u64).partitions(3))?;
+    let mut builder = over(&backend.bootstrap(), &unique("random"), protocol)
+        .subscribe([topic.as_str()])
+        .commit(Commit::Manual)
+        .max_batch_records(100);
+    if protocol != GroupProtocol::Consumer {
+        builder = builder.session_timeout(LONG);
+    }
+    let mut consumer = builder.connect().await?;
+    let partitions: Vec<_> = (0..3).map(|p| TopicPartition::new(topic.as_str(), p)).collect();
+    let (mut next, mut rounds, mut assigned) = ([0; 3], 0, 0);
+    let killer = Killer::start(backend);
+    while !killer.is_over() || rounds == 0 || next != [EACH; 3] {
+        if next == [EACH; 3] {
+            (next, rounds) = ([0; 3], rounds + 1);
+            for tp in &partitions {
+                consumer.seek(tp, Offset::Earliest).await?;
+            }
+        }
+        let event = guarded("an event", async { Ok(consumer.next_event().await?.ok_or("the end")?) }).await?;
+        match event {
+            Event::Batch(batch) => {
+                let tp = batch.topic_partition();
+                let next = &mut next[tp.partition() as usize];
+                for record in &batch {
+                    assert_eq!(record.offset(), *next, "{tp}");
+                    *next += 1;
+                }
+                consumer.commit(&batch).await?;
+                assert_eq!(consumer.position(tp)?, Some(*next), "{tp}");
+                let committed = consumer.committed([tp]).await?;
+                assert_eq!(committed[tp].as_ref().map(|c| c.offset), Some(*next), "{tp}");
+                killer.step();
+            }
+            Event::Assigned(new) => assigned += new.len(),
+            Event::OffsetReset { offset: 0, cause: ResetCause::NoCommittedOffset, .. } => {}
+            other => return Err(format!("it was told {other:?}").into()),
+        }
+    }
+    killer.end()?;
+    assert_eq!(assigned, 3, "no rebalance");
+    consumer.close().await?;
+    Ok(())
+}
+
+/// Brokers are killed at random and come back, ten times. A consumer with partitions by hand and the id of a group
+/// seeks to the end, and anywhere, and commits anything: its position and the committed offset are what it asked for.
+///
+/// # Errors
+/// When it is otherwise, or hangs.
+pub async fn seeks_and_commits_while_brokers_are_killed(backend: &Arc<Backend>) -> Result<()> {
+    const EACH: i64 = 400;
+    let topic = unique("anywhere");
+    backend.create_topic(&topic, 1)?;
+    backend.produce(&topic, "none", &RecordSpec::new(EACH as u64).partitions(1))?;
+    let tp = TopicPartition::new(topic.as_str(), 0);
+    let mut consumer = Consumer::builder(backend.bootstrap())
+        .group(unique("anywhere"))
+        .commit(Commit::Manual)
+        .max_batch_records(10)
+        .connect()
+        .await?;
+    consumer.assign([(tp.clone(), Offset::Earliest)]).await?;
+    let mut dice = Dice(2);
+    let killer = Killer::start(backend);
+    let mut asked = [0; 3];
+    while !killer.is_over() || asked.contains(&0) {
+        let how = dice.below(3) as usize;
+        asked[how] += 1;
+        let to = dice.below(EACH as u64) as i64;
+        match how {
+            0 => {
+                consumer.seek(&tp, Offset::Latest).await?;
+                guarded("the end", async {
+                    while consumer.position(&tp)? != Some(EACH) {
+                        tokio::task::yield_now().await;
+                    }
+                    Ok(())
+                })
+                .await?;
+            }
+            1 => {
+                consumer.seek(&tp, Offset::At(to)).await?;
+                assert_eq!(consumer.position(&tp)?, Some(to));
+                let batch = async { Ok(consumer.next_batch().await?.ok_or("the end")?) };
+                let batch = guarded("a batch from there", batch).await?;
+                assert_eq!(batch.first_offset(), to);
+                assert_eq!(consumer.position(&tp)?, Some(batch.next_offset()));
+            }
+            _ => {
+                consumer.commit(CommitOffset::new(tp.clone(), to).rewind()).await?;
+                let committed = consumer.committed([&tp]).await?;
+                assert_eq!(committed[&tp].as_ref().map(|c| c.offset), Some(to));
+            }
+        }
+        killer.step();
+    }
+    killer.end()?;
+    consumer.close().await?;
     Ok(())
 }

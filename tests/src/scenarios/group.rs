@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ottla::Consumer;
-use ottla::{Assignor, ConsumerHandle, Event, GroupProtocol, ResetCause, TopicPartition};
+use ottla::{Assignor, Commit, ConsumerHandle, Event, GroupProtocol, ResetCause, TopicPartition};
+use ottla::{Builder, Consumer};
+use ottla_broker::Broker;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::bytes::as_expected;
+use super::mortal::Network;
 use super::{Backend, Result, guarded, over};
 use crate::kafka::{Expected, RecordSpec, unique};
 
@@ -23,6 +26,9 @@ pub enum Change {
     /// It has these to give back.
     Revoking(Partitions),
 }
+
+/// What a member is besides what all are, by its number.
+pub type Join = fn(usize, Builder) -> Builder;
 
 /// What members of a group report.
 #[derive(Debug)]
@@ -65,9 +71,11 @@ impl Owners {
 }
 
 /// A group under observation.
-#[derive(Debug)]
 pub struct Group {
     bootstrap: String,
+    joined: u64,
+    /// The embedded broker, if it has no sockets.
+    without_sockets: Option<Arc<Broker>>,
     /// Its id.
     pub group: String,
     topic: String,
@@ -75,6 +83,12 @@ pub struct Group {
     protocol: GroupProtocol,
     /// Of the members that join from now on, in a classic group.
     pub session_timeout: Duration,
+    /// Of the members that join from now on: by hand they commit each batch before they read on.
+    pub commit: Commit,
+    /// Whether the members that join from now on have instance ids.
+    pub fixed: bool,
+    /// What else the members that join from now on are.
+    pub with: Join,
     owners: Owners,
     /// Members that do not read on after a revocation.
     holding: watch::Sender<BTreeSet<usize>>,
@@ -93,6 +107,26 @@ pub struct Group {
     written: Vec<RecordSpec>,
     /// Records that were handed out more than once.
     pub repeated: usize,
+    /// Who writes meanwhile.
+    feed: Option<Feed>,
+}
+
+type Write = Box<dyn FnMut(&RecordSpec) -> Result<()> + Send>;
+
+/// Somebody who writes all the time.
+struct Feed {
+    partitions: u32,
+    write: Write,
+    ticks: Interval,
+}
+
+impl Feed {
+    async fn tick(feed: &mut Option<Self>) {
+        match feed {
+            Some(feed) => drop(feed.ticks.tick().await),
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Group {
@@ -101,11 +135,16 @@ impl Group {
         let (tell, told) = mpsc::unbounded_channel();
         Self {
             bootstrap: backend.bootstrap(),
+            joined: 0,
+            without_sockets: backend.without_sockets().cloned(),
             group: unique("group"),
             topic: topic.to_owned(),
             assignor,
             protocol: GroupProtocol::Classic,
             session_timeout: Duration::from_secs(10),
+            commit: Commit::Auto { interval: Duration::from_secs(5) },
+            fixed: false,
+            with: |_, member| member,
             owners: Owners::default(),
             holding: watch::Sender::default(),
             tell,
@@ -117,6 +156,7 @@ impl Group {
             seen: BTreeMap::new(),
             written: Vec::new(),
             repeated: 0,
+            feed: None,
         }
     }
 
@@ -140,14 +180,22 @@ impl Group {
     pub async fn join_as(&mut self, id: usize, protocol: GroupProtocol) -> Result<ConsumerHandle> {
         let mut builder = over(&self.bootstrap, &self.group, protocol)
             .client_id(format!("member-{id}"))
-            .subscribe([self.topic.as_str()]);
+            .subscribe([self.topic.as_str()])
+            .commit(self.commit);
+        if self.fixed {
+            builder = builder.group_instance_id(format!("instance-{id}"));
+        }
         if protocol == GroupProtocol::Classic {
             builder = builder.assignors([self.assignor]).session_timeout(self.session_timeout);
         }
-        let consumer = builder.connect().await?;
+        if self.without_sockets.is_some() {
+            self.joined += 1;
+            builder = Network::good().plug(self.without_sockets.as_ref(), builder).__seed(self.joined);
+        }
+        let consumer = (self.with)(id, builder).connect().await?;
         let handle = consumer.handle();
         let (owners, holding, tell) = (self.owners.clone(), self.holding.subscribe(), self.tell.clone());
-        let member = tokio::spawn(member(id, consumer, owners, holding, tell.clone()));
+        let member = tokio::spawn(member(id, consumer, self.commit, owners, holding, tell.clone()));
         tokio::spawn(async move {
             let end = match member.await {
                 Ok(Ok(())) => Told::Ended(id),
@@ -172,8 +220,11 @@ impl Group {
     pub async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) -> Result<()> {
         let result = guarded(what, async {
             while !done(self) {
-                let told = self.told.recv().await.ok_or("all members are gone")?;
-                self.take_in(told)?;
+                tokio::select! {
+                    biased;
+                    told = self.told.recv() => self.take_in(told.ok_or("all members are gone")?)?,
+                    () = Feed::tick(&mut self.feed) => self.write()?,
+                }
             }
             Ok(())
         });
@@ -221,6 +272,31 @@ impl Group {
             }
             Told::Failed(why) => return Err(why.into()),
         }
+        Ok(())
+    }
+
+    /// From now on somebody writes ten records to each of these partitions, ten times a second, while the members are
+    /// [listened to](Self::until).
+    pub fn write_on(&mut self, backend: &Arc<Backend>, partitions: u32) {
+        let (backend, topic) = (Arc::clone(backend), self.topic.clone());
+        let write: Write = Box::new(move |spec| backend.produce(&topic, "none", spec));
+        let mut ticks = tokio::time::interval(Duration::from_millis(100));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.feed = Some(Feed { partitions, write, ticks });
+    }
+
+    /// From now on nobody writes. Gives how many records were written.
+    pub fn write_no_more(&mut self) -> usize {
+        self.feed = None;
+        self.written.iter().map(|spec| spec.indexes().count()).sum()
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let seed = self.next_seed();
+        let Some(feed) = &mut self.feed else { return Ok(()) };
+        let spec = RecordSpec::new(10 * u64::from(feed.partitions)).partitions(feed.partitions).seed(seed);
+        (feed.write)(&spec)?;
+        self.wrote(spec);
         Ok(())
     }
 
@@ -362,6 +438,7 @@ impl Group {
 async fn member(
     id: usize,
     mut consumer: Consumer,
+    commit: Commit,
     owners: Owners,
     mut holding: watch::Receiver<BTreeSet<usize>>,
     tell: mpsc::UnboundedSender<Told>,
@@ -372,6 +449,9 @@ async fn member(
             Event::Batch(batch) => {
                 let tp = batch.topic_partition().clone();
                 assert!(mine.contains(&tp), "member {id} was handed {tp}, which is not its own");
+                if matches!(commit, Commit::Manual) {
+                    consumer.commit(&batch).await?;
+                }
                 let records = batch.records().map(|r| (r.offset(), as_expected(&r))).collect();
                 let _ = tell.send(Told::Records(tp, records));
             }

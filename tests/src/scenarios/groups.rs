@@ -141,7 +141,7 @@ pub async fn kept_partitions_are_read_during_a_rebalance(backend: &Backend) -> R
     group.until("the rest", |g| g.count() == 1200).await?;
     assert_eq!(group.changes_of(0, before).len(), 1, "{:?}", group.changes);
     assert_eq!(group.owned[&0], kept);
-    if let Backend::Embedded(broker) = backend {
+    if let Backend::Embedded(broker, _) = backend {
         for tp in &kept {
             let asked = |r: &Observed| r.api == Api::OffsetFetch && r.names(tp.topic(), tp.partition());
             assert_eq!(broker.count_since(0, asked), 1, "{tp} was kept: its offset is asked for once");

@@ -4,16 +4,20 @@
 //! hanging. Bounds in time are asserted on virtual time, in `tests/core_on_broker.rs`.
 
 mod admin;
+mod assignors;
 mod backend;
+mod bounces;
 mod bytes;
 mod close;
 mod commits;
 pub mod consumer_protocol;
+mod etl;
 mod failures;
 mod figures;
 mod group;
 mod groups;
 mod migration;
+mod mortal;
 mod offsets;
 mod peers;
 mod subscriptions;
@@ -26,16 +30,27 @@ use std::time::Duration;
 use ottla::{Builder, Consumer, GroupProtocol};
 
 pub use admin::admin;
+pub use assignors::{
+    an_assignor_of_ones_own_shares_the_partitions_out, assignors_are_changed_one_member_after_the_other,
+};
 pub use backend::Backend;
+pub use bounces::{
+    Bounce, doubled_instance_ids_of_all_at_once_leave_one_each, members_that_bounce_repeat_nothing,
+    newcomers_with_taken_instance_ids, static_members_outlive_restarts_of_all_brokers,
+};
 pub use bytes::every_byte_arrives;
 pub use close::close_returns_whatever_is_gone;
 pub use commits::{
     a_token_of_a_lost_ownership_moves_nothing, auto_commits_in_between_stop_before_what_is_in_hand,
     auto_commits_only_what_the_reader_came_back_from, manual_commits_are_where_the_next_member_begins,
 };
+pub use etl::{
+    Chain, a_chain_of_groups_loses_and_repeats_nothing, a_chain_of_groups_whose_connections_die_loses_nothing,
+};
 pub use failures::{
-    a_member_that_dies_is_replaced, a_restarted_broker_loses_nothing, leaders_and_coordinators_move,
-    rolling_restarts,
+    a_broker_that_is_gone_for_good_costs_no_rebalance, a_member_that_dies_is_replaced,
+    a_restarted_broker_loses_nothing, brokers_that_are_killed_at_random_lose_nothing,
+    leaders_and_coordinators_move, rolling_restarts, seeks_and_commits_while_brokers_are_killed,
 };
 pub use figures::the_figures_are_those_of_what_was_done;
 pub use group::{Change, Group, Partitions};
@@ -59,9 +74,10 @@ pub use subscriptions::{
     topics_have_policies_and_commits_come_by_number,
 };
 pub use topics::{
-    topics_come_and_go, topics_that_match_a_pattern_come_and_go, unknown_topics_hold_up_nothing,
+    topics_come_and_go, topics_that_are_made_anew_are_read_anew, topics_that_match_a_pattern_come_and_go,
+    unknown_topics_hold_up_nothing,
 };
-pub use transactions::transactions_are_seen_when_they_are_committed;
+pub use transactions::{aborted_records_alone_are_no_trouble, transactions_are_seen_when_they_are_committed};
 
 /// A member of `group` that speaks `protocol` and, a classic one, heartbeats often. (Under the consumer protocol the
 /// brokers decide about that.)

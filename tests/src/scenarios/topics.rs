@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use ottla::{Builder, Consumer, ErrorKind, Event, GroupProtocol, Offset, OffsetReset, TopicPartition};
 
+use super::bytes::as_expected;
 use super::{Backend, Result, guarded};
-use crate::kafka::{RecordSpec, unique};
+use crate::kafka::{Expected, RecordSpec, unique};
 
 /// Looks for what is new every second.
 fn watching(backend: &Backend) -> Builder {
@@ -163,5 +164,63 @@ pub(super) async fn topics_that_match(backend: &Backend, protocol: GroupProtocol
     if let Err(error) = consumer.close().await {
         assert!(error.to_string().contains("was the topic deleted?"), "{error}");
     }
+    Ok(())
+}
+
+/// A topic is deleted and made anew with fewer and with more partitions while somebody reads it: the reader is told once
+/// that what it held is gone, and reads the new one from its beginning; nothing of it is left out or handed out twice.
+///
+/// # Errors
+/// When it is otherwise, or hangs.
+pub async fn topics_that_are_made_anew_are_read_anew(
+    backend: &Backend,
+    protocol: GroupProtocol,
+) -> Result<()> {
+    let (topic, group) = (unique("anew"), unique("anew"));
+    backend.create_topic(&topic, 3)?;
+    let builder = watching(backend).group(group.as_str()).group_protocol(protocol);
+    let mut consumer = builder.subscribe([topic.as_str()]).connect().await?;
+    for (life, partitions) in [3, 1, 5].into_iter().enumerate() {
+        if life > 0 {
+            backend.delete_topic(&topic)?;
+            backend.create_topic(&topic, partitions)?;
+        }
+        let mut seen: BTreeMap<TopicPartition, Vec<Expected>> = BTreeMap::new();
+        let mut written = Vec::new();
+        let mut losses = 0;
+        for phase in 0..3 {
+            let spec = RecordSpec::new(150).partitions(partitions).seed(10 * life as u64 + phase);
+            backend.produce(&topic, "none", &spec)?;
+            written.push(spec);
+            let count = written.len() * 150;
+            guarded(&format!("life {life}, {count} records"), async {
+                while seen.values().map(Vec::len).sum::<usize>() < count {
+                    match consumer.next_event().await {
+                        Ok(Some(Event::Batch(batch))) => {
+                            let records = seen.entry(batch.topic_partition().clone()).or_default();
+                            for record in batch.records() {
+                                assert_eq!(record.offset(), records.len() as i64, "{batch:?}");
+                                records.push(as_expected(&record));
+                            }
+                        }
+                        Ok(Some(Event::OffsetReset { offset, .. })) => assert_eq!(offset, 0),
+                        Ok(Some(_)) => {}
+                        Ok(None) => return Err("the end".into()),
+                        Err(error) if error.kind() == ErrorKind::DataLoss => losses += 1,
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        for p in 0..partitions {
+            let expected = written.iter().flat_map(|spec| spec.of_partition(p));
+            let read = seen.get(&TopicPartition::new(topic.as_str(), p as i32)).into_iter().flatten();
+            assert!(read.cloned().eq(expected), "partition {p} in life {life}");
+        }
+        assert!(losses <= usize::from(life > 0), "told {losses} times in life {life}");
+    }
+    consumer.close().await?;
     Ok(())
 }

@@ -66,7 +66,7 @@ impl<'a> Writers<'a> {
             (Some(tool), _) => {
                 tool.transaction_send(id.as_deref(), &self.topic, partition as u32, &values)?;
             }
-            (None, Backend::Embedded(broker)) => {
+            (None, Backend::Embedded(broker, _)) => {
                 let mut batch = BatchBuilder::new(values.clone());
                 if let Some(producer) = producer {
                     let sequence = self.sequences.entry((producer, partition)).or_default();
@@ -90,7 +90,7 @@ impl<'a> Writers<'a> {
         let id = self.id(producer);
         match (&mut self.tool, self.backend) {
             (Some(tool), _) => tool.transaction_end(&id, abort)?,
-            (None, Backend::Embedded(broker)) => {
+            (None, Backend::Embedded(broker, _)) => {
                 let id = 9_000 + producer as i64;
                 for &partition in &touched {
                     let marker = match abort {
@@ -235,5 +235,41 @@ pub async fn transactions_are_seen_when_they_are_committed(backend: &Backend) ->
     consumer.close().await?;
     let ends = expected.into_iter().map(|(partition, seen)| (partition, seen.end)).collect();
     assert_eq!(backend.committed(&group, &writers.topic)?, ends, "markers and aborted records are done too");
+    Ok(())
+}
+
+/// Far more aborted records than a fetch brings, and nothing else: a reader with `read_committed` comes to the end of
+/// them, is told of it, and goes on with what comes later.
+///
+/// # Errors
+/// When it is otherwise, or hangs.
+pub async fn aborted_records_alone_are_no_trouble(backend: &Backend) -> Result<()> {
+    /// What a fetch may bring of a partition.
+    const FETCH: i32 = 4_096;
+    let mut writers = Writers::new(backend)?;
+    let group = unique("aborted");
+    for _ in 0..20 {
+        // A value has a few bytes, a record a few more.
+        writers.send(Some(0), 0, 400)?;
+    }
+    writers.end(0, true)?;
+    assert!(writers.written as i32 * 10 > 10 * FETCH);
+    let mut consumer = Consumer::builder(backend.bootstrap())
+        .group(group.as_str())
+        .subscribe([writers.topic.as_str()])
+        .isolation_level(IsolationLevel::ReadCommitted)
+        .partition_eof(true)
+        .max_partition_fetch_bytes(FETCH)
+        .connect()
+        .await?;
+    let mut seen = BTreeMap::new();
+    read_to_the_ends(&mut consumer, (0..PARTITIONS).collect(), &mut seen).await?;
+    assert_eq!(seen, writers.seen(IsolationLevel::ReadCommitted));
+    assert_eq!((seen[&0].records.len(), seen[&0].end), (0, 8_001));
+    writers.send(None, 0, 3)?;
+    read_to_the_ends(&mut consumer, [0].into(), &mut seen).await?;
+    assert_eq!(seen, writers.seen(IsolationLevel::ReadCommitted));
+    consumer.close().await?;
+    assert_eq!(backend.committed(&group, &writers.topic)?[&0], 8_004, "aborted records are done, too");
     Ok(())
 }

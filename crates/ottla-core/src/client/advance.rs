@@ -269,7 +269,7 @@ impl Client {
             (self.group.as_ref().and_then(|g| g.next_timeout()), TimerReason::Group),
             (self.lookups.next_timeout(now), TimerReason::Retry),
             (self.committed.as_ref().and_then(|c| c.next_timeout(now)), TimerReason::Retry),
-            (later(self.commits.next_timeout()), TimerReason::Retry),
+            (self.commits.next_timeout(now), TimerReason::Retry),
             (self.validations.next_timeout(now), TimerReason::Retry),
             (later(self.replicas.next_timeout()), TimerReason::Retry),
             (self.rebootstrap_timeout(), TimerReason::Metadata),

@@ -7,7 +7,7 @@ use ottla_wire::messages::{OffsetCommitRequest, OffsetFetchRequest};
 
 use super::close::Closing;
 use super::{Client, CommittedOffset, Mode, Offset, Outcome, Tag};
-use crate::config::OffsetReset;
+use crate::config::{CommitMode, OffsetReset};
 use crate::connection::{Role, Target};
 use crate::delivery::{ResetCause, Start, StartCause};
 use crate::group::GroupIdentity;
@@ -16,7 +16,7 @@ use crate::offsets::{
     Place,
 };
 use crate::planted::planted;
-use crate::{CommitError, Error, ErrorKind, OwnershipEpoch, Timestamp, TopicPartition};
+use crate::{CommitError, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, Timestamp, TopicPartition};
 
 impl Client {
     /// Begins to look for where `offset` is; an absolute one is there at once.
@@ -112,17 +112,26 @@ impl Client {
             if by_hand {
                 self.delivery.lock().fail(&tp, epoch, error.clone());
             } else {
-                self.begin_reset(now, &tp, ResetCause::TopicRecreated);
+                self.begin_reset(now, &tp, ResetCause::TopicRecreated, None);
             }
         }
     }
 
     /// Leaves the position for where the policy says. A lookup for the former one is forgotten.
-    fn begin_reset(&mut self, now: Timestamp, tp: &TopicPartition, cause: ResetCause) {
+    fn begin_reset(
+        &mut self,
+        now: Timestamp,
+        tp: &TopicPartition,
+        cause: ResetCause,
+        undone: Option<(i64, Option<LeaderEpoch>)>,
+    ) {
         let epoch = self.delivery.lock().begin_seek(now, tp);
         if let Some(epoch) = epoch {
             self.forget_position_of(tp);
             self.reset_position(now, tp.clone(), epoch, cause);
+            if let Some(undone) = undone {
+                self.delivery.lock().resetting_undone(tp, epoch, undone);
+            }
         }
     }
 
@@ -137,7 +146,15 @@ impl Client {
         if self.config.offset_reset(tp.topic()) == OffsetReset::Error {
             return self.reset_position(now, tp.clone(), epoch, ResetCause::OutOfRange { offset });
         }
-        self.begin_reset(now, tp, ResetCause::OutOfRange { offset });
+        // A reset position is committed at once: with what is in hand before it, if that is in the log. The earliest
+        // offset has nothing before it, and whoever keeps offsets elsewhere, or none, is not asked what is done.
+        let commits = self.config.group.is_some() && self.config.commit != CommitMode::External;
+        let undone = if commits && self.config.offset_reset(tp.topic()) != OffsetReset::Earliest {
+            self.delivery.lock().undone(tp)
+        } else {
+            None
+        };
+        self.begin_reset(now, tp, ResetCause::OutOfRange { offset }, undone);
     }
 
     pub(super) fn drive_lookups(&mut self, now: Timestamp) {

@@ -13,7 +13,9 @@ use super::{Client, Tag, figures};
 use crate::connection::{NetEvent, Role, Target};
 use crate::delivery::Event;
 use crate::fetch::Finding;
+use crate::group::Group;
 use crate::group::classic::Described;
+use crate::offsets::Present;
 use crate::planted::planted;
 use crate::{BrokerId, ConnectionId, Error, ErrorKind, Timestamp, TopicPartition};
 
@@ -304,8 +306,12 @@ impl Client {
                 self.check_queries();
             }
             Tag::OffsetCommit => {
-                let generation = self.group.as_ref().and_then(|g| g.identity()).map(|i| i.generation_id);
-                let step = self.commits.answered(now, version, answer.body(), generation)?;
+                let group = self.group.as_ref();
+                let present = Present {
+                    generation_id: group.and_then(|g| g.identity()).map(|i| i.generation_id),
+                    joins: group.is_some_and(Group::joins),
+                };
+                let step = self.commits.answered(now, version, answer.body(), present)?;
                 self.figures.commits_failed += u64::from(step.refused.is_some());
                 if let (Some((code, _)), Some(committing)) = (&step.refused, &mut self.figures.committing) {
                     committing.error = Some(code.name());

@@ -112,15 +112,24 @@ impl Delivery {
             return false;
         }
         let committed = matches!(start.cause, StartCause::Committed { .. });
-        p.start(start.offset, start.leader_epoch, committed, start.cause == StartCause::Reset);
         let resetting = p.resetting.take();
+        let (mut offset, mut leader_epoch) = (start.offset, start.leader_epoch);
+        if let Some(ResetCause::OutOfRange { offset: left }) = resetting
+            && let Some((undone, epoch)) = p.undone.take()
+            && undone < offset
+            && offset < left
+        {
+            // The log ends before what was read: what is in hand of it can be committed no more, and is in it still.
+            (offset, leader_epoch) = (undone, epoch);
+        }
+        p.start(offset, leader_epoch, committed, start.cause == StartCause::Reset);
         match start.cause {
             StartCause::Committed { metadata } => p.committed_metadata = metadata,
             StartCause::Reset => {
                 self.uncommitted.insert(key);
                 if let Some(cause) = resetting {
                     let topic_partition = tp.clone();
-                    self.queue_event(Event::OffsetReset { topic_partition, offset: start.offset, cause });
+                    self.queue_event(Event::OffsetReset { topic_partition, offset, cause });
                 }
             }
             StartCause::Explicit => {}
@@ -128,7 +137,7 @@ impl Delivery {
         // A session's answers leave out a partition of which nothing has changed: the end that is known already
         // is not told again. (Beyond it the leader has to say whether there is such an offset.)
         let read_committed = self.config.read_committed();
-        if self.partitions.get(&key).and_then(|p| p.end_offset(read_committed)) == Some(start.offset) {
+        if self.partitions.get(&key).and_then(|p| p.end_offset(read_committed)) == Some(offset) {
             self.check_eof(key);
         }
         self.fetch_generation += 1;
@@ -141,6 +150,28 @@ impl Delivery {
     pub fn resetting(&mut self, tp: &TopicPartition, epoch: OwnershipEpoch, cause: ResetCause) {
         if let Some(p) = self.partition_mut(tp).filter(|p| p.ownership.epoch == epoch) {
             p.resetting = Some(cause);
+        }
+    }
+
+    /// Where what is done of a partition ends, with its leader epoch, if more than that was handed out.
+    pub fn undone(&mut self, tp: &TopicPartition) -> Option<(i64, Option<LeaderEpoch>)> {
+        let auto = self.config.is_auto();
+        let p = self.partition_mut(tp).filter(|p| p.has_position())?;
+        p.sweep(auto);
+        let done = p.settle_done(p.done.to(), p.done.epoch());
+        (done.0 < p.position()).then_some(done)
+    }
+
+    /// What was handed out before the [`reset`](Self::resetting) and is [undone](Self::undone) is to be read again if the
+    /// log still has it.
+    pub fn resetting_undone(
+        &mut self,
+        tp: &TopicPartition,
+        epoch: OwnershipEpoch,
+        undone: (i64, Option<LeaderEpoch>),
+    ) {
+        if let Some(p) = self.partition_mut(tp).filter(|p| p.ownership.epoch == epoch) {
+            p.undone = Some(undone);
         }
     }
 

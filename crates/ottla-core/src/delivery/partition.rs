@@ -70,6 +70,8 @@ pub(super) struct Partition {
 
     /// The reset policy is to choose the start, because of this.
     pub(super) resetting: Option<ResetCause>,
+    /// Where what was done ended when that began, with its leader epoch, if what came after it was in hand.
+    pub(super) undone: Option<(i64, Option<LeaderEpoch>)>,
 
     // Fetching.
     /// The next offset to fetch; provisional while batches below it were not verified.
@@ -142,6 +144,7 @@ impl Partition {
             clock: PollClock::Standing,
             in_hand: false,
             resetting: None,
+            undone: None,
             fetch_offset: 0,
             fetch_epoch: None,
             validated: None,

@@ -333,6 +333,15 @@ impl Group {
         }
     }
 
+    /// Whether it joins with what it owns: the group may be in a generation that it was not told yet.
+    pub fn joins(&self) -> bool {
+        match &self.member {
+            Member::Classic(group) => matches!(group.state(), GroupState::Joining | GroupState::Unjoined),
+            // The epoch is told by every heartbeat.
+            Member::Consumer(_) => false,
+        }
+    }
+
     /// The name of its state, for traces.
     pub fn state_name(&self) -> &'static str {
         match &self.member {

@@ -8,6 +8,7 @@
 //! | NOT_COORDINATOR, …_NOT_AVAILABLE, REQUEST_TIMED_OUT | again at the new coordinator                             |
 //! | REBALANCE_IN_PROGRESS                           | again when the rebalance is over; the group is told          |
 //! | ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID           | again with a newer generation if there is one, else fenced   |
+//! | ILLEGAL_GENERATION while joining                | again: the answer to JoinGroup that tells it may be lost     |
 //! | STALE_MEMBER_EPOCH                              | again when the next heartbeat has told the newer epoch       |
 //! | FENCED_INSTANCE_ID                              | fenced                                                       |
 //! | everything else                                 | again if the code is retriable, else failed                  |
@@ -30,6 +31,14 @@ use crate::{
 
 /// The last version that names topics; ids come with the issue about topic ids.
 pub(crate) const MAX_VERSION: i16 = 9;
+
+/// What the member is when an answer comes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Present {
+    pub(crate) generation_id: Option<i32>,
+    /// It joins, so that the group may have gone on to a generation that it was not told yet.
+    pub(crate) joins: bool,
+}
 
 /// Who asked for a commit, and so who is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +83,7 @@ type Told<'a> = BTreeMap<(&'a str, i32), i16>;
 
 impl CommitJob {
     /// Takes in its part of an answer. Gives whether nothing is left to be sent again.
-    fn answered(&mut self, told: &Told<'_>, sent: i32, present: Option<i32>, step: &mut CommitStep) -> bool {
+    fn answered(&mut self, told: &Told<'_>, sent: i32, present: Present, step: &mut CommitStep) -> bool {
         let unknown = ErrorCode::UnknownTopicOrPartition;
         let code_of = |entry: &CommitEntry| {
             // A partition that the answer leaves out is sent again: silence is no success.
@@ -246,20 +255,27 @@ impl CommitQueue {
     ) -> Vec<JobResult> {
         let mut done = Vec::new();
         let mut index = self.busy();
+        for job in self.jobs.iter_mut().take(index) {
+            // What is sent is not cancelled, but nobody waits for its answer any longer.
+            if now >= job.deadline && matches!(job.origin, CommitOrigin::User(_)) {
+                let origin = std::mem::replace(&mut job.origin, CommitOrigin::Auto);
+                let mut results = std::mem::take(&mut job.results);
+                results.extend(job.entries.iter().map(|e| (e.tp.clone(), Err(late(origin, &e.tp)))));
+                done.push(JobResult { origin, results });
+            }
+        }
         while let Some(job) = self.jobs.get_mut(index) {
-            let (late, last) = (now >= job.deadline, job.last);
+            let (is_late, last, origin) = (now >= job.deadline, job.last, job.origin);
             let results = &mut job.results;
             job.entries.retain(|e| {
                 if !last && owned(&e.tp) != Some(e.epoch) && !planted!(OldOwnershipCommitted) {
                     results.push((e.tp.clone(), Err(CommitError::NotOwned)));
                     return false;
                 }
-                if late {
-                    let text = "the offset was not committed in time: the coordinator did not answer";
-                    let error = Error::new(ErrorKind::Transport, text).with_partition(e.tp.clone());
-                    results.push((e.tp.clone(), Err(CommitError::Retriable(error))));
+                if is_late {
+                    results.push((e.tp.clone(), Err(late(origin, &e.tp))));
                 }
-                !late
+                !is_late
             });
             if job.entries.is_empty() {
                 if let Some(job) = self.jobs.remove(index) {
@@ -355,13 +371,13 @@ impl CommitQueue {
         }
     }
 
-    /// Takes in an answer. `generation_id` is the present one.
+    /// Takes in an answer.
     pub(crate) fn answered(
         &mut self,
         now: Timestamp,
         version: i16,
         body: &[u8],
-        generation_id: Option<i32>,
+        present: Present,
     ) -> Result<CommitStep, Error> {
         let mut step = CommitStep::default();
         let Some(sent) = self.in_flight.take() else {
@@ -383,7 +399,7 @@ impl CommitQueue {
         }
         let mut complete = true;
         for job in self.jobs.iter_mut().take(sent.jobs) {
-            complete &= job.answered(&told, sent.generation_id, generation_id, &mut step);
+            complete &= job.answered(&told, sent.generation_id, present, &mut step);
         }
         if complete {
             self.backoff.reset();
@@ -410,13 +426,29 @@ impl CommitQueue {
             .collect()
     }
 
-    /// When the queue wants to be looked at again.
-    pub(crate) fn next_timeout(&self) -> Option<Timestamp> {
-        let waiting = self.jobs.iter().skip(self.busy());
-        let deadline = waiting.map(|j| j.deadline).min();
+    /// When the queue wants to be looked at again. What may be sent already and cannot waits for something else, but no
+    /// longer than until its deadline.
+    pub(crate) fn next_timeout(&self, now: Timestamp) -> Option<Timestamp> {
+        let busy = self.busy();
+        let waits = |(index, job): &(usize, &CommitJob)| {
+            *index >= busy || matches!(job.origin, CommitOrigin::User(_))
+        };
+        let deadline = self.jobs.iter().enumerate().filter(waits).map(|(_, job)| job.deadline).min();
         let retry = (self.in_flight.is_none() && !self.jobs.is_empty()).then_some(self.not_before);
-        deadline.into_iter().chain(retry).min()
+        deadline.into_iter().chain(retry).filter(|at| *at > now).min()
     }
+}
+
+/// What is said of a partition whose commit was not answered in time.
+fn late(origin: CommitOrigin, tp: &TopicPartition) -> CommitError {
+    let text = match origin {
+        CommitOrigin::User(_) => {
+            "the offset was not committed in time: the coordinator did not answer; default_api_timeout says how long \
+             to wait"
+        }
+        _ => "the offset was not committed in time: the coordinator did not answer",
+    };
+    CommitError::Retriable(Error::new(ErrorKind::Transport, text).with_partition(tp.clone()))
 }
 
 enum Verdict {
@@ -426,7 +458,7 @@ enum Verdict {
     Failed(Error),
 }
 
-fn judge(code: ErrorCode, sent: i32, present: Option<i32>) -> Verdict {
+fn judge(code: ErrorCode, sent: i32, present: Present) -> Verdict {
     let again = Verdict::Again { coordinator_lost: false, refused: false };
     match code {
         ErrorCode::None => Verdict::Committed,
@@ -439,10 +471,11 @@ fn judge(code: ErrorCode, sent: i32, present: Option<i32>) -> Verdict {
             Verdict::Again { coordinator_lost: false, refused: true }
         }
         ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId | ErrorCode::GroupIdNotFound
-            if present.is_some_and(|p| p != sent) =>
+            if present.generation_id.is_some_and(|p| p != sent) =>
         {
             again
         }
+        ErrorCode::IllegalGeneration if present.joins => again,
         ErrorCode::IllegalGeneration
         | ErrorCode::UnknownMemberId
         | ErrorCode::GroupIdNotFound

@@ -12,7 +12,9 @@ mod place;
 mod tests;
 mod validate;
 
-pub(crate) use commit::{CommitJob, CommitOrigin, CommitQueue, JobResult, MAX_VERSION as COMMIT_MAX_VERSION};
+pub(crate) use commit::{
+    CommitJob, CommitOrigin, CommitQueue, JobResult, MAX_VERSION as COMMIT_MAX_VERSION, Present,
+};
 pub(crate) use committed::{
     CommittedAnswer, CommittedLookups, CommittedTag, MAX_VERSION as COMMITTED_MAX_VERSION,
 };

@@ -1,6 +1,7 @@
 //! OffsetCommit.
 
 use super::*;
+use crate::offsets::Present;
 
 fn identity(generation_id: i32) -> GroupIdentity {
     GroupIdentity {
@@ -40,9 +41,13 @@ fn commit_answer(partitions: &[(i32, i16)]) -> BytesMut {
     out
 }
 
-fn commit_round(queue: &mut CommitQueue, present: i32, answer: &[(i32, i16)]) -> CommitStep {
+fn present(generation_id: i32) -> Present {
+    Present { generation_id: Some(generation_id), joins: false }
+}
+
+fn commit_round(queue: &mut CommitQueue, generation_id: i32, answer: &[(i32, i16)]) -> CommitStep {
     queue.prepare(&identity(5), 6).expect("something to commit");
-    queue.answered(T0, 6, &commit_answer(answer), Some(present)).expect("well formed")
+    queue.answered(T0, 6, &commit_answer(answer), present(generation_id)).expect("well formed")
 }
 
 fn owned(_: &TopicPartition) -> Option<OwnershipEpoch> {
@@ -88,7 +93,7 @@ fn one_commit_is_in_flight_at_a_time_and_they_go_in_order() {
     queue.prepare(&identity(5), 6).expect("the first");
     queue.push(job(CommitOrigin::User(CommandId(1)), vec![entry(0, 8)]));
     assert!(!queue.is_due(T0));
-    let step = queue.answered(T0, 6, &commit_answer(&[(0, 0)]), Some(5)).expect("well formed");
+    let step = queue.answered(T0, 6, &commit_answer(&[(0, 0)]), present(5)).expect("well formed");
     assert_eq!(step.acked, [(tp(0), OwnershipEpoch(3), 7)]);
     assert_eq!(queue.settle(T0, owned).len(), 1);
     let second = queue.prepare(&identity(5), 6).expect("the second");
@@ -165,6 +170,20 @@ fn an_old_generation_is_sent_again_with_the_newer_one_and_fenced_without() {
     }
 }
 
+/// The answer to JoinGroup may have been lost with its connection: the group is a generation further than the member
+/// knows, and what it claimed is still its own.
+#[test]
+fn a_generation_that_a_joining_member_was_not_told_yet_is_waited_for() {
+    let mut queue = queue(vec![entry(0, 7)]);
+    for (code, ends) in [(22, false), (25, true)] {
+        queue.prepare(&identity(5), 6).expect("something to commit");
+        let joins = Present { joins: true, ..present(5) };
+        queue.answered(T0, 6, &commit_answer(&[(0, code)]), joins).expect("well formed");
+        let over = queue.settle(T0, owned);
+        assert_eq!(over.is_empty(), !ends, "{code}");
+    }
+}
+
 #[test]
 fn codes_that_stay_fail_the_commit_with_their_reason() {
     for (code, kind) in
@@ -193,7 +212,7 @@ fn what_is_not_owned_any_more_is_never_sent() {
     assert!(done.is_empty());
     let request = queue.prepare(&identity(5), 6).expect("the other one");
     assert_eq!(request.topics[0].partitions.iter().map(|p| p.partition_index).collect::<Vec<_>>(), [1]);
-    queue.answered(T0, 6, &commit_answer(&[(1, 0)]), Some(5)).expect("well formed");
+    queue.answered(T0, 6, &commit_answer(&[(1, 0)]), present(5)).expect("well formed");
     let results = results(queue.settle(T0, owned));
     assert!(matches!(results[..], [Err(CommitError::NotOwned), Ok(())]));
 }
@@ -201,7 +220,8 @@ fn what_is_not_owned_any_more_is_never_sent() {
 #[test]
 fn a_commit_whose_time_is_over_fails_as_retriable() {
     let mut queue = queue(vec![entry(0, 7)]);
-    assert_eq!(queue.next_timeout(), Some(Timestamp::ZERO));
+    // It may be sent at once; while it cannot, its deadline is what is waited for.
+    assert_eq!(queue.next_timeout(T0), Some(LATER));
     let results = results(queue.settle(LATER, owned));
     assert!(matches!(&results[..], [Err(CommitError::Retriable(e))] if e.is_retriable()));
 }
@@ -226,7 +246,7 @@ fn in_the_background_the_latest_per_partition_replaces_what_waits() {
     queue.prepare(&identity(5), 6).expect("in flight");
     queue.push(job(CommitOrigin::Background, vec![entry(0, 2), entry(1, 2)]));
     queue.push(job(CommitOrigin::Background, vec![entry(0, 3)]));
-    queue.answered(T0, 6, &commit_answer(&[(0, 0)]), Some(5)).expect("well formed");
+    queue.answered(T0, 6, &commit_answer(&[(0, 0)]), present(5)).expect("well formed");
     queue.settle(T0, owned);
     let request = queue.prepare(&identity(5), 6).expect("what waited");
     let offsets: Vec<_> = request.topics[0].partitions.iter().map(|p| p.committed_offset).collect();
@@ -254,11 +274,11 @@ fn what_waits_goes_out_together_and_each_who_asked_gets_an_answer() {
     for id in 1..100 {
         queue.push(job(user(id), vec![entry((id % 2) as i32, id as i64)]));
     }
-    queue.answered(T0, 6, &commit_answer(&[(0, 0)]), Some(5)).expect("well formed");
+    queue.answered(T0, 6, &commit_answer(&[(0, 0)]), present(5)).expect("well formed");
     assert_eq!(queue.settle(T0, owned).len(), 1);
     let request = queue.prepare(&identity(5), 6).expect("all that waited");
     assert_eq!(committed_offsets(&request), [(0, 98), (1, 99)], "the last of each partition");
-    let step = queue.answered(T0, 6, &commit_answer(&[(0, 0), (1, 12)]), Some(5)).expect("well formed");
+    let step = queue.answered(T0, 6, &commit_answer(&[(0, 0), (1, 12)]), present(5)).expect("well formed");
     assert_eq!(step.acked.last(), Some(&(tp(0), OwnershipEpoch(3), 98)));
     let over = queue.settle(T0, owned);
     let told = |over: &JobResult| (over.origin, over.results[0].1.is_ok());
@@ -289,7 +309,7 @@ fn a_text_that_the_broker_may_refuse_waits_for_its_turn_behind_the_same_partitio
     queue.push(job(user(1), vec![CommitEntry { metadata: Some("long".to_owned()), ..entry(0, 2) }]));
     queue.push(job(user(2), vec![entry(1, 3)]));
     assert_eq!(committed_offsets(&queue.prepare(&identity(5), 6).expect("the first")), [(0, 1)]);
-    queue.answered(T0, 6, &commit_answer(&[(0, 0)]), Some(5)).expect("well formed");
+    queue.answered(T0, 6, &commit_answer(&[(0, 0)]), present(5)).expect("well formed");
     assert!(matches!(results(queue.settle(T0, owned))[..], [Ok(())]));
     assert_eq!(committed_offsets(&queue.prepare(&identity(5), 6).expect("the rest")), [(0, 2), (1, 3)]);
 }
@@ -304,7 +324,7 @@ fn a_later_offset_does_not_overtake_an_earlier_one_of_another_job() {
     queue.push(job(CommitOrigin::Background, vec![entry(0, 9)]));
     let mut sent = Vec::new();
     while !queue.is_empty() {
-        queue.answered(T0, 6, &commit_answer(&[(0, 0)]), Some(5)).expect("well formed");
+        queue.answered(T0, 6, &commit_answer(&[(0, 0)]), present(5)).expect("well formed");
         queue.settle(T0, owned);
         if let Some(request) = queue.prepare(&identity(5), 6) {
             sent.push(request.topics[0].partitions[0].committed_offset);
