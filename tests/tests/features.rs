@@ -1,7 +1,7 @@
-//! `docs/features.md` claims nothing without a test.
+//! `docs/features.md` and `docs/ported-suites.md` claim nothing without a test.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Names of tests, and of the scenarios that tests run on both kinds of broker.
 fn names_below(folder: &Path, names: &mut BTreeSet<String>) {
@@ -27,13 +27,44 @@ fn names_below(folder: &Path, names: &mut BTreeSet<String>) {
     }
 }
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn names() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for folder in ["crates", "tests/tests", "tests/src", "tests/sim"] {
+        names_below(&root().join(folder), &mut names);
+    }
+    names
+}
+
+#[test]
+fn ported_suites_name_tests_that_exist() {
+    let names = names();
+    let text = std::fs::read_to_string(root().join("docs/ported-suites.md")).unwrap();
+    let mut works = 0;
+    for row in text.lines().filter_map(|line| line.strip_prefix("| ")) {
+        let cells: Vec<&str> = row.trim_end_matches('|').split(" | ").map(str::trim).collect();
+        let &[case, tests, state] = cells.as_slice() else { panic!("{row:?} has not three cells") };
+        if case == "scenario" {
+            continue;
+        }
+        let tests: Vec<&str> = tests.split(", ").filter(|test| !test.is_empty()).collect();
+        for test in &tests {
+            assert!(names.contains(*test), "{test:?} of {case:?} is no test");
+        }
+        if state.starts_with("works") {
+            assert!(!tests.is_empty(), "{case:?} works, but no test shows it");
+            works += 1;
+        }
+    }
+    assert!(works > 40, "only {works} cases were read");
+}
+
 #[test]
 fn features_name_tests_that_exist() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut names = BTreeSet::new();
-    for folder in ["crates", "tests/tests", "tests/src/scenarios"] {
-        names_below(&root.join(folder), &mut names);
-    }
+    let (root, names) = (root(), names());
     let text = std::fs::read_to_string(root.join("docs/features.md")).unwrap();
     let mut works = 0;
     for row in text.lines().filter_map(|line| line.strip_prefix("| ")) {

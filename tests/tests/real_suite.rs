@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 
 use ottla::{
-    Admin, Assignor, Commit, Consumer, Error, ErrorCode, GroupProtocol, GroupState, GroupType, Offset,
-    TopicPartition,
+    Admin, Assignor, Commit, Consumer, Error, ErrorCode, GroupState, GroupType, Offset, TopicPartition,
 };
 use ottla_tests::kafka::{Event, Member, MemberSpec, RecordSpec, is_at_least, shared, unique, versions};
 use ottla_tests::scenarios::{self, Backend, GUARD, Result, guarded};
@@ -69,21 +68,6 @@ on_shared! {
 on_own! {
     a_restarted_broker_loses_nothing(1),
     leaders_and_coordinators_move(3),
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn topics_that_are_made_anew_are_read_anew() -> Result<()> {
-    for version in versions() {
-        let backend = Backend::shared(&version)?;
-        // Before 2.8 topics have no ids by which one could tell.
-        if backend.is_at_least(2, 8) {
-            scenarios::topics_that_are_made_anew_are_read_anew(&backend, GroupProtocol::Classic).await?;
-        }
-        if backend.is_at_least(4, 0) {
-            scenarios::topics_that_are_made_anew_are_read_anew(&backend, GroupProtocol::Consumer).await?;
-        }
-    }
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

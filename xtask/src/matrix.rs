@@ -21,7 +21,7 @@ const VERSIONS: &str = "2.1.1,2.8.2,3.9.2,4.1.2,4.3.1";
 const BROKERS: &str = "1,3";
 
 /// Suites whose tests have clusters of their own: once for each version, in its first column.
-const OWN_CLUSTERS: [&str; 2] = ["matrix_rolling", "real_elections"];
+const OWN_CLUSTERS: [&str; 3] = ["matrix_failures", "matrix_rolling", "real_elections"];
 
 /// The same scenarios on the embedded broker.
 const EMBEDDED: [(&str, &str); 2] = [("real_suite", "suite_embedded"), ("real_close", "close_embedded")];

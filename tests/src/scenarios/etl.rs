@@ -268,7 +268,7 @@ impl Run {
                 }
             }
             _ => {
-                if id % 2 == 0 {
+                if id.is_multiple_of(2) {
                     let late = records / 3;
                     let _ = self.stages[stage].passed.subscribe().wait_for(|passed| *passed >= late).await;
                 }
