@@ -136,6 +136,7 @@ async fn metrics_are_the_figures_of_the_snapshot() {
     assert!(sum("kafka.consumer.incoming_byte_total") >= snapshot.traffic.bytes_received as f64);
     assert!(sum("kafka.consumer.outgoing_byte_total") >= snapshot.traffic.bytes_sent as f64);
     assert!(sum("kafka.consumer.connection_creation_total") >= snapshot.traffic.connects as f64);
+    assert_eq!(sum("kafka.consumer.connection_close_total"), sum("kafka.consumer.connection_creation_total"));
 
     // A consumer that is closed leaves no gauge behind.
     for (name, _) in kept.names() {

@@ -15,6 +15,10 @@ use crate::planted::planted;
 use crate::snapshot::{BrokerSnapshot, Traffic};
 use crate::{Backoff, BrokerId, ConnectionId, Error, Rng, Timestamp};
 
+/// How long answers must not have asked for silence before a broker counts as not throttling any more: around its
+/// quota every other answer does.
+const CALM: Duration = Duration::from_secs(10);
+
 /// Before each frame.
 const SIZE_FIELD: u64 = 4;
 
@@ -93,8 +97,8 @@ struct Slot<T> {
     role: Role,
     /// Until it can be used, or has failed.
     connecting: Span,
-    /// Its last answer asked for silence.
-    throttled: bool,
+    /// Answers asked for silence: it is throttled until one after this time does not.
+    throttled: Option<Timestamp>,
 }
 
 struct Address {
@@ -339,7 +343,7 @@ impl<T> Network<T> {
             kafka.connection.role = ?role,
             error.r#type = Empty,
         );
-        self.slots.insert(id, Slot { connection, target, role, connecting, throttled: false });
+        self.slots.insert(id, Slot { connection, target, role, connecting, throttled: None });
         self.by_use.insert((target, role), id);
         self.actions.push_back(Io::Connect { conn: id, host, port });
         false
@@ -376,13 +380,13 @@ impl<T> Network<T> {
         let throttle_time = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
         let target = slot.target;
         if throttle_time.is_zero() {
-            if std::mem::take(&mut slot.throttled) {
+            if slot.throttled.take_if(|until| *until <= now).is_some() {
                 self.unthrottled(target);
             }
             return;
         }
         slot.connection.throttle(now, millis);
-        slot.throttled = true;
+        slot.throttled = Some(slot.connection.muted_until() + CALM);
         let Some(address) = self.addresses.get_mut(&target) else { return };
         address.traffic.throttled = address.traffic.throttled.saturating_add(throttle_time);
         let before = address.throttling;
@@ -394,7 +398,7 @@ impl<T> Network<T> {
 
     /// A connection is not throttled any more: neither is its broker, unless another one is.
     fn unthrottled(&mut self, target: Target) {
-        if self.slots.values().any(|slot| slot.target == target && slot.throttled) {
+        if self.slots.values().any(|slot| slot.target == target && slot.throttled.is_some()) {
             return;
         }
         let address = self.addresses.get_mut(&target);
@@ -504,7 +508,7 @@ impl<T> Network<T> {
             return;
         };
         connecting.record("error.type", error.kind().name());
-        if throttled {
+        if throttled.is_some() {
             self.unthrottled(target);
         }
         self.by_use.remove(&(target, role));
@@ -538,8 +542,9 @@ impl<T> Network<T> {
 
     /// Closes everything, silently: nobody is told what was in flight.
     pub(crate) fn close_all(&mut self) {
-        for id in std::mem::take(&mut self.slots).into_keys() {
+        for (id, slot) in std::mem::take(&mut self.slots) {
             self.actions.push_back(Io::Close { conn: id });
+            self.traffic(slot.target).disconnects += 1;
         }
         self.by_use.clear();
         self.events.clear();

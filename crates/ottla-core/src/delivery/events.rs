@@ -102,8 +102,8 @@ pub enum Event {
         /// How long it asked to be left alone, to begin with: each answer may ask anew.
         throttle_time: Duration,
     },
-    /// A broker does not throttle this client any more: its latest answer does not ask for it, or its connection
-    /// is gone. Needs `broker_events`.
+    /// A broker does not throttle this client any more: its answers have not asked for it for ten seconds, or its
+    /// connection is gone. Needs `broker_events`.
     ThrottleEnded {
         /// Which one, as [`Throttled`](Self::Throttled) named it.
         broker: Option<BrokerId>,

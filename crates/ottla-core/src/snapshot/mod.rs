@@ -96,7 +96,8 @@ pub struct BrokerSnapshot {
     pub connected: usize,
     /// Requests that wait for their answer now.
     pub in_flight: usize,
-    /// Whether its latest answer on one of them asked to be left alone for some time (KIP-219).
+    /// Whether it throttles this client (KIP-219): answers on one of them ask to be left alone, or did within the last
+    /// ten seconds.
     pub throttled: bool,
     /// What went to and fro since the broker is known.
     pub traffic: Traffic,

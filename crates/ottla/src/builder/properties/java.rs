@@ -3,7 +3,7 @@
 use super::draft::Draft;
 use super::{NEEDS_SASL, NEEDS_TLS, PRODUCERS, Property, SHARE, SOCKET, nothing, refused, set};
 
-const METRICS: &str = "there is no metrics registry of Java's kind";
+const METRICS: &str = "there is no registry of Java's kind; the feature metrics publishes";
 const DECODE: &str = "records come as bytes; decode them where they are used";
 
 #[rustfmt::skip] // a table: one line a property

@@ -88,7 +88,7 @@ pub(super) const TABLE: &[Property] = &[
     nothing("log.queue", LOGS),
     nothing("log.thread.name", LOGS),
     nothing("log.connection.close", LOGS),
-    nothing("statistics.interval.ms", "no statistics are emitted"),
+    nothing("statistics.interval.ms", "statistics are asked for: snapshot() and its to_json()"),
     nothing("enable.metrics.push", "nothing is pushed to the broker (KIP-714)"),
     nothing("enable.random.seed", "the seed comes from the operating system"),
     nothing("internal.termination.signal", "close and drop need no signal"),
