@@ -314,3 +314,47 @@ fn a_commit_is_told_in_time_while_the_broker_wants_silence() {
     world.run_until(Duration::from_secs(4), |w| w.member(id).outcomes.len() == 1);
     assert!(!failed(&world.member(id).outcomes[0]));
 }
+
+/// An offset of the user's own, without the leader epoch that it was read with, was committed without one (seed 3555):
+/// the next owner had nothing to ask about, and left out what came below it after an unclean election.
+#[test]
+fn a_cut_below_an_offset_of_the_users_own_hides_nothing_from_the_next_owner() {
+    let tp = TopicPartition::new("t", 0);
+    let mut world = World::new(1, 3);
+    world.cluster.create_topic("t", 1).expect("a topic");
+    let produce = |world: &mut World, count: usize| {
+        let now = world.broker_now();
+        for _ in 0..count {
+            world.cluster.produce(now, "t", 0, ["r"]).expect("produced");
+        }
+    };
+    produce(&mut world, 60);
+    let now = world.broker_now();
+    world.cluster.move_leader(now, "t", 0, 2).expect("moved");
+    produce(&mut world, 40);
+    let mut config = world.config();
+    config.group = Some(GroupConfig::new("g"));
+    config.commit = CommitMode::Manual;
+    let first = world.join(config.clone());
+    world.command(first, Command::Subscribe(vec!["t".to_owned()]));
+    world.run_until(Duration::from_secs(30), |w| w.member(first).count() == 100);
+    let (_, epoch) = world.cluster.leader("t", 0).expect("a partition");
+    for (offset, expected) in [(60, epoch - 1), (61, epoch), (100, epoch)] {
+        let topic_partition = tp.clone();
+        let item =
+            CommitItem::Offset { topic_partition, offset, leader_epoch: None, metadata: None, rewind: false };
+        world.command(first, Command::Commit(vec![item]));
+        world.run_for(Duration::from_secs(1));
+        let committed = world.cluster.committed("g", "t", 0).expect("committed");
+        assert_eq!((committed.offset, committed.leader_epoch), (offset, expected));
+    }
+    world.command(first, Command::Close { timeout: Duration::from_secs(10) });
+    world.run_until(Duration::from_secs(30), |w| w.member(first).is_closed());
+    let now = world.broker_now();
+    world.cluster.elect_uncleanly(now, "t", 0, 3, 70).expect("elected");
+    produce(&mut world, 50);
+    let second = world.join(config);
+    world.command(second, Command::Subscribe(vec!["t".to_owned()]));
+    world.run_until(Duration::from_secs(60), |w| w.member(second).count() == 50);
+    assert_eq!(world.member(second).values[&tp].first().map(|(offset, _)| *offset), Some(70));
+}

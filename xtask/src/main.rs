@@ -85,6 +85,26 @@ fn simulator(rest: &[&str]) -> Result<(), String> {
     command::run(&mut command)
 }
 
+/// Two processes with the same seeds tell the same of them: nothing depends on an address or on what ran before.
+fn simulator_twice(rest: &[&str]) -> Result<(), String> {
+    let fixed = ["run", "--quiet", "--profile", "sim", "--package", "ottla-sim", "--"];
+    let hashes = || {
+        let told = command::output(&mut command::cargo(&[&fixed, rest].concat()))?;
+        let hashes: Vec<String> =
+            told.lines().filter(|l| l.starts_with("seed ")).map(str::to_owned).collect();
+        if hashes.is_empty() { Err("no seed told its hash".to_owned()) } else { Ok(hashes) }
+    };
+    let (first, second) = (hashes()?, hashes()?);
+    match first.iter().zip(&second).find(|(a, b)| a != b) {
+        None if first.len() == second.len() => {
+            println!("{} seeds are the same in two processes", first.len());
+            Ok(())
+        }
+        None => Err("two processes told of different seeds".to_owned()),
+        Some((a, b)) => Err(format!("two processes differ:\n{a}\n{b}")),
+    }
+}
+
 /// The oracle of the simulator still sees every planted bug, at the seeds of its table.
 fn planted_bugs() -> Result<(), String> {
     let tests =

@@ -51,7 +51,8 @@ impl CommitOffset {
         Self { topic_partition, offset, leader_epoch: None, metadata: None, rewind: false }
     }
 
-    /// With the leader epoch of the record before it, so that a truncation is noticed (KIP-320).
+    /// With the leader epoch of the record before it, so that a truncation is noticed (KIP-320). Of what this ownership
+    /// has read it is known, and need not be said.
     pub fn leader_epoch(mut self, epoch: LeaderEpoch) -> Self {
         self.leader_epoch = Some(epoch);
         self

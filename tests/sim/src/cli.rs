@@ -148,6 +148,8 @@ struct Total {
     figures: Vec<Figures>,
     failed: Vec<(u64, String)>,
     unlike: Vec<u64>,
+    /// Simulated milliseconds of second runs.
+    again: u64,
 }
 
 /// Runs what the command line asks for.
@@ -180,7 +182,7 @@ pub fn main(arguments: &[String]) -> Result<(), String> {
         let (outcome, _) = run(&spec(arguments.from), Trace::printing());
         return outcome.violation.map_or(Ok(()), |violation| Err(violation.to_string()));
     }
-    let begun = Instant::now();
+    let (begun, spent) = (Instant::now(), cpu_seconds());
     let next = AtomicU64::new(arguments.from);
     let total = Mutex::new(Total::default());
     std::thread::scope(|scope| {
@@ -197,7 +199,16 @@ pub fn main(arguments: &[String]) -> Result<(), String> {
         }
     });
     let total = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    report(&arguments, total, begun.elapsed().as_secs_f64())
+    report(&arguments, total, (begun.elapsed().as_secs_f64(), cpu_seconds() - spent))
+}
+
+/// What this process has used of processors so far, in seconds, where that can be told.
+fn cpu_seconds() -> f64 {
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return 0.0 };
+    // The name of the program may have spaces.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok());
+    ticks.sum::<f64>() / 100.0
 }
 
 fn one(arguments: &Arguments, spec: &Spec, total: &Mutex<Total>, next: &AtomicU64) {
@@ -210,6 +221,9 @@ fn one(arguments: &Arguments, spec: &Spec, total: &Mutex<Total>, next: &AtomicU6
     }
     total.coverage.add(&outcome.coverage);
     total.figures.push(outcome.figures);
+    if spec.seed.is_multiple_of(10) {
+        total.again += outcome.figures.millis;
+    }
     if again {
         println!("seed {} is not the same twice", spec.seed);
         total.unlike.push(spec.seed);
@@ -260,7 +274,7 @@ fn trace(spec: &Spec) -> Result<(), String> {
     }
 }
 
-fn report(arguments: &Arguments, mut total: Total, seconds: f64) -> Result<(), String> {
+fn report(arguments: &Arguments, mut total: Total, (seconds, cpu): (f64, f64)) -> Result<(), String> {
     print!("{}{}", total.coverage, invariants());
     let count = total.figures.len();
     let middle = |of: fn(&Figures) -> u64, figures: &mut Vec<Figures>| {
@@ -280,12 +294,15 @@ fn report(arguments: &Arguments, mut total: Total, seconds: f64) -> Result<(), S
         middle(|f| f.steps, figures),
     );
     let again = arguments.from.div_ceil(10)..arguments.to.div_ceil(10);
-    let rate = simulated as f64 / (seconds * arguments.jobs as f64);
     println!(
-        "{count} seeds, {simulated} simulated seconds in {seconds:.1} s with {} threads: {rate:.0} simulated seconds per thread second, not counting that every tenth seed ran twice ({})",
-        arguments.jobs,
+        "{count} seeds, {simulated} simulated seconds, and {} of the seeds once more, in {seconds:.1} s with {} threads",
         again.count(),
+        arguments.jobs,
     );
+    if cpu > 0.0 {
+        let all = simulated as f64 + total.again as f64 / 1000.0;
+        println!("{:.0} simulated seconds per CPU second ({cpu:.1})", all / cpu);
+    }
     // A run that proves little is a failure, too.
     if let Some(fault) = arguments.scenario.filter(|_| count >= ENOUGH_OF_ONE)
         && !total.coverage.has(fault)

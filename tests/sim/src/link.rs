@@ -20,6 +20,10 @@ pub(super) struct Link {
     pub(super) stalled: bool,
     /// The broker's end is gone without a word: what is sent gets a reset once the node answers again.
     pub(super) half_open: bool,
+    /// It was reset: so many of the bytes that are on their way still reach the client.
+    pub(super) left: Option<usize>,
+    /// Bytes on their way to the client.
+    pub(super) coming: usize,
     /// Both ends know each other; nothing is delivered to a link that is gone.
     pub(super) open: bool,
     /// Bytes of one direction never overtake each other: when the last ones arrive, at the broker and at the client.
@@ -38,6 +42,8 @@ impl Link {
             buf: BytesMut::new(),
             stalled: false,
             half_open: false,
+            left: None,
+            coming: 0,
             open: true,
             last: [Timestamp::ZERO; 2],
             busy: [Timestamp::ZERO; 2],

@@ -10,7 +10,8 @@ use ottla_core::assignor::GroupAssignment;
 use ottla_core::client::{Action, Client, Command, Outcome};
 use ottla_core::config::Config;
 use ottla_core::delivery::{
-    Batch, BatchDecoder, DeliveryConfig, Event, Filter, Record, RecordReader, ResetCause, Shared, Taken,
+    Batch, BatchDecoder, DeliveryConfig, Event, Filter, Gathered, Gathering, Record, RecordReader,
+    ResetCause, Shared, Taken,
 };
 use ottla_core::group::JobId;
 use ottla_core::{CommandId, ConnectionId, Error, Timestamp, TopicPartition};
@@ -196,6 +197,24 @@ impl Member {
         }
         self.woken.0.store(false, Ordering::Relaxed);
         self.delivery.take(now, &mut self.decoder, filter, Some(&self.waker))
+    }
+
+    /// The same, one record.
+    pub(super) fn take_record(&mut self, now: Timestamp) -> Taken {
+        if !self.alive {
+            return Taken::Pending;
+        }
+        self.woken.0.store(false, Ordering::Relaxed);
+        self.delivery.take_record(|| now, &mut self.decoder, &mut self.reader, Some(&self.waker))
+    }
+
+    /// The same, several batches at once.
+    pub(super) fn gather(&mut self, now: Timestamp, gathering: &mut Gathering) -> Gathered {
+        if !self.alive {
+            return Gathered::Pending;
+        }
+        self.woken.0.store(false, Ordering::Relaxed);
+        self.delivery.gather(now, &mut self.decoder, gathering, &self.waker)
     }
 
     /// Whether the reader that waits was woken.

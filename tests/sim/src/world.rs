@@ -312,6 +312,13 @@ impl World {
             }
             Wire::ToClient { link, bytes } => {
                 if let Some(l) = self.links.get_mut(&link).filter(|l| l.open) {
+                    l.coming = l.coming.saturating_sub(bytes.len());
+                    let arrives = l.left.map_or(bytes.len(), |left| left.min(bytes.len()));
+                    l.left = l.left.map(|left| left - arrives);
+                    if arrives == 0 {
+                        return;
+                    }
+                    let bytes = bytes.slice(..arrives);
                     self.trace.number(now.as_nanos() ^ !link.0);
                     self.trace.bytes(&bytes);
                     l.buf.extend_from_slice(&bytes);

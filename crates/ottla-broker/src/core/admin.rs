@@ -238,6 +238,7 @@ impl Cluster {
 
     /// Freezes what Metadata says of leaders and leader epochs, whatever happens to them, or lets it be true again.
     pub fn freeze_metadata(&mut self, freeze: bool) {
+        self.flapping = false;
         self.frozen_leaders = freeze.then(|| {
             self.topics
                 .iter()
@@ -248,6 +249,12 @@ impl Cluster {
                 })
                 .collect()
         });
+    }
+
+    /// As [`freeze_metadata`](Self::freeze_metadata), but every other answer is true.
+    pub fn flap_metadata(&mut self) {
+        self.freeze_metadata(true);
+        self.flapping = true;
     }
 
     /// Lets a node close every new connection at once, or take them again.

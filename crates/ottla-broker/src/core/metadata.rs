@@ -25,6 +25,16 @@ impl Cluster {
         forced: &Forced,
         request: &MetadataRequest,
     ) -> ResponseKind {
+        self.flips += u64::from(self.flapping);
+        let aside = if self.flips % 2 == 1 && self.flapping { self.frozen_leaders.take() } else { None };
+        let answer = self.metadata(version, forced, request);
+        if aside.is_some() {
+            self.frozen_leaders = aside;
+        }
+        answer
+    }
+
+    fn metadata(&mut self, version: i16, forced: &Forced, request: &MetadataRequest) -> ResponseKind {
         let mut response = MetadataResponse::default();
         let top = forced.everywhere();
         if version >= 13

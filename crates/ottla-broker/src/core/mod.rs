@@ -108,6 +108,9 @@ pub struct Cluster {
     commits: Vec<group::Commit>,
     /// What Metadata says of leaders while it is frozen: leader and leader epoch.
     frozen_leaders: Option<Leaders>,
+    /// Only every other answer is of then.
+    flapping: bool,
+    flips: u64,
 }
 
 impl Cluster {
@@ -146,6 +149,8 @@ impl Cluster {
             next_producer_id: 1000,
             commits: Vec::new(),
             frozen_leaders: None,
+            flapping: false,
+            flips: 0,
         }
     }
 

@@ -125,7 +125,10 @@ impl Client {
         let generation = self.delivery.lock().fetch_generation();
         let passing = self.lookups.partitions().next().is_some() || !self.commands.is_empty();
         if self.topics_as_of == Some(generation) && !passing {
-            debug_assert_eq!(self.wanted_topics(), *self.cluster.wanted());
+            // Now and then, by the clock: it is the dearest of all assertions, and what is forgotten stays forgotten.
+            debug_assert!(
+                !(now.as_nanos() / 1000).is_multiple_of(8) || self.wanted_topics() == *self.cluster.wanted()
+            );
             return;
         }
         self.topics_as_of = (!passing).then_some(generation);

@@ -84,7 +84,7 @@ pub enum CommitItem {
         topic_partition: TopicPartition,
         /// The next offset to read.
         offset: i64,
-        /// Epoch of the record before it, if known.
+        /// Epoch of the record before it, if known: what was read needs none.
         leader_epoch: Option<LeaderEpoch>,
         /// Comes back with the committed offset.
         metadata: Option<String>,

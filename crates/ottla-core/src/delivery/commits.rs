@@ -171,7 +171,7 @@ impl Delivery {
             // A higher one is on its way: sending this one after it would go back. The higher one is sent again.
             offset = p.requested.unwrap_or(offset);
             let (done, epoch) = p.resolve(p.done.to(), p.done.epoch());
-            leader_epoch = if done == offset { epoch } else { None };
+            leader_epoch = if done == offset { epoch } else { p.epoch_before(offset) };
             metadata = p.metadata.as_ref().filter(|(at, _)| *at == offset).map(|(_, text)| text.clone());
         }
         p.requested = Some(offset);
@@ -203,6 +203,7 @@ impl Delivery {
                 Error::new(ErrorKind::ApiMisuse, text).with_partition(tp.clone()),
             ));
         }
+        let leader_epoch = leader_epoch.or_else(|| p.epoch_before(offset));
         let highest = p.committed.max(p.requested);
         if let Some(committed) = highest.filter(|&highest| offset < highest) {
             if !rewind {

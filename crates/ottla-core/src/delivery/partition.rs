@@ -24,7 +24,7 @@ use super::events::ResetCause;
 use super::figures::Consumed;
 use super::handed::Handed;
 use super::marks::Done;
-use super::queue::Segment;
+use super::queue::{Rest, Segment};
 use super::revocation::RevocationId;
 use super::strip::OpenStrip;
 use super::token::Ownership;
@@ -241,12 +241,33 @@ impl Partition {
         self.position = offset;
     }
 
+    /// What is read at once need not be of one leader epoch: nothing in front of `lead`, then these.
+    pub(super) fn move_over(&mut self, ready: &[Rest], (lead, lead_epoch): (i64, Option<LeaderEpoch>)) {
+        if lead > self.position {
+            self.move_position(lead, lead_epoch);
+        }
+        for rest in ready {
+            let epoch = LeaderEpoch::from_wire(rest.batch.header().partition_leader_epoch);
+            self.move_position(rest.last.saturating_add(1), epoch);
+            self.move_position(rest.end, rest.end_epoch);
+        }
+    }
+
     /// What is handed out from `offset` on is of this leader epoch.
     pub(super) fn enter_epoch(&mut self, offset: i64, epoch: Option<LeaderEpoch>) {
         if self.position_epoch != epoch {
             self.position_epoch = epoch;
             self.epochs.enter(offset, epoch);
         }
+    }
+
+    /// The leader epoch of what lies before `offset`, as far as it was read. Whoever begins there can be told of a cut
+    /// below only if it knows this.
+    pub(super) fn epoch_before(&self, offset: i64) -> Option<LeaderEpoch> {
+        if offset > self.position() {
+            return None;
+        }
+        self.epochs.before(offset).flatten()
     }
 
     /// Everything up to the position is handed out.
@@ -261,7 +282,10 @@ impl Partition {
 
     /// The reader has come to the end of its strip, or gives it back; the last record of it begins at `last`.
     pub(super) fn strip_ended(&mut self, end: i64, epoch: Option<LeaderEpoch>, last: i64) {
-        self.strip = None;
+        // Offsets without a record behind it may be of another leader epoch.
+        if let Some(records_end) = self.strip.take().map(|strip| strip.records_end()).filter(|at| *at < end) {
+            self.position = self.position.max(records_end);
+        }
         self.move_position(end, epoch);
         self.delivered();
         self.handed.strip_ended(end, Some(last));

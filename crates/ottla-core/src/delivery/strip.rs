@@ -105,6 +105,11 @@ impl OpenStrip {
         self.inner.strip.as_ref().map_or(self.inner.start, Strip::position)
     }
 
+    /// Behind its last record.
+    pub(super) fn records_end(&self) -> i64 {
+        self.inner.last.saturating_add(1)
+    }
+
     /// Whether it is this one.
     pub(super) fn is(&self, inner: &Arc<BatchInner>) -> bool {
         Arc::ptr_eq(&self.inner, inner)

@@ -358,6 +358,7 @@ impl Delivery {
         }
         let strip = single.filter(|_| records > 1);
         if strip.is_none() && checkout.position > p.position() {
+            p.move_over(&checkout.ready, (checkout.lead, checkout.lead_epoch));
             p.move_position(checkout.position, checkout.position_epoch);
         }
         self.uncommitted.insert(key);

@@ -38,7 +38,7 @@ impl EpochSpans {
     }
 
     /// The epoch of what lies before `offset`, if any of that was handed out, or it is where reading began.
-    fn before(&self, offset: i64) -> Option<Option<LeaderEpoch>> {
+    pub(super) fn before(&self, offset: i64) -> Option<Option<LeaderEpoch>> {
         let began = self.0.first().filter(|(from, _)| *from == offset);
         self.0.iter().rev().find(|(from, _)| *from < offset).or(began).map(|(_, epoch)| *epoch)
     }

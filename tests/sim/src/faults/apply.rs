@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kafka_protocol::messages::{ListOffsetsResponse, OffsetCommitResponse, OffsetFetchResponse};
 use ottla_broker::{Api, Corruption, ErrorCode, Fault as Scripted};
-use ottla_core::{Rng, Timestamp};
+use ottla_core::{Rng, Timestamp, TopicPartition};
 
 use super::{Fault, HEALED_AT, Planned};
 use crate::MemberId;
@@ -38,8 +38,10 @@ enum Undo {
     Weather(u64),
     /// A leader for partitions that have none.
     Lead,
-    /// The watermark follows the log again.
-    Watermarks,
+    /// The watermark of this partition follows the log again.
+    Watermark(TopicPartition),
+    /// The log of this replica follows its leader's again.
+    Replica(TopicPartition, i32),
     /// Timers are exact again.
     Exact,
     /// Answers are complete again.
@@ -215,6 +217,18 @@ impl Simulation {
                     self.world.cluster.leader(tp.topic(), tp.partition()).is_ok_and(|(l, _)| l != Some(node));
                 hit = moved && self.world.cluster.move_leader(at, tp.topic(), tp.partition(), node).is_ok();
             }
+            Fault::FlappingMetadata => {
+                self.world.cluster.flap_metadata();
+                undo = Undo::Thaw;
+                for _ in 0..1 + rng.below(4) {
+                    let Some(tp) = self.some_partition(&mut rng) else { continue };
+                    let node = 1 + rng.below(nodes as u64) as i32;
+                    let cluster = &mut self.world.cluster;
+                    let moved =
+                        cluster.leader(tp.topic(), tp.partition()).is_ok_and(|(l, _)| l != Some(node));
+                    hit |= moved && cluster.move_leader(at, tp.topic(), tp.partition(), node).is_ok();
+                }
+            }
             Fault::LeaderLost => {
                 let Some(tp) = self.some_partition(&mut rng) else { return };
                 hit = self.world.cluster.lose_leader(at, tp.topic(), tp.partition()).is_ok();
@@ -228,7 +242,18 @@ impl Simulation {
                 // Never below what was shown: a watermark does not go back.
                 hit =
                     self.world.cluster.hold_high_watermark(at, tp.topic(), tp.partition(), Some(end)).is_ok();
-                undo = Undo::Watermarks;
+                undo = Undo::Watermark(tp);
+            }
+            Fault::LaggingReplica => {
+                let Some(tp) = self.some_partition(&mut rng) else { return };
+                let (topic, partition) = (tp.topic(), tp.partition());
+                let cluster = &mut self.world.cluster;
+                let end = cluster.log_end_offset(topic, partition).unwrap_or(0);
+                let least = cluster.log_start_offset(topic, partition).unwrap_or(0);
+                let held = (end - rng.below(40) as i64).max(least);
+                let leads = cluster.leader(topic, partition).is_ok_and(|(leader, _)| leader == Some(node));
+                hit = !leads && cluster.hold_replica(at, topic, partition, node, Some(held)).is_ok();
+                undo = Undo::Replica(tp, node);
             }
             Fault::TopicDelete => hit = self.delete_topic(),
             Fault::PartitionsGrow => hit = self.grow(&mut rng),
@@ -322,7 +347,26 @@ impl Simulation {
         self.world.trace.line(now, "fault", || format!("{} is over", fault.name()));
         match active.undo {
             Undo::Nothing => {}
-            Undo::Start(nodes) => nodes.into_iter().for_each(|n| self.start(n)),
+            // What another fault holds stays as it is.
+            Undo::Start(nodes) => {
+                let held = |n: &i32| {
+                    self.active.iter().any(|a| matches!(&a.undo, Undo::Start(nodes) if nodes.contains(n)))
+                };
+                let free: Vec<i32> = nodes.into_iter().filter(|n| !held(n)).collect();
+                free.into_iter().for_each(|n| self.start(n));
+            }
+            Undo::TakeIn(node)
+                if self.active.iter().any(|a| matches!(a.undo, Undo::TakeIn(n) if n == node)) => {}
+            Undo::Thaw if self.active.iter().any(|a| matches!(a.undo, Undo::Thaw)) => {}
+            Undo::Exact if self.active.iter().any(|a| matches!(a.undo, Undo::Exact)) => {}
+            Undo::Lead if self.active.iter().any(|a| matches!(a.undo, Undo::Lead)) => {}
+            Undo::Watermark(tp)
+                if self.active.iter().any(|a| matches!(&a.undo, Undo::Watermark(of) if *of == tp)) => {}
+            Undo::Replica(tp, node)
+                if self
+                    .active
+                    .iter()
+                    .any(|a| matches!(&a.undo, Undo::Replica(of, n) if *of == tp && *n == node)) => {}
             Undo::TakeIn(node) => {
                 let _ = self.world.cluster.turn_away(node, false);
             }
@@ -341,7 +385,14 @@ impl Simulation {
                 }
             }
             Undo::Lead => self.lead(),
-            Undo::Watermarks => self.release_watermarks(),
+            Undo::Watermark(tp) => {
+                let at = self.world.broker_now();
+                let _ = self.world.cluster.hold_high_watermark(at, tp.topic(), tp.partition(), None);
+            }
+            Undo::Replica(tp, node) => {
+                let at = self.world.broker_now();
+                let _ = self.world.cluster.hold_replica(at, tp.topic(), tp.partition(), node, None);
+            }
             Undo::Exact => self.world.coarse_timers(None),
             Undo::Honest(lies) => {
                 for lie in lies {
@@ -394,13 +445,6 @@ impl Simulation {
             if self.world.cluster.leader(tp.topic(), tp.partition()).is_ok_and(|(l, _)| l.is_none()) {
                 let _ = self.world.cluster.move_leader(at, tp.topic(), tp.partition(), node);
             }
-        }
-    }
-
-    fn release_watermarks(&mut self) {
-        let at = self.world.broker_now();
-        for tp in self.partitions.clone() {
-            let _ = self.world.cluster.hold_high_watermark(at, tp.topic(), tp.partition(), None);
         }
     }
 }
@@ -465,8 +509,28 @@ fn script(fault: Fault, rng: &mut Rng, consumer: bool) -> Vec<Scripted> {
                     ErrorCode::UNKNOWN_MEMBER_ID,
                     ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
                     ErrorCode::REQUEST_TIMED_OUT,
+                    ErrorCode::OFFSET_METADATA_TOO_LARGE,
+                    ErrorCode::INVALID_COMMIT_OFFSET_SIZE,
+                    ErrorCode::TOPIC_AUTHORIZATION_FAILED,
+                    ErrorCode::STALE_MEMBER_EPOCH,
+                    ErrorCode::UNKNOWN_SERVER_ERROR,
                 ],
             )),
+            // In the answers that they belong to.
+            Fault::GroupErrors if rng.below(3) == 0 => {
+                let (to, code) = match rng.below(5) {
+                    0 => (Api::Heartbeat, ErrorCode::REBALANCE_IN_PROGRESS),
+                    1 => (Api::SyncGroup, ErrorCode::REBALANCE_IN_PROGRESS),
+                    2 => (Api::Heartbeat, ErrorCode::ILLEGAL_GENERATION),
+                    3 => (Api::SyncGroup, ErrorCode::ILLEGAL_GENERATION),
+                    _ => (Api::OffsetFetch, ErrorCode::UNSTABLE_OFFSET_COMMIT),
+                };
+                let code = match to {
+                    Api::Heartbeat | Api::SyncGroup if consumer => ErrorCode::FENCED_MEMBER_EPOCH,
+                    _ => code,
+                };
+                Scripted::on(sent(to)).times(times).error(code)
+            }
             Fault::GroupErrors => {
                 Scripted::on(api(rng, &[Api::JoinGroup, Api::SyncGroup, Api::Heartbeat, Api::OffsetFetch]))
                     .times(times)

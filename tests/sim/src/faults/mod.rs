@@ -51,6 +51,8 @@ pub enum Fault {
     LeaderMove,
     /// Metadata says what was.
     StaleMetadata,
+    /// Every other answer says what was.
+    FlappingMetadata,
     /// Partitions without a leader.
     LeaderLost,
     /// The oldest records are deleted.
@@ -89,6 +91,8 @@ pub enum Fault {
     StuckUser,
     /// The high watermark stays behind the log's end.
     LaggingWatermark,
+    /// A follower from which clients of its rack read stays behind its leader.
+    LaggingReplica,
     /// An unclean election: the end of a log is gone.
     Truncation,
     /// Fetch sessions are forgotten.
@@ -100,7 +104,7 @@ pub enum Fault {
 }
 
 /// All kinds: row of the matrix, name.
-pub const FAULTS: [(Fault, &str, &str); 43] = [
+pub const FAULTS: [(Fault, &str, &str); 45] = [
     (Fault::BrokerStop, "1", "broker-stop"),
     (Fault::BrokerKill, "2", "broker-kill"),
     (Fault::Rolling, "1/2", "rolling"),
@@ -121,6 +125,7 @@ pub const FAULTS: [(Fault, &str, &str); 43] = [
     (Fault::Latency, "15", "latency"),
     (Fault::LeaderMove, "16", "leader-move"),
     (Fault::StaleMetadata, "17", "stale-metadata"),
+    (Fault::FlappingMetadata, "17", "flapping-metadata"),
     (Fault::LeaderLost, "18", "leader-lost"),
     (Fault::Retention, "21", "retention"),
     (Fault::TopicDelete, "24", "topic-delete"),
@@ -140,6 +145,7 @@ pub const FAULTS: [(Fault, &str, &str); 43] = [
     (Fault::CoarseTimers, "38", "coarse-timers"),
     (Fault::StuckUser, "40", "stuck-user"),
     (Fault::LaggingWatermark, "19", "lagging-watermark"),
+    (Fault::LaggingReplica, "19", "lagging-replica"),
     (Fault::SessionEviction, "42", "session-eviction"),
     (Fault::Hostile, "42", "hostile"),
     (Fault::Damage, "42", "damage"),
@@ -155,7 +161,10 @@ const TRUNCATION_EVERY: u64 = 8;
 
 /// Rows without a kind here, and why.
 pub const NOT_HERE: [(&str, &str); 8] = [
-    ("19", "followers: `tests/tests/followers.rs` holds them alone; a watermark that lags is here"),
+    (
+        "19",
+        "followers are read from in every fourth seed; down, unknown, not leader: `tests/tests/followers.rs`, too",
+    ),
     ("22", "compaction: always on, in what producers write"),
     (
         "23",

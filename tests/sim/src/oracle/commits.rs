@@ -43,6 +43,9 @@ impl Oracle {
                 None => self.fail("S10", format!("{:?} commits {tp}", commit.member_id)),
             }
             let offset = commit.committed.offset;
+            if by_hand.is_none() {
+                self.is_bare(&tp, offset, commit.committed.leader_epoch < 0);
+            }
             let committed = match by_hand.and_then(|id| self.members.get_mut(id)) {
                 Some(member) => &mut member.committed,
                 None => &mut self.committed,
@@ -62,6 +65,7 @@ impl Oracle {
         let member = &self.members[id.0];
         // The present row, or one that has ended while the commit was on its way.
         let present = member.spans.get(tp).map(|s| (s.start, s.contig, s.moved));
+        let member_position = member.spans.get(tp).map(|s| s.position);
         let past = member.past.get(tp).into_iter().flatten();
         let past = past.filter(|p| self.may_be_under_way(p.ended)).map(|p| (p.start, p.contig, p.moved));
         let mut rows: Vec<(i64, i64, bool)> = present.into_iter().chain(past).collect();
@@ -120,7 +124,18 @@ impl Oracle {
         let newest = self.logs.get(tp).and_then(GhostLog::last_epoch).max(leader_epoch);
         let fits =
             |known: i32| if is_start { epoch >= known && Some(epoch) <= newest } else { epoch == known };
-        if epoch >= 0 && !known.is_none_or(fits) && !ever_cut {
+        // What was read has an epoch, whoever names the offset.
+        let read =
+            present.zip(member_position).is_some_and(|((start, ..), to)| start < offset && offset <= to);
+        if epoch < 0 && read && !rewound && known.is_some() && !ever_cut {
+            self.fail(
+                "S9",
+                format!("{id} commits {tp} at {offset} without the leader epoch that it was given"),
+            );
+        }
+        // Who goes back may end up between two records of different epochs: what was compacted away is of either.
+        let between = || rewound && self.logs.get(tp).is_some_and(|l| l.epoch_next_to(offset) == Some(epoch));
+        if epoch >= 0 && !known.is_none_or(fits) && !ever_cut && !between() {
             let text =
                 format!("{id} commits {tp} at {offset} with leader epoch {epoch}, the record's is {known:?}");
             self.fail("S9", text);

@@ -129,6 +129,11 @@ impl GhostLog {
         index.checked_sub(1).map(|i| self.epochs[i].1)
     }
 
+    /// The leader epoch of the next record at or behind `offset`.
+    pub fn epoch_next_to(&self, offset: i64) -> Option<i32> {
+        self.entries.get(self.index_of(offset)).map(|entry| entry.epoch)
+    }
+
     /// The leader epoch of the newest that was written.
     pub fn last_epoch(&self) -> Option<i32> {
         self.epochs.last().map(|(_, epoch)| *epoch)

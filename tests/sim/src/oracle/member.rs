@@ -21,6 +21,8 @@ pub struct Traits {
     pub session: std::time::Duration,
     /// Most bytes in the ledger: budget, one batch per broker, one decoded batch.
     pub max_ledger: usize,
+    /// Each of them may have a batch decoded.
+    pub readers: usize,
     /// Most sockets.
     pub max_sockets: usize,
 }
@@ -141,6 +143,8 @@ pub(super) struct GhostMember {
     pub(super) given: u64,
     /// When a broker last did something wrong with a request of its.
     pub(super) hurt: Option<Timestamp>,
+    /// It has joined a consumer group anew (KIP-848): everything up to this ownership is over, by its own word.
+    pub(super) behind: Option<OwnershipEpoch>,
 }
 
 impl GhostMember {
@@ -160,6 +164,7 @@ impl GhostMember {
             out_since: Some(now),
             given: 0,
             hurt: None,
+            behind: None,
         }
     }
 

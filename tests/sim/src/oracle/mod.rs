@@ -66,6 +66,8 @@ pub struct Oracle {
     members: Vec<GhostMember>,
     /// What the group has committed, from when on.
     committed: Committed,
+    /// The last of them that says nothing of the leader epoch before it: whoever begins there cannot be told of a cut.
+    bare: BTreeMap<TopicPartition, i64>,
     seen_commits: usize,
     /// Members by the ids that the coordinator gave them.
     ids: BTreeMap<String, usize>,

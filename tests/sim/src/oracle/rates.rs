@@ -1,6 +1,6 @@
 //! L3: nobody sends the same request again and again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use ottla_broker::sim::Cluster;
 use ottla_broker::{Api, ErrorCode, Observed};
@@ -16,6 +16,9 @@ const MOST: u64 = 60;
 /// in, has a backoff of 50 ms at the first.
 const MOST_CONNECTS: u64 = 40;
 
+/// So many seconds a commit may wait for those before it, which may have to time out.
+const MAY_WAIT: u64 = 30;
+
 /// What was sent, in this second or ever.
 #[derive(Debug, Default)]
 pub(super) struct Rates {
@@ -23,8 +26,8 @@ pub(super) struct Rates {
     second: u64,
     /// Requests that got nobody any further, within the second: by member, node, API.
     counts: BTreeMap<(usize, i32, i16), u64>,
-    /// Commands of a user: within the second, and ever.
-    commands: BTreeMap<usize, (u64, u64)>,
+    /// Commands of a user: within the second, and when there were some, with how many.
+    commands: BTreeMap<usize, (u64, VecDeque<(u64, u64)>)>,
     /// Where a partition was fetched last: by member and partition number, then topic.
     fetched: BTreeMap<(usize, i32), Vec<(String, i64)>>,
     hot: bool,
@@ -86,6 +89,11 @@ impl Oracle {
                 || request.api == Api::ConsumerGroupHeartbeat && request.generation == Some(0);
             if joins && request.group() == Some(GROUP) {
                 self.moved.push((id, None));
+                if request.api == Api::ConsumerGroupHeartbeat
+                    && let Some(member) = self.members.get_mut(id)
+                {
+                    member.behind = member.spans.values().map(|s| s.epoch).max().max(member.behind);
+                }
             }
             if request.error == Some(ErrorCode::INVALID_FETCH_SESSION_EPOCH) {
                 confused = Some((id, request.node));
@@ -95,9 +103,16 @@ impl Oracle {
             }
             let count = rates.counts.entry((id, request.node, request.api.key())).or_default();
             *count += 1;
-            let (lately, ever) = rates.commands.get(&id).copied().unwrap_or_default();
-            // Commits may have waited for long before they are sent one after the other.
-            let commands = if request.api == Api::OffsetCommit { ever } else { lately };
+            if *count <= MOST {
+                continue;
+            }
+            let commands = rates.commands.get(&id).map_or(0, |(lately, seconds)| match request.api {
+                // Commits may have waited before they are sent one after the other.
+                Api::OffsetCommit => {
+                    seconds.iter().filter(|(at, _)| at + MAY_WAIT >= second).map(|(_, n)| n).sum()
+                }
+                _ => *lately,
+            });
             if *count > MOST + 4 * commands {
                 hot = Some((id, request.api, request.node, *count));
             }
@@ -143,8 +158,15 @@ impl Oracle {
 
     /// The user made a request by itself.
     pub fn asked(&mut self, id: MemberId) {
-        let (lately, ever) = self.rates.commands.entry(id.0).or_default();
+        let second = self.now.as_nanos() / 1_000_000_000;
+        let (lately, seconds) = self.rates.commands.entry(id.0).or_default();
         *lately += 1;
-        *ever += 1;
+        match seconds.back_mut() {
+            Some((at, count)) if *at == second => *count += 1,
+            _ => seconds.push_back((second, 1)),
+        }
+        if seconds.front().is_some_and(|(at, _)| at + MAY_WAIT < second) {
+            seconds.pop_front();
+        }
     }
 }

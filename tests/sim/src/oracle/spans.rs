@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ottla_core::delivery::Batch;
-use ottla_core::{Timestamp, TopicPartition};
+use ottla_core::{OwnershipEpoch, Timestamp, TopicPartition};
 
 use super::member::{Expect, Handed, Span};
 use super::{MemberId, Oracle};
@@ -34,15 +33,27 @@ pub fn content<'a>(
 }
 
 impl Oracle {
-    /// A batch was given to the user of `id`; `number` tells it from others.
-    pub fn handed(&mut self, now: Timestamp, id: MemberId, batch: &Batch, number: u64, high_watermark: i64) {
-        let tp = batch.topic_partition().clone();
+    /// Records were given to the user of `id`: offset, content and leader epoch of each, under which ownership, and what
+    /// comes next; `number` tells them from others.
+    pub fn handed(
+        &mut self,
+        now: Timestamp,
+        id: MemberId,
+        tp: &TopicPartition,
+        (epoch, next): (OwnershipEpoch, i64),
+        (number, high_watermark): (u64, i64),
+        records: &[(i64, u64, i32)],
+    ) {
+        let tp = tp.clone();
+        let Some((first, ..)) = records.first().copied() else { return };
         self.check_ownership(now, id, &tp);
+        if self.members[id.0].behind.is_some_and(|behind| epoch <= behind) {
+            let text = format!("{id} was given a record of {tp} by an ownership of before it joined anew");
+            self.fail("S7", text);
+        }
         let member = &self.members[id.0];
         let read_committed = member.traits.read_committed;
         let counts = !member.traits.by_hand;
-        let epoch = batch.token().ownership_epoch();
-        let (first, next) = (batch.first_offset(), batch.next_offset());
         let same = member.spans.get(&tp).is_some_and(|s| s.epoch == epoch);
         // A seek begins a new ownership, and so does losing the partition and getting it back, which ends the pause:
         // only who reads events is told which of them it was.
@@ -57,18 +68,10 @@ impl Oracle {
         }
         let Some(position) = self.members[id.0].spans.get(&tp).map(|s| s.position) else { return };
         let mut expected = position;
-        for record in batch {
-            let offset = record.offset();
+        for (offset, content, told) in records.iter().copied() {
             if offset < expected {
                 self.fail("S2", format!("{id} was given {tp} {offset} after {expected} was next"));
             }
-            let headers = record.headers();
-            let content = content(
-                record.key(),
-                record.value(),
-                headers.map(|(name, value)| (name.as_bytes(), value)),
-                record.timestamp(),
-            );
             let log = self.log(&tp);
             if !log.has(offset, content)
                 && let Some(cut) = log.cut_of(offset, content)
@@ -96,8 +99,6 @@ impl Oracle {
                     entry.delivered |= counts;
                     let (known, at) = (entry.content, entry.epoch);
                     let aborted = entry.kind == super::Kind::Aborted;
-                    let told =
-                        record.leader_epoch().map_or(-1, |e| ottla_core::LeaderEpoch::to_wire(Some(e)));
                     if known != content {
                         self.fail("S1", format!("{id} was given {tp} {offset} with other content"));
                     }
@@ -121,7 +122,7 @@ impl Oracle {
         {
             self.fail("S3", format!("{id}'s batch of {tp} ends at {next} and leaves {skipped} out"));
         }
-        let count = batch.len() as u64;
+        let count = records.len() as u64;
         self.given += count;
         let member = &mut self.members[id.0];
         member.given += count;
@@ -179,7 +180,7 @@ impl Oracle {
         now: Timestamp,
         id: MemberId,
         tp: &TopicPartition,
-        epoch: ottla_core::OwnershipEpoch,
+        epoch: OwnershipEpoch,
         first: i64,
     ) {
         let member = &mut self.members[id.0];

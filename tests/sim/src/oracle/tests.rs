@@ -16,6 +16,7 @@ const TRAITS: Traits = Traits {
     read_committed: false,
     session: Duration::from_secs(10),
     max_ledger: usize::MAX,
+    readers: 1,
     max_sockets: usize::MAX,
 };
 

@@ -70,9 +70,25 @@ impl Oracle {
                 span.cut = Some(span.cut.map_or(to, |cut| cut.min(to)));
             }
         }
+        if let Some(bare) = self.bare.get(tp).copied() {
+            self.log(tp).excuse(to, bare);
+        }
         if latest {
             // Who begins at the end of the old log has no record before it that it could ask about.
             self.log(tp).excuse(to, was);
+        }
+    }
+
+    /// The group has committed an offset, and that is all that is known of it, or not. A cut below it is not seen then.
+    pub(super) fn is_bare(&mut self, tp: &TopicPartition, offset: i64, bare: bool) {
+        if !bare {
+            self.bare.remove(tp);
+            return;
+        }
+        self.bare.insert(tp.clone(), offset);
+        let log = self.log(tp);
+        if let Some(cut) = log.cuts().min() {
+            log.excuse(cut, offset);
         }
     }
 

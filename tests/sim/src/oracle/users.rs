@@ -202,12 +202,12 @@ impl Oracle {
         self.members[id.0].paused.clear();
     }
 
-    /// The user comes back for more.
-    pub fn came_back(&mut self, id: MemberId) {
+    /// The user comes back for more: of all partitions, or of one that it reads on its own.
+    pub fn came_back(&mut self, id: MemberId, of: Option<&TopicPartition>) {
         let Self { members, logs, .. } = self;
         let member = &mut members[id.0];
         let auto = member.traits.auto;
-        for (tp, span) in &mut member.spans {
+        for (tp, span) in member.spans.iter_mut().filter(|(tp, _)| of.is_none_or(|of| of == *tp)) {
             let mut changed = false;
             for batch in span.batches.iter_mut().rev() {
                 if batch.returned {

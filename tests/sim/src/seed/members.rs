@@ -41,7 +41,7 @@ impl Simulation {
             Some(hand) => self.settings.by_hand(base, &mut self.rng, hand, number),
         };
         if self.producer.compresses() {
-            traits.max_ledger += super::settings::MAX_DECODED;
+            traits.max_ledger += traits.readers * super::settings::MAX_DECODED;
         }
         config.client_id = format!("m{number}");
         if let Some(group) = &mut config.group
@@ -113,7 +113,7 @@ impl Simulation {
         true
     }
 
-    fn arrives_at(&mut self, at: Timestamp) {
+    pub(super) fn arrives_at(&mut self, at: Timestamp) {
         self.arrivals.push(at);
         self.arrivals.sort_unstable_by_key(|at| std::cmp::Reverse(*at));
     }

@@ -1,5 +1,6 @@
 //! One seed: a cluster, a topic or some, a group, a plan of faults, and an end at which everything is read.
 
+mod assignor;
 mod members;
 mod settings;
 mod topics;
@@ -151,6 +152,9 @@ impl Simulation {
         if plan.iter().any(|p| p.fault == Fault::SlowUser) {
             settings.limit_polls(seed);
         }
+        if plan.iter().any(|p| p.fault == Fault::LaggingReplica) {
+            settings.spread();
+        }
         let mut world = World::with_config(rng.next_u64(), settings.cluster());
         world.trace = trace;
         world.trace.number(seed);
@@ -235,7 +239,8 @@ impl Simulation {
         }
         self.end_faults();
         self.oracle.tick(now);
-        if !self.active.is_empty() {
+        // Who has not noticed yet that its connection is gone will be troubled by it.
+        if !self.active.is_empty() || now >= self.hungry && self.world.is_cut() {
             self.oracle.disturbed(now);
         }
         while self.plan.last().is_some_and(|p| p.at <= now) {
@@ -301,6 +306,10 @@ impl Simulation {
         }
         if self.users[index].failed {
             self.restart(index);
+        }
+        if self.users[index].over && std::mem::take(&mut self.users[index].comes_again) {
+            let at = now + Duration::from_millis(self.rng.below(5_000));
+            self.arrives_at(at);
         }
     }
 

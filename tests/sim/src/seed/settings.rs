@@ -4,14 +4,19 @@ use std::time::Duration;
 
 use ottla_broker::sim::ClusterConfig;
 use ottla_core::Rng;
-use ottla_core::assignor::Assignor;
+use ottla_core::assignor::{Assignor, OwnAssignor};
 use ottla_core::config::{CommitMode, Config, GroupConfig, GroupProtocol, IsolationLevel, OffsetReset};
 
+use super::assignor::Dealt;
 use crate::oracle::{GROUP, Oracle, Traits, group_of_hand};
-use crate::workload::{Commits, Hand, Style};
+use crate::workload::{Commits, Hand, Reads, Style};
 
 /// The largest batch that producers write, and more.
 const MAX_BATCH: usize = 160 << 10;
+/// Of the nodes.
+const RACKS: [&str; 5] = ["r1", "r2", "r3", "r4", "r5"];
+/// Topics have no more partitions.
+pub(crate) const MAX_PARTITIONS: usize = 24;
 /// What is decoded at once when it was compressed: batches are joined until they have 1 MiB.
 pub(crate) const MAX_DECODED: usize = (1 << 20) + MAX_BATCH;
 
@@ -37,6 +42,8 @@ pub(crate) struct Settings {
     initial_delay: Duration,
     /// The members speak the consumer protocol (KIP-848).
     pub(crate) consumer: bool,
+    /// Every node is in a rack of its own, and members read from the one in theirs (KIP-392).
+    racks: bool,
 }
 
 impl Settings {
@@ -65,7 +72,13 @@ impl Settings {
             release: rng.below(4),
             consumer,
             initial_delay: Duration::from_millis(if rng.below(2) == 0 { 0 } else { rng.below(1000) }),
+            racks: rng.below(4) == 0,
         }
+    }
+
+    /// Somebody is to read from a follower.
+    pub(crate) fn spread(&mut self) {
+        (self.racks, self.nodes) = (true, self.nodes.max(2));
     }
 
     /// The session timeout.
@@ -95,6 +108,10 @@ impl Settings {
             1 => config.as_version("3.9").expect("a known release"),
             _ => config,
         };
+        if self.racks {
+            config = config.racks(RACKS);
+            config.leaders_are_ignorant = self.session.as_secs() < 8;
+        }
         config.initial_rebalance_delay = self.initial_delay;
         config.auto_create_topics = false;
         config.consumer_session_timeout = self.session;
@@ -118,6 +135,7 @@ impl Settings {
     /// A member's configuration, its user, and what the oracle is to know of both.
     pub(crate) fn member(&self, base: Config, rng: &mut Rng) -> (Config, Style, Traits) {
         let mut group = GroupConfig::new(GROUP);
+        let rack = rng.below(self.nodes as u64 + 1) as usize;
         if self.consumer {
             group.protocol = GroupProtocol::Consumer;
         }
@@ -133,6 +151,11 @@ impl Settings {
             3 => vec![Assignor::CooperativeSticky, Assignor::Range],
             _ => vec![Assignor::CooperativeSticky],
         };
+        if self.assignors == 5 && !self.consumer {
+            // All of a group have it in the same place.
+            group.own_assignors =
+                vec![OwnAssignor::new(Dealt { cooperative: self.session.as_secs().is_multiple_of(2) })];
+        }
         let commits = match rng.below(12) {
             0 | 1 => Commits::Tokens,
             2 => Commits::Offsets,
@@ -148,6 +171,7 @@ impl Settings {
             auto_offset_reset: if self.latest { OffsetReset::Latest } else { OffsetReset::Earliest },
             commit: if commits == Commits::Auto { CommitMode::Auto { interval } } else { CommitMode::Manual },
             marks_interval: interval,
+            client_rack: RACKS.get(rack).filter(|_| self.racks).map(|rack| (*rack).to_owned()),
             isolation_level: if self.transactions {
                 IsolationLevel::ReadCommitted
             } else {
@@ -166,9 +190,17 @@ impl Settings {
             default_api_timeout: Duration::from_secs(5 + rng.below(10)),
             ..base
         };
+        let reads = match rng.below(10) {
+            0 | 1 => Reads::Records,
+            2 => Reads::Gathered(1 + rng.below(1000)),
+            3 => Reads::Partitions,
+            _ => Reads::Batches,
+        };
         let keep = if commits == Commits::Auto { rng.below(4) as usize } else { rng.below(2) as usize };
         let style = Style {
-            events: rng.below(3) > 0,
+            // Only who reads batches can be told of events in between.
+            events: rng.below(3) > 0 && reads == Reads::Batches,
+            reads,
             commits,
             batch: if rng.below(3) == 0 { 1 + rng.below(20) as usize } else { usize::MAX },
             work: [10, 1_000, 50_000, 400_000][rng.below(4) as usize],
@@ -176,6 +208,7 @@ impl Settings {
             whims: 10 + rng.below(300),
             hand: None,
             fickle: self.jepsen,
+            pattern: rng.below(8) == 0,
         };
         let traits = Traits {
             events: style.events,
@@ -186,6 +219,7 @@ impl Settings {
             // Who is cut off does not learn when its session is over (KIP-848): an answer that fences tells.
             session: if self.consumer { Duration::MAX / 2 } else { self.session },
             max_ledger: max_buffered_bytes + self.nodes * MAX_BATCH,
+            readers: if reads == Reads::Partitions { 2 * MAX_PARTITIONS } else { 1 },
             max_sockets: self.nodes * 4 + 3,
         };
         (config, style, traits)

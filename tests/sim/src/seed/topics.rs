@@ -38,7 +38,9 @@ impl Simulation {
         };
         let present = self.partitions.iter().filter(|tp| tp.topic() == topic).count() as i32;
         let count = present + 1 + rng.below(3) as i32;
-        if count > 24 || self.world.cluster.create_partitions(&topic, count).is_err() {
+        if count > super::settings::MAX_PARTITIONS as i32
+            || self.world.cluster.create_partitions(&topic, count).is_err()
+        {
             return false;
         }
         self.add_partitions(&topic, present, count);

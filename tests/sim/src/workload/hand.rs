@@ -2,14 +2,18 @@
 //! Jepsen's checker.
 
 use ottla_core::client::{Command, Offset};
-use ottla_core::delivery::Batch;
+use ottla_core::pattern::TopicPattern;
 use ottla_core::{Rng, TopicPartition};
 
 use super::User;
+use super::given::Given;
 use super::user::Asked;
 use crate::World;
 use crate::jepsen::{Key, What};
 use crate::oracle::{Oracle, Sought};
+
+/// What all topics match, those that are still to come, too.
+const ALL_TOPICS: &str = "[tn][0-9]+";
 
 /// A partition's name in a history.
 pub(crate) fn key(tp: &TopicPartition) -> Key {
@@ -80,7 +84,12 @@ impl User {
 
     pub(super) fn subscribe_to(&mut self, world: &mut World, oracle: &mut Oracle, topics: Vec<String>) {
         self.note(world, || What::Subscribed { logged: true });
-        self.command(world, oracle, Command::Subscribe(topics), Asked::Sure);
+        let all = self.style.pattern && topics == self.topics;
+        let command = match TopicPattern::new(ALL_TOPICS) {
+            Ok(pattern) if all => Command::SubscribePattern(pattern),
+            _ => Command::Subscribe(topics),
+        };
+        self.command(world, oracle, command, Asked::Sure);
     }
 
     /// A line of the history, if there is one.
@@ -90,15 +99,9 @@ impl User {
         }
     }
 
-    pub(super) fn note_poll(&self, world: &mut World, batch: &Batch) {
-        self.note(world, || {
-            // Values begin with a number that no other has.
-            let number = |value: Option<&[u8]>| {
-                value.and_then(|v| v.first_chunk()).map_or(0, |n| u64::from_be_bytes(*n))
-            };
-            let records = batch.iter().map(|record| (record.offset(), number(record.value())));
-            What::Polled(key(batch.topic_partition()), records.collect())
-        });
+    pub(super) fn note_poll(&self, world: &mut World, given: &Given) {
+        // Values begin with a number that no other has.
+        self.note(world, || What::Polled(key(given.topic_partition()), given.numbers()));
     }
 }
 

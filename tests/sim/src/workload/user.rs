@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use ottla_core::client::{Command, CommitItem, Offset, Outcome};
-use ottla_core::delivery::{Batch, CommitToken, Event, Filter, Taken};
+use ottla_core::delivery::{CommitToken, Event, Gathering};
 use ottla_core::{CommandId, ErrorKind, Rng, Timestamp, TopicPartition};
 
+use super::given::Given;
 use super::hand::{Hand, key};
 use crate::jepsen::What;
 use crate::oracle::{Oracle, Sought};
 use crate::{MemberId, World};
 
+mod reads;
 mod whims;
 
 /// How a user commits.
@@ -31,10 +33,24 @@ pub(crate) enum Commits {
     Delivered,
 }
 
+/// How a user reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// Batch by batch.
+    Batches,
+    /// Record by record.
+    Records,
+    /// Several batches at once, or what has come within so many milliseconds.
+    Gathered(u64),
+    /// Each partition on its own.
+    Partitions,
+}
+
 /// How a user is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Style {
     pub(crate) events: bool,
+    pub(crate) reads: Reads,
     pub(crate) commits: Commits,
     /// Most records of a read.
     pub(crate) batch: usize,
@@ -48,6 +64,8 @@ pub(crate) struct Style {
     pub(crate) hand: Option<Hand>,
     /// It changes its mind about what it reads.
     pub(crate) fickle: bool,
+    /// It subscribes to a pattern that all topics match.
+    pub(crate) pattern: bool,
 }
 
 /// How late timers may be, and a moment.
@@ -56,7 +74,7 @@ const SLACK: Duration = Duration::from_millis(201);
 /// A batch in hand.
 #[derive(Debug)]
 struct Held {
-    batch: Batch,
+    batch: Given,
     number: u64,
     range: (i64, i64),
 }
@@ -110,6 +128,12 @@ pub(crate) struct User {
     /// It has a group instance id.
     pub(crate) is_static: bool,
     next_batch: u64,
+    /// A wait for several batches that goes on.
+    gathering: Option<Gathering>,
+    /// Partitions that it reads on their own.
+    tasks: Vec<TopicPartition>,
+    /// It closes because it feels like it: somebody comes later.
+    pub(crate) comes_again: bool,
 }
 
 impl User {
@@ -139,6 +163,9 @@ impl User {
             failed: false,
             is_static: false,
             next_batch: 0,
+            gathering: None,
+            tasks: Vec::new(),
+            comes_again: false,
         }
     }
 
@@ -186,6 +213,7 @@ impl User {
         }
         self.closing = true;
         self.drop_all(oracle);
+        self.end_tasks(world, oracle);
         let timeout = Duration::from_millis(500 + self.rng.below(5000));
         let asked = Asked::Close(world.now() + timeout);
         self.command(world, oracle, Command::Close { timeout }, asked);
@@ -204,6 +232,7 @@ impl User {
         let finished = world.member(self.id).finished.as_mut().map(std::mem::take).unwrap_or_default();
         for (command, outcome) in finished {
             world.trace.line(now, self.id, || format!("outcome of {command:?}: {outcome:?}"));
+            world.trace.number(now.as_nanos() ^ command.0);
             let Some((at, asked)) = self.asked.remove(&command) else {
                 oracle.fail("L2", format!("{}: a second outcome of {command:?}", self.id));
                 continue;
@@ -428,10 +457,29 @@ impl User {
         } else {
             self.command(world, oracle, Command::Commit(items), Asked::Commit(offsets));
         }
+        if self.style.commits == Commits::Offsets && self.free && self.rng.below(16) == 0 {
+            self.rewind(world, oracle);
+        }
+    }
+
+    /// Whoever comes next is to read something again.
+    fn rewind(&mut self, world: &mut World, oracle: &mut Oracle) {
+        let Some(held) = self.held.iter().find(|held| held.batch.is_owned()) else { return };
+        let topic_partition = held.batch.topic_partition().clone();
+        let offset = (held.range.1 - 1 - self.rng.below(100) as i64).max(0);
+        oracle.rewinds_to(self.id, &topic_partition, offset);
+        let (leader_epoch, metadata) = (None, None);
+        let item = CommitItem::Offset { topic_partition, offset, leader_epoch, metadata, rewind: true };
+        self.command(world, oracle, Command::Commit(vec![item]), Asked::Other);
     }
 
     fn drop_first(&mut self, oracle: &mut Oracle) {
-        let Some(held) = self.held.pop_front() else { return };
+        if let Some(held) = self.held.pop_front() {
+            self.let_go(oracle, held);
+        }
+    }
+
+    fn let_go(&self, oracle: &mut Oracle, held: Held) {
         let tp = held.batch.topic_partition().clone();
         drop(held.batch);
         oracle.dropped(self.id, &tp, held.number, held.range);
@@ -441,62 +489,6 @@ impl User {
         while !self.held.is_empty() {
             self.drop_first(oracle);
         }
-    }
-
-    fn read(&mut self, world: &mut World, oracle: &mut Oracle) {
-        let now = world.now();
-        oracle.came_back(self.id);
-        let max_records = self.style.batch;
-        let filter = Filter { events: self.style.events, partition: None, max_records };
-        let taken = world.member(self.id).take(now, filter);
-        let mut wait = Duration::ZERO;
-        match taken {
-            Taken::Pending => {
-                self.next = None;
-                oracle.found_nothing(now, self.id);
-            }
-            Taken::Batch(batch) => wait = self.take(world, oracle, batch),
-            Taken::Event(event) => self.event(world, oracle, event),
-            Taken::Error(error) => {
-                world.trace.line(now, self.id, || format!("is told: {error}"));
-                self.error(world, oracle, &error);
-            }
-            Taken::Record(_) => {
-                oracle.fail("R2", format!("{} was given a record instead of a batch", self.id))
-            }
-            Taken::End => oracle.fail("L1", format!("{} is told the end, which nobody asked for", self.id)),
-        }
-        if self.next.is_some() {
-            self.next = Some(now + wait.max(Duration::from_micros(1)));
-        }
-        world.tend(self.id);
-    }
-
-    fn take(&mut self, world: &mut World, oracle: &mut Oracle, batch: Batch) -> Duration {
-        let now = world.now();
-        let tp = batch.topic_partition().clone();
-        let high = world.cluster.high_watermark(tp.topic(), tp.partition()).unwrap_or(i64::MAX);
-        self.next_batch += 1;
-        let number = self.next_batch;
-        let before = oracle.known_position(self.id, &tp);
-        world.trace.line(now, self.id, || {
-            let (first, next, count) = (batch.first_offset(), batch.next_offset(), batch.len());
-            let epoch = batch.token().ownership_epoch();
-            format!("is given {tp} {first}..{next} ({count} records, ownership {epoch})")
-        });
-        world.trace.number(batch.first_offset() as u64);
-        world.trace.number(batch.next_offset() as u64);
-        self.note_poll(world, &batch);
-        oracle.handed(now, self.id, &batch, number, high);
-        let from = before.unwrap_or(batch.first_offset()).min(batch.first_offset());
-        let range = (from, batch.next_offset());
-        self.held.push_back(Held { batch, number, range });
-        let work = self.rng.below(self.style.work.max(1)) * u64::from(self.slowness);
-        // One that works on a copy lets go at once, long before it comes back.
-        if self.style.commits == Commits::Auto && self.style.keep == 0 && number.is_multiple_of(3) {
-            self.drop_all(oracle);
-        }
-        Duration::from_micros(work)
     }
 
     fn event(&mut self, world: &mut World, oracle: &mut Oracle, event: Event) {

@@ -23,6 +23,11 @@ impl World {
         self.links.iter().filter(|(_, l)| l.open && which(l)).map(|(c, _)| *c).collect()
     }
 
+    /// Whether somebody has a connection whose other end is gone without a word.
+    pub(in super::super) fn is_cut(&self) -> bool {
+        self.links.values().any(|l| l.open && l.half_open)
+    }
+
     /// How many connections a member has, those that are being made among them.
     pub fn sockets(&self, id: MemberId) -> usize {
         let first = ConnectionId(0);
@@ -31,9 +36,12 @@ impl World {
             + self.connecting.range(from..).take_while(|(m, _)| *m == id).count()
     }
 
-    /// Breaks a connection: the client gets what is on its way and then a reset.
+    /// Breaks a connection: the client gets some of what is on its way, cut anywhere, and then a reset.
     pub(in super::super) fn reset(&mut self, link: BrokerConn) {
         let Some(l) = self.links.get_mut(&link) else { return };
+        if l.coming > 0 && l.left.is_none() {
+            l.left = Some(self.rng.below(l.coming as u64 + 1) as usize);
+        }
         let at = l.after(true, self.now + Duration::from_micros(10));
         self.cluster.handle_closed(broker_time(self.now), link);
         self.queue.push(at, Wire::Closed { link });
@@ -74,6 +82,9 @@ impl World {
             let bytes = rest.split_to(cut);
             let mut at = verdict.not_before + verdict.later + self.latency();
             let Some(l) = self.links.get_mut(&link) else { return };
+            if to_client {
+                l.coming += cut;
+            }
             if let Some(rate) = verdict.rate {
                 let busy = &mut l.busy[usize::from(to_client)];
                 *busy =

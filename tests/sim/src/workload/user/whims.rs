@@ -14,8 +14,12 @@ impl User {
         let any = |rng: &mut Rng| -> Option<TopicPartition> {
             owned.get(rng.below(owned.len() as u64) as usize).cloned()
         };
-        match self.rng.below(if self.style.fickle { 17 } else { 14 }) {
-            14 | 15 => self.changes_its_mind(world, oracle),
+        match self.rng.below(if self.style.fickle { 18 } else { 15 }) {
+            15 | 16 => self.changes_its_mind(world, oracle),
+            14 if self.rng.below(4) == 0 => {
+                self.comes_again = true;
+                self.close(world, oracle);
+            }
             0 | 1 => {
                 let Some(tp) = any(&mut self.rng) else { return };
                 self.pause(world, oracle, vec![tp], true);
@@ -95,6 +99,9 @@ impl User {
         self.slowness = 1;
         self.style.work = self.style.work.min(5_000);
         self.style.batch = self.style.batch.max(20);
+        if let Reads::Gathered(wait) = &mut self.style.reads {
+            *wait = (*wait).min(5);
+        }
     }
 
     /// From now on it only reads, so that what is there is read in the end.
