@@ -30,7 +30,6 @@ const CHECKS: &[(&str, Check)] = &[
     ("vectors", || crate::vectors(&[]).map(|()| None)),
     ("instructions", instructions::check),
     ("fuzz", fuzz::check),
-    ("fuzz-coverage", fuzz::check_coverage),
     // As many as it takes to demand that every fault hits. A full run has 5,000.
     ("sim", || crate::simulator(&["--seeds", "0..1000"]).map(|()| None)),
     ("sim-consumer", || crate::simulator(&["--consumer", "--seeds", "0..100"]).map(|()| None)),

@@ -61,14 +61,6 @@ pub(crate) fn run_command(arguments: &[&str]) -> Result<(), String> {
     }
 }
 
-/// The check of CI: lines of decoders that the corpora in the repository reach.
-pub(crate) fn check_coverage() -> Result<Skipped, String> {
-    if !coverage::tools()?.is_dir() {
-        return Ok(Some("the component llvm-tools is not there: coverage is not measured".to_owned()));
-    }
-    coverage::run(false).map(|_| None)
-}
-
 /// The check of CI: every target for a short time.
 pub(crate) fn check() -> Result<Skipped, String> {
     smoke(20, &[]).map(|()| None)

@@ -7,26 +7,12 @@ use super::input::Input;
 const MAGIC: u32 = 0x184d_2204;
 const SKIPPABLE: u32 = 0x184d_2a50;
 
-/// Why a payload cannot be read.
+/// It is damaged, or too much comes out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Damage {
-    /// A match of distance 0, and up to there nothing else.
-    DistanceZero,
-    /// Anything else, or too much comes out.
-    Other,
-}
-
-/// What the frames of a payload say of themselves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Claims {
-    /// A frame has a checksum of its content, which Java does not look at.
-    pub content_checksum: bool,
-    /// A frame tells the size of its content.
-    pub content_size: bool,
-}
+pub struct Damage;
 
 fn exactly<'a>(input: &mut Input<'a>, count: usize) -> Result<&'a [u8], Damage> {
-    if count <= input.0.len() { Ok(input.take(count)) } else { Err(Damage::Other) }
+    if count <= input.0.len() { Ok(input.take(count)) } else { Err(Damage) }
 }
 
 fn le_u32(bytes: &[u8]) -> Option<u32> {
@@ -34,11 +20,11 @@ fn le_u32(bytes: &[u8]) -> Option<u32> {
 }
 
 fn word(input: &mut Input<'_>) -> Result<u32, Damage> {
-    le_u32(exactly(input, 4)?).ok_or(Damage::Other)
+    le_u32(exactly(input, 4)?).ok_or(Damage)
 }
 
 fn require(holds: bool) -> Result<(), Damage> {
-    if holds { Ok(()) } else { Err(Damage::Other) }
+    if holds { Ok(()) } else { Err(Damage) }
 }
 
 fn length(bits: u8, input: &mut Input<'_>) -> Result<usize, Damage> {
@@ -68,24 +54,18 @@ fn block(block: &[u8], out: &mut Vec<u8>, start: usize, most: usize) -> Result<(
         }
         let offset = usize::from(exactly(&mut input, 1)?[0]) | usize::from(exactly(&mut input, 1)?[0]) << 8;
         let matched = 4 + length(token & 15, &mut input)?;
-        require(offset <= out.len() - start && out.len() + matched <= end)?;
-        if offset == 0 {
-            return Err(Damage::DistanceZero);
-        }
+        require(offset > 0 && offset <= out.len() - start && out.len() + matched <= end)?;
         for _ in 0..matched {
             out.push(out[out.len() - offset]);
         }
     }
 }
 
-/// What a payload gives, and what its frames claim as far as they were read.
-pub fn read(payload: &[u8], limit: usize) -> (Result<Vec<u8>, Damage>, Claims) {
-    let mut claims = Claims::default();
-    let out = frames(payload, limit, &mut claims);
-    (out, claims)
-}
-
-fn frames(payload: &[u8], limit: usize, claims: &mut Claims) -> Result<Vec<u8>, Damage> {
+/// What a payload gives.
+///
+/// # Errors
+/// It is damaged, or gives more than `limit` bytes.
+pub fn read(payload: &[u8], limit: usize) -> Result<Vec<u8>, Damage> {
     let mut input = Input(payload);
     let mut out = Vec::new();
     let mut frames = 0;
@@ -101,22 +81,20 @@ fn frames(payload: &[u8], limit: usize, claims: &mut Claims) -> Result<Vec<u8>, 
         }
         word(&mut input)?;
         frames += 1;
-        frame(&mut input, &mut out, limit, claims)?;
+        frame(&mut input, &mut out, limit)?;
     }
 }
 
-fn frame(input: &mut Input<'_>, out: &mut Vec<u8>, limit: usize, claims: &mut Claims) -> Result<(), Damage> {
+fn frame(input: &mut Input<'_>, out: &mut Vec<u8>, limit: usize) -> Result<(), Damage> {
     let descriptor = input.0;
     let (flags, sizes) = (exactly(input, 1)?[0], exactly(input, 1)?[0]);
     // Version 1, no dictionary, nothing reserved.
     require(flags >> 6 == 1 && flags & 3 == 0 && sizes & 0x8f == 0 && sizes >> 4 >= 4)?;
     let max_block = 1usize << (8 + 2 * (sizes >> 4));
-    let has_size = flags & 8 != 0;
-    exactly(input, if has_size { 8 } else { 0 })?;
+    // The size of the content, where it is told, and its checksum are not looked at.
+    exactly(input, if flags & 8 != 0 { 8 } else { 0 })?;
     let covered = &descriptor[..descriptor.len() - input.0.len()];
     require(exactly(input, 1)?[0] == xxh32(covered).to_le_bytes()[1])?;
-    claims.content_size |= has_size;
-    claims.content_checksum |= flags & 4 != 0;
     let start = out.len();
     loop {
         let size = word(input)?;

@@ -82,7 +82,7 @@ pub(super) fn write(coverage: &Coverage) -> Result<(), String> {
     let _ = writeln!(
         page,
         "The corpora in `fuzz/corpus` alone reach **{:.2} %** of the lines of the decoders ({} of {}), and have to reach 95 % \
-         (`cargo xtask fuzz coverage`, in CI). `fuzz/crashes` holds {} inputs that once failed: every test run \
+         (`cargo xtask fuzz coverage` fails otherwise). `fuzz/crashes` holds {} inputs that once failed: every test run \
          replays them.\n",
         coverage.percent(),
         grouped(coverage.reached),
