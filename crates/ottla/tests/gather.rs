@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::{GROUP, TOPIC, broker, consumer, member, number, produce, settle, tp};
-use ottla::{Assignor, Batch, Consumer, ErrorKind, Offset};
+use ottla::{Assignor, Batch, Commit, Consumer, ErrorKind, Offset, OffsetReset};
 use ottla_broker::{Api, Corruption, Fault};
 use tokio::time::Instant;
 
@@ -45,6 +45,24 @@ async fn it_waits_for_the_number_of_records_and_no_longer() {
     // The six that were too many come next, alone, when the time is over.
     let batches = gather(&mut consumer, 60, SECOND).await;
     assert_eq!(count(&batches), 6);
+}
+
+/// What `max_unmarked` keeps back does not come by waiting.
+#[tokio::test(start_paused = true)]
+async fn it_does_not_wait_for_more_than_the_marks_allow() {
+    let broker = broker(1).await;
+    produce(&broker, 1, 0..50);
+    let builder = member(&broker, 1).commit(Commit::Manual).max_unmarked(10);
+    let mut consumer = builder.auto_offset_reset(OffsetReset::Earliest).connect().await.unwrap();
+    // The first mark begins it.
+    let first = gather(&mut consumer, 1, 100 * SECOND).await;
+    first[0].token().mark();
+    let begun = Instant::now();
+    let batches = gather(&mut consumer, 1_000, 100 * SECOND).await;
+    assert_eq!((count(&batches), begun.elapsed().as_secs()), (10, 0), "{:?}", begun.elapsed());
+    // Nothing can be had before there is a mark.
+    let batches = gather(&mut consumer, 1_000, 100 * SECOND).await;
+    assert_eq!((count(&batches), begun.elapsed().as_secs()), (0, 100));
 }
 
 #[tokio::test(start_paused = true)]

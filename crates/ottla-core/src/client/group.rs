@@ -133,6 +133,7 @@ impl Client {
             committed.retain(keep);
         }
         self.fetcher.retain(|tp| !gone.contains(tp));
+        self.replicas.retain(|tp| !gone.contains(tp));
     }
 
     fn refresh_if_unknown(&mut self, now: Timestamp) {

@@ -11,6 +11,7 @@ use ottla_wire::records::BatchDecoder;
 
 use super::batch::Batch;
 use super::events::{Filter, Taken};
+use super::partition::Partition;
 use super::{Delivery, Shared};
 use crate::{Error, Timestamp};
 
@@ -117,11 +118,21 @@ impl Delivery {
         Look::Gathered(Gathered::Pending)
     }
 
-    /// Whether so many records wait, or so much that no more is fetched before some of it is taken.
+    /// Whether so many records wait, or as many as can be had: more is fetched, or handed out, only when some of it is
+    /// taken.
     fn has_at_hand(&mut self, wanted: usize) -> bool {
         // Takes what is out of date off.
         if self.next_ready().is_none() {
             return false;
+        }
+        // Behind what is not marked no more is handed out, however long it waits.
+        let max = self.config.max_unmarked;
+        let full = |p: &Partition| {
+            let queued: usize = p.queue.iter().map(super::queue::Segment::records).sum();
+            p.claimed || p.paused.is_some() || p.revoking.is_some() || queued >= p.unmarked_room(max)
+        };
+        if self.partitions.values().all(|p| full(p)) {
+            return true;
         }
         let (mut records, mut bytes) = (0usize, 0usize);
         for key in &self.ready {

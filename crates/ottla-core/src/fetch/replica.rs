@@ -127,6 +127,11 @@ impl Replicas {
         over
     }
 
+    /// Forgets the others.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&TopicPartition) -> bool) {
+        self.known.retain(|tp, _| keep(tp));
+    }
+
     /// When the first lease is over.
     pub(crate) fn next_timeout(&self) -> Option<Timestamp> {
         self.known.values().filter_map(|replica| Some(replica.preferred?.until)).min()
@@ -143,5 +148,23 @@ impl Replicas {
             now < replica.declined_until && leader(tp).is_some_and(|leader| leader.broker == broker)
         };
         if self.known.iter().any(declined) { "" } else { &self.rack }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_up_is_forgotten_with_or_without_a_lease() {
+        let now = Timestamp::from_millis(1_000);
+        let mut replicas = Replicas::new(&Config::default(), Rng::new(1));
+        let tp = |partition| TopicPartition::new("t", partition);
+        for partition in 0..3 {
+            assert!(replicas.unusable(now, &tp(partition)));
+        }
+        assert_eq!(replicas.next_timeout(), None, "no lease will make it look");
+        replicas.retain(|kept| kept.partition() == 1);
+        assert_eq!(replicas.known.keys().collect::<Vec<_>>(), [&tp(1)]);
     }
 }

@@ -119,16 +119,24 @@ impl Builder {
 
     /// Settings that the protocol does not have are errors, as in Java; with `auto` they decide for the classic one.
     fn check_protocol(&self, group: &mut GroupConfig, problems: &mut Problems) {
-        let given = CLASSIC_ONLY.into_iter().filter(|(setting, _)| self.group_settings.contains(setting));
-        match group.protocol {
-            GroupProtocol::Consumer => {
-                for (setting, why) in given {
+        let given = || CLASSIC_ONLY.into_iter().filter(|(setting, _)| self.group_settings.contains(setting));
+        match (group.protocol, self.decides_for_classic()) {
+            (GroupProtocol::Consumer, _) => {
+                for (setting, why) in given() {
                     let why = format!("the consumer protocol has no such setting: {why}; leave it out");
                     problems.0.push(ConfigProblem::Conflict { setting, with: "group_protocol", why });
                 }
             }
-            GroupProtocol::Auto if given.count() > 0 => group.protocol = GroupProtocol::Classic,
-            GroupProtocol::Classic if group.remote_assignor.is_some() => {
+            (GroupProtocol::Auto, Some(with)) => {
+                group.protocol = GroupProtocol::Classic;
+                if group.remote_assignor.is_some() {
+                    let why =
+                        format!("only the consumer protocol has the one, only the classic one has {with}");
+                    let setting = "group_remote_assignor";
+                    problems.0.push(ConfigProblem::Conflict { setting, with, why });
+                }
+            }
+            (GroupProtocol::Classic, _) if group.remote_assignor.is_some() => {
                 let why = "it is a setting of the consumer protocol: leave it out, or set group_protocol to consumer or auto"
                     .to_owned();
                 let (setting, with) = ("group_remote_assignor", "group_protocol");
@@ -142,6 +150,14 @@ impl Builder {
             }
             problems.string("group_remote_assignor", assignor);
         }
+    }
+
+    /// The setting that makes `auto` take the classic protocol, if one is given.
+    pub(super) fn decides_for_classic(&self) -> Option<&'static str> {
+        let mut only = CLASSIC_ONLY.into_iter().map(|(setting, _)| setting);
+        only.find(|setting| {
+            self.group.protocol == GroupProtocol::Auto && self.group_settings.contains(setting)
+        })
     }
 
     /// What is set, else the time that the reader has, else five minutes.
@@ -376,17 +392,31 @@ mod tests {
             .unwrap_err();
         assert_eq!(error.problems().len(), 3, "{error}");
         assert!(error.to_string().contains("assignors does not fit group_protocol"), "{error}");
-        let error = group().group_remote_assignor("range").validate().unwrap_err().to_string();
+        let classic = group().group_protocol(GroupProtocol::Classic);
+        let error = classic.group_remote_assignor("range").validate().unwrap_err().to_string();
         assert!(error.contains("group_remote_assignor does not fit group_protocol"), "{error}");
         let needs = Consumer::builder("a:1").group_protocol(GroupProtocol::Auto).validate().unwrap_err();
         assert_eq!(needs.to_string(), "group_protocol needs group");
     }
 
     #[test]
-    fn auto_with_a_classic_setting_is_classic() {
-        let auto = Consumer::builder("a:1").group("g").group_protocol(GroupProtocol::Auto);
+    fn auto_is_the_default_and_with_a_classic_setting_it_is_classic() {
+        let auto = || Consumer::builder("a:1").group("g");
         let protocol = |b: Builder| b.checked().unwrap().group.unwrap().protocol;
-        assert_eq!(protocol(auto.clone().group_remote_assignor("range")), GroupProtocol::Auto);
-        assert_eq!(protocol(auto.session_timeout(Duration::from_secs(10))), GroupProtocol::Classic);
+        assert_eq!(protocol(auto().group_remote_assignor("range")), GroupProtocol::Auto);
+        assert!(auto().describe_effective().contains("group_protocol = auto\n"));
+        for (builder, setting) in [
+            (auto().session_timeout(Duration::from_secs(10)), "session_timeout"),
+            (auto().heartbeat_interval(Duration::from_secs(1)), "heartbeat_interval"),
+            (auto().assignors([Assignor::Range]), "assignors"),
+        ] {
+            let builder = builder.group_protocol(GroupProtocol::Auto);
+            assert_eq!(protocol(builder.clone()), GroupProtocol::Classic);
+            let text = builder.describe_effective();
+            let line = format!("group_protocol = classic (auto, and {setting} is given)\n");
+            assert!(text.contains(&line), "{text}");
+            let error = builder.group_remote_assignor("range").validate().unwrap_err().to_string();
+            assert!(error.contains(&format!("group_remote_assignor does not fit {setting}")), "{error}");
+        }
     }
 }

@@ -75,7 +75,13 @@ impl Builder {
                 ("subscribe", self.subscription.join(",")),
                 ("subscribe_pattern", self.pattern.clone().unwrap_or_else(none)),
                 ("exclude_internal_topics", c.exclude_internal_topics.to_string()),
-                ("group_protocol", protocol(g.protocol).to_owned()),
+                (
+                    "group_protocol",
+                    self.decides_for_classic().map_or_else(
+                        || protocol(g.protocol).to_owned(),
+                        |setting| format!("classic (auto, and {setting} is given)"),
+                    ),
+                ),
                 ("group_remote_assignor", g.remote_assignor.clone().unwrap_or_else(none)),
                 ("group_instance_id", g.group_instance_id.clone().unwrap_or_else(none)),
                 ("session_timeout", classic(time(g.session_timeout))),

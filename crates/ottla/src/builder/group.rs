@@ -20,16 +20,25 @@ impl Builder {
 
     /// Which protocol the members of the group speak.
     ///
-    /// Default: [`GroupProtocol::Classic`], as in Java and librdkafka: every broker has it. With
-    /// [`GroupProtocol::Consumer`] (KIP-848, Kafka 4.0 and later) the coordinator assigns: a rebalance stops nobody who
-    /// keeps what it has, and one member that is slow delays only what it holds. Session timeout, heartbeat interval
-    /// and assignors are then the brokers' (`group.consumer.*`), and setting them here is an error;
+    /// Default: [`GroupProtocol::Auto`]: the consumer protocol (KIP-848, Kafka 4.0 and later) where the brokers have it on
+    /// (the feature `group.version`), and the classic one elsewhere, and where a setting is given that only that one
+    /// has: [`session_timeout`](Self::session_timeout), [`heartbeat_interval`](Self::heartbeat_interval),
+    /// [`assignors`](Self::assignors) or [`partition_assignor`](Self::partition_assignor). It is decided at the first
+    /// join and kept until the consumer is closed; which and why is logged once. With
+    /// [`from_properties`](Self::from_properties) it is the classic one unless the file says otherwise.
+    ///
+    /// With [`GroupProtocol::Consumer`] the coordinator assigns: a rebalance stops nobody who keeps what it has, and one
+    /// member that is slow delays only what it holds. Session timeout, heartbeat interval and assignors are then the
+    /// brokers' (`group.consumer.*`), and setting them here is an error;
     /// [`group_remote_assignor`](Self::group_remote_assignor) chooses among the brokers' assignors.
     ///
-    /// [`GroupProtocol::Auto`] takes the consumer protocol where the brokers have it on (the feature `group.version`)
-    /// and none of those settings is given, and the classic one elsewhere; which and why is logged once, at the first
-    /// join. A group whose members speak different protocols needs brokers that migrate it online
-    /// (`group.consumer.migration.policy`, on by default); committed offsets survive any change.
+    /// A group may hold members of both protocols, other clients' too, where brokers migrate it online
+    /// (`group.consumer.migration.policy`, on by default). The first member of the consumer protocol that joins a
+    /// classic group **makes it a consumer group**: the classic members stay in it and keep what the coordinator leaves
+    /// them, but it is the brokers' assignor that shares out from then on, whatever the members' own. When the last
+    /// member of the consumer protocol has gone, it is a classic group again (not with the policy `upgrade`).
+    /// Committed offsets survive any change. Where a group must stay classic, set [`GroupProtocol::Classic`]; where the
+    /// brokers refuse the change, `Auto` joins as a classic member.
     ///
     /// # Examples
     ///

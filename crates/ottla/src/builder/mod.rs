@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use ottla_core::TopicPartition;
 use ottla_core::client::Offset;
-use ottla_core::config::{CommitMode, Config, GroupConfig, IsolationLevel, OffsetReset};
+use ottla_core::config::{CommitMode, Config, GroupConfig, GroupProtocol, IsolationLevel, OffsetReset};
 
 use crate::consumer::StartOffsets;
 use crate::driver::Transport;
@@ -84,7 +84,7 @@ impl Builder {
             bootstrap: vec![bootstrap.into()],
             config: Config::default(),
             group_id: None,
-            group: GroupConfig::new(String::new()),
+            group: GroupConfig { protocol: GroupProtocol::Auto, ..GroupConfig::new(String::new()) },
             rebalance_timeout: None,
             group_settings: Vec::new(),
             subscription: Vec::new(),

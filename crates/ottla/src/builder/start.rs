@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_core::client::{Client, Command, Outcome};
-use ottla_core::config::{CommitMode, GroupProtocol};
+use ottla_core::config::CommitMode;
 use ottla_core::delivery::{DeliveryConfig, Shared};
 use ottla_core::{Error, ErrorKind};
 use tokio::sync::{mpsc, oneshot};
@@ -114,10 +114,8 @@ impl Builder {
         for warning in &self.warnings {
             tracing::warn!("{warning}");
         }
-        if self.group.protocol == GroupProtocol::Auto
-            && let Some(group) = config.group.as_ref().filter(|g| g.protocol == GroupProtocol::Classic)
-        {
-            let why = "a setting is given that only it has";
+        if let (Some(setting), Some(group)) = (self.decides_for_classic(), &config.group) {
+            let why = format!("{setting} is given, which only it has");
             tracing::info!(group = %group.group_id, why, "the classic group protocol is used");
         }
         let (place, clock) = if self.on_current_runtime {

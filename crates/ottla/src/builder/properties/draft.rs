@@ -108,9 +108,8 @@ impl Draft {
         if given("partition.assignment.strategy") {
             builder.group_settings.push("assignors");
         }
-        if let Some(protocol) = self.group_protocol {
-            builder = builder.group_protocol(protocol);
-        }
+        // What that world does without the setting.
+        builder = builder.group_protocol(self.group_protocol.unwrap_or(GroupProtocol::Classic));
         if let Some(assignor) = self.remote_assignor {
             builder = builder.group_remote_assignor(assignor);
         }
