@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use ottla::{
-    Admin, Assignor, Commit, Consumer, Error, ErrorCode, GroupState, GroupType, Offset, TopicPartition,
+    Admin, Assignor, Commit, Consumer, Error, ErrorCode, GroupProtocol, GroupState, GroupType, Offset,
+    TopicPartition,
 };
 use ottla_tests::kafka::{Event, Member, MemberSpec, RecordSpec, is_at_least, shared, unique, versions};
 use ottla_tests::scenarios::{self, Backend, GUARD, Result, guarded};
@@ -92,6 +93,7 @@ async fn kafkas_tools_see_the_member_its_offsets_and_its_lag() -> Result<()> {
         let mut consumer = Consumer::builder(kafka.bootstrap())
             .client_id("watched")
             .group(group.as_str())
+            .group_protocol(GroupProtocol::Classic)
             .subscribe([topic.as_str()])
             .commit(Commit::Manual)
             .max_batch_records(10)

@@ -1,8 +1,8 @@
 //! The administrator: topics, groups and their offsets, with everything that a cluster refuses.
 
 use ottla::{
-    Admin, Commit, Consumer, Error, ErrorCode, ErrorKind, GroupState, GroupType, NewTopic, Offset,
-    TopicPartition,
+    Admin, Commit, Consumer, Error, ErrorCode, ErrorKind, GroupProtocol, GroupState, GroupType, NewTopic,
+    Offset, TopicPartition,
 };
 
 use super::{Backend, Result, guarded};
@@ -57,6 +57,7 @@ async fn groups(backend: &Backend, admin: &Admin) -> Result<()> {
     let mut consumer = Consumer::builder(backend.bootstrap())
         .client_id("watched")
         .group(group.as_str())
+        .group_protocol(GroupProtocol::Classic)
         .subscribe([topic.as_str()])
         .commit(Commit::Manual)
         .connect()

@@ -12,7 +12,7 @@ mod spans;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla::{Builder, Consumer, Error, TopicPartition};
+use ottla::{Builder, Consumer, Error, GroupProtocol, TopicPartition};
 use ottla_broker::Broker;
 
 const TOPIC: &str = "orders";
@@ -44,8 +44,9 @@ fn consumer(broker: &Arc<Broker>) -> Builder {
         .on_current_runtime()
 }
 
+/// A classic one: its rebalances take the most.
 fn member(broker: &Arc<Broker>) -> Builder {
-    consumer(broker).group(GROUP).subscribe([TOPIC])
+    consumer(broker).group(GROUP).group_protocol(GroupProtocol::Classic).subscribe([TOPIC])
 }
 
 /// Reads so many records, and gives the last batch.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla::{Builder, Consumer, TopicPartition};
+use ottla::{Builder, Consumer, GroupProtocol, TopicPartition};
 use ottla_broker::{Api, Broker, Observed};
 
 pub const TOPIC: &str = "orders";
@@ -43,9 +43,9 @@ pub fn consumer(broker: &Arc<Broker>) -> Builder {
         .on_current_runtime()
 }
 
-/// The same as a member of the group, with another seed for each.
+/// The same as a classic member of the group, with another seed for each.
 pub fn member(broker: &Arc<Broker>, seed: u64) -> Builder {
-    consumer(broker).__seed(seed).group(GROUP).subscribe([TOPIC])
+    consumer(broker).__seed(seed).group(GROUP).group_protocol(GroupProtocol::Classic).subscribe([TOPIC])
 }
 
 pub fn number(value: Option<&[u8]>) -> i64 {

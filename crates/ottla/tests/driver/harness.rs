@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use ottla::{Batch, Builder, Commit, Consumer, TopicPartition};
+use ottla::{Batch, Builder, Commit, Consumer, GroupProtocol, TopicPartition};
 use ottla_broker::Broker;
 use tokio::runtime::{Handle, Runtime};
 
@@ -65,8 +65,10 @@ impl World {
             .max_batch_records(4)
     }
 
+    /// A classic one: joining takes the most steps, at each of which something may end.
     pub fn member(&self) -> Builder {
-        self.consumer().group(GROUP).subscribe([TOPIC]).commit(Commit::Manual)
+        let member = self.consumer().group(GROUP).group_protocol(GroupProtocol::Classic);
+        member.subscribe([TOPIC]).commit(Commit::Manual)
     }
 
     /// Appends `count` records to each partition, six in a batch; the values are the offsets.

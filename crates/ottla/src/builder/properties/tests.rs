@@ -270,3 +270,12 @@ fn the_consumer_protocol_takes_its_own_settings_and_refuses_the_others() {
     let b = java(&[("group.remote.assignor", "range")]);
     assert!(has_no_effect(&b, "group.remote.assignor"), "there is no group");
 }
+
+#[test]
+fn a_file_that_names_no_protocol_is_classic_as_in_its_world() {
+    for dialect in [java as fn(&[(&str, &str)]) -> Builder, librdkafka] {
+        let file = dialect(&[("bootstrap.servers", "a:1"), ("group.id", "g")]);
+        assert_eq!(file.checked().unwrap().group.unwrap().protocol, GroupProtocol::Classic);
+        assert!(file.describe_effective().contains("group_protocol = classic\n"));
+    }
+}
