@@ -8,7 +8,8 @@ impl Builder {
     /// How often counters and gauges are brought up to date, with the feature `metrics`; histograms are recorded at
     /// once. Once more when the consumer ends.
     ///
-    /// Default: 5 seconds. Each time costs a [`snapshot`](crate::Consumer::snapshot). [`Duration::ZERO`] publishes
+    /// Default: 5 seconds. Each time costs a [`snapshot`](crate::Consumer::snapshot), a few hundred bytes for each owned
+    /// partition while it is published. [`Duration::ZERO`] publishes
     /// nothing of this consumer.
     ///
     /// Install the recorder before the consumer is made: the facade gives what was there then. The driver is a thread
