@@ -14,7 +14,7 @@ use super::{Client, Mode, Tag, TimerReason};
 use crate::cluster::{Cluster, Leader};
 use crate::connection::{Role, Target};
 use crate::delivery::FetchPosition;
-use crate::fetch::{Candidate, MIN_GRANT, Replicas};
+use crate::fetch::{Candidate, MIN_GRANT, Replicas, Room};
 use crate::group::Group;
 use crate::planted::planted;
 use crate::{BrokerId, Timestamp, TopicPartition};
@@ -180,17 +180,21 @@ impl Client {
         if self.fetcher.is_leaderless() {
             self.refresh.request(now);
         }
-        let room = {
+        let read_ahead = usize::try_from(self.config.max_partition_fetch_bytes).unwrap_or(0);
+        let (room, of_one) = {
             let mut delivery = self.delivery.lock();
+            // Who gathers wants as much as there is room for.
+            let gathers = delivery.gather_deadline().is_some();
+            let of_one = if gathers { usize::MAX } else { read_ahead };
             // What is asked for and has not come is spoken for: the reader's side tells when there is more.
             let wanted = MIN_GRANT + self.fetcher.reserved();
             let room = delivery.room_for(wanted);
             if room < MIN_GRANT && self.fetcher.leaders() > 0 {
                 // Paused data must not starve what can be read; it is fetched again on resume.
                 delivery.evict_paused(MIN_GRANT - room);
-                delivery.room_for(wanted)
+                (delivery.room_for(wanted), of_one)
             } else {
-                room
+                (room, of_one)
             }
         };
         let brokers = self.fetcher.leaders();
@@ -201,13 +205,22 @@ impl Client {
             let target = Target::Broker(broker);
             if !self.fetcher.is_busy(broker) && self.network.open(now, target, Role::Fetch) {
                 let room = if planted!(BudgetIgnored) { usize::MAX } else { room };
-                self.fetch_from(now, broker, room.saturating_sub(self.fetcher.reserved()), brokers);
+                let left = room.saturating_sub(self.fetcher.reserved());
+                self.fetch_from(now, broker, Room { left, brokers, of_one });
             }
             next = self.fetcher.leader_after(Some(broker));
         }
+        if self.fetcher.waits_for_reader() {
+            let delivery = self.delivery.lock();
+            let free = delivery.room();
+            // Less than that was waited for above.
+            if free >= MIN_GRANT {
+                delivery.room_for(free.saturating_add(MIN_GRANT));
+            }
+        }
     }
 
-    fn fetch_from(&mut self, now: Timestamp, broker: BrokerId, room: usize, brokers: usize) {
+    fn fetch_from(&mut self, now: Timestamp, broker: BrokerId, room: Room) {
         let (delivery, cluster, replicas) = (&self.delivery, &self.cluster, &self.replicas);
         let target = Target::Broker(broker);
         let version = self.network.versions(target, Role::Fetch).and_then(|v| v.max(FetchRequest::API));
@@ -235,7 +248,7 @@ impl Client {
             }
         };
         let rack = replicas.rack(now, broker, |tp| cluster.leader(tp));
-        let Some(prepared) = self.fetcher.prepare(now, broker, look, rack, room, brokers) else { return };
+        let Some(prepared) = self.fetcher.prepare(now, broker, look, rack, room) else { return };
         let timeout = self.config.request_timeout + prepared.max_wait;
         let use_ = (target, Role::Fetch);
         self.network.send(now, use_, &prepared.request, prepared.max_version, Tag::Fetch, timeout);

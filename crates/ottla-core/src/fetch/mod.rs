@@ -22,7 +22,7 @@ use crate::{Backoff, BrokerId, Error, Rng, Timestamp, TopicId, TopicPartition};
 
 pub(crate) use answer::Finding;
 pub(crate) use replica::Replicas;
-pub(crate) use request::Candidate;
+pub(crate) use request::{Candidate, Room};
 use session::Session;
 
 /// A request for less than this is not worth its round trip.
@@ -55,6 +55,8 @@ struct BrokerFetch {
     /// left out, or could be because much of them is buffered. `None`: all.
     again: Option<BTreeSet<TopicPartition>>,
     in_flight: Option<InFlight>,
+    /// Nothing was asked for when it was looked at last: of everything enough is buffered, or nothing is to be fetched.
+    has_enough: bool,
     /// The partition that comes first in the next request.
     first: Option<TopicPartition>,
     /// Answers in a row that came at once and had nothing: a broker that does not wait must not be polled hotly.
@@ -144,6 +146,13 @@ impl Fetcher {
     /// Whether a request to `broker` is under way.
     pub(crate) fn is_busy(&self, broker: BrokerId) -> bool {
         self.brokers.get(&broker).is_some_and(|b| b.in_flight.is_some())
+    }
+
+    /// Whether a leader has no request under way because enough of its partitions is buffered: the reader's side is to tell
+    /// when that is less.
+    pub(crate) fn waits_for_reader(&self) -> bool {
+        let waits = |b: &BrokerFetch| b.in_flight.is_none() && b.has_enough;
+        self.leaders.iter().any(|broker| self.brokers.get(broker).is_some_and(waits))
     }
 
     /// Whether nothing can be sent before an answer comes, because every leader has a request under way.

@@ -46,6 +46,17 @@ enum Next {
     Everything,
 }
 
+/// What fetching may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    /// What the ledger has left, what is reserved already taken off.
+    pub(crate) left: usize,
+    /// Among how many brokers that is shared.
+    pub(crate) brokers: usize,
+    /// A partition that has so much buffered is not asked for.
+    pub(crate) of_one: usize,
+}
+
 /// What becomes of the partitions that were looked at.
 #[derive(Debug, Default)]
 struct Sorted {
@@ -58,22 +69,20 @@ struct Sorted {
 impl Fetcher {
     /// The next request to `broker`, if there is something to ask for and room for the answer.
     ///
-    /// `look` gives of the partitions that it is told, or of all, those that are to be fetched from this broker.
-    /// `room` is what the ledger has left, what is reserved already taken off; `brokers` is among how many it is
-    /// shared. The request counts as sent.
+    /// `look` gives of the partitions that it is told, or of all, those that are to be fetched from this broker. The
+    /// request counts as sent.
     pub(crate) fn prepare(
         &mut self,
         now: Timestamp,
         broker: BrokerId,
         look: impl Fn(Option<&BTreeSet<TopicPartition>>) -> Vec<Candidate>,
         rack: &str,
-        room: usize,
-        brokers: usize,
+        room: Room,
     ) -> Option<Prepared> {
         let (isolation_level, min_bytes) = (self.isolation_level, self.min_bytes);
         let (max_wait, max_bytes) = (self.max_wait, self.max_bytes);
         let state = self.brokers.entry(broker).or_default();
-        if state.in_flight.is_some() || now < state.not_before || room < MIN_GRANT {
+        if state.in_flight.is_some() || now < state.not_before || room.left < MIN_GRANT {
             return None;
         }
         let again = state.again.take().filter(|_| state.session.is_open());
@@ -88,18 +97,22 @@ impl Fetcher {
             Next::Everything => self.everything(now, broker, look(None), room),
             next => next,
         };
-        let Next::Ask(plan, left_out) = next else { return None };
         let state = self.brokers.entry(broker).or_default();
+        let Next::Ask(plan, left_out) = next else {
+            state.has_enough = true;
+            return None;
+        };
+        state.has_enough = false;
         let names = plan.send.iter().filter_map(|(tp, w)| Some((w.topic_id?, tp)));
         for (id, tp) in names {
             state.names.entry(id).or_insert_with(|| tp.topic_arc().clone());
         }
         let most = MAX_GRANT.min(max_bytes).max(1);
-        let grant = (room / brokers.max(1)).clamp(MIN_GRANT.min(most), most);
+        let grant = (room.left / room.brokers.max(1)).clamp(MIN_GRANT.min(most), most);
         let max_wait = left_out.map_or(max_wait, |at| max_wait.min(at.since(now).max(SHORT_WAIT)));
         // While there is not room for all brokers at once, none may keep the others from theirs for long.
         let busy = self.brokers.values().filter(|b| b.in_flight.is_some()).count();
-        let others_wait = busy + 1 < brokers && room.saturating_sub(grant) < MIN_GRANT;
+        let others_wait = busy + 1 < room.brokers && room.left.saturating_sub(grant) < MIN_GRANT;
         let max_wait = if others_wait { max_wait.min(SHORT_WAIT) } else { max_wait };
         let state = self.brokers.entry(broker).or_default();
         let max_version = if state.session.by_id() { i16::MAX } else { LAST_BY_NAME };
@@ -132,7 +145,7 @@ impl Fetcher {
         broker: BrokerId,
         candidates: Vec<Candidate>,
         mut looked_at: BTreeSet<TopicPartition>,
-        room: usize,
+        room: Room,
     ) -> Next {
         let sorted = self.sort(now, broker, candidates, room);
         let state = self.brokers.entry(broker).or_default();
@@ -156,7 +169,7 @@ impl Fetcher {
         now: Timestamp,
         broker: BrokerId,
         candidates: Vec<Candidate>,
-        room: usize,
+        room: Room,
     ) -> Next {
         let Sorted { mut wanted, left_out, again } = self.sort(now, broker, candidates, room);
         if wanted.is_empty() {
@@ -177,7 +190,7 @@ impl Fetcher {
     }
 
     /// Who is asked for now, who is left out, and who has to be looked at again.
-    fn sort(&mut self, now: Timestamp, broker: BrokerId, candidates: Vec<Candidate>, room: usize) -> Sorted {
+    fn sort(&mut self, now: Timestamp, broker: BrokerId, candidates: Vec<Candidate>, room: Room) -> Sorted {
         let mut sorted = Sorted::default();
         let state = self.brokers.entry(broker).or_default();
         for Candidate { position, topic_id, leader_epoch, last_epoch, from_leader } in candidates {
@@ -187,12 +200,13 @@ impl Fetcher {
                 sorted.again.insert(position.tp);
                 continue;
             }
-            // The threshold falls with the room that is left: one busy partition may use half of the budget,
-            // many share it evenly, and one that is stuck leaves room for the others.
+            // What lies here for long is cold when it is decoded, so that as much as an answer brings is enough. The
+            // threshold falls with the room that is left: many partitions share it evenly, and one that is stuck leaves
+            // room for the others.
             if position.buffered_bytes >= MIN_GRANT {
                 sorted.again.insert(position.tp.clone());
             }
-            if position.buffered_bytes >= room.max(MIN_GRANT) {
+            if position.buffered_bytes >= room.left.min(room.of_one).max(MIN_GRANT) {
                 sorted.left_out = Some(now);
                 continue;
             }

@@ -117,9 +117,11 @@ impl Builder {
         self
     }
 
-    /// Most bytes of one partition in one fetch response.
+    /// Most bytes of one partition in one fetch response, and how much of a partition is read ahead: what has so much
+    /// waiting is not fetched until some of it is taken.
     ///
-    /// Default: 1 MiB. It is soft: the first batch always comes.
+    /// Default: 1 MiB. It is soft: the first batch always comes. More than that is read ahead of
+    /// [`next_batches`](crate::Consumer::next_batches) while it waits for more.
     #[doc(alias = "max.partition.fetch.bytes")]
     #[doc(alias = "fetch.message.max.bytes")]
     pub fn max_partition_fetch_bytes(mut self, bytes: i32) -> Self {

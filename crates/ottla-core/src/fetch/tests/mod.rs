@@ -111,6 +111,7 @@ struct Rig {
     shared: Arc<Shared>,
     now: Timestamp,
     topic_id: Option<TopicId>,
+    of_one: usize,
 }
 
 impl Rig {
@@ -128,7 +129,7 @@ impl Rig {
             let start = Start { offset: 0, leader_epoch: None, cause: StartCause::Explicit };
             assert!(shared.lock().start(now, &tp, epoch, start));
         }
-        Self { fetcher: Fetcher::new(config, Rng::new(1)), shared, now, topic_id: None }
+        Self { fetcher: Fetcher::new(config, Rng::new(1)), shared, now, topic_id: None, of_one: usize::MAX }
     }
 
     /// As the client does it: partitions are looked at again only where that is needed.
@@ -151,7 +152,8 @@ impl Rig {
             let looked_at = |p: &FetchPosition| only.is_none_or(|only| only.contains(&p.tp));
             positions.into_iter().filter(looked_at).map(candidate).collect()
         };
-        self.fetcher.prepare(self.now, BROKER, look, "", room, brokers)
+        let room = Room { left: room, brokers, of_one: self.of_one };
+        self.fetcher.prepare(self.now, BROKER, look, "", room)
     }
 
     fn try_ask(&mut self) -> Option<Prepared> {

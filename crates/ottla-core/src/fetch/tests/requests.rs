@@ -86,6 +86,28 @@ fn a_partition_with_enough_buffered_is_left_out_and_the_others_do_not_wait_long_
     assert_eq!(prepared.max_wait, Duration::from_millis(500));
 }
 
+#[test]
+fn a_partition_with_as_much_buffered_as_an_answer_brings_waits_for_the_reader() {
+    let mut rig = Rig::new(1);
+    rig.of_one = MIN_GRANT;
+    rig.ask();
+    assert!(!rig.fetcher.waits_for_reader());
+    rig.tell(&answer(0, 7, &[told(0, large(0))]));
+    assert!(rig.try_ask().is_none(), "with all the room there is");
+    assert!(rig.fetcher.waits_for_reader());
+    // One who gathers wants more.
+    rig.of_one = usize::MAX;
+    assert!(rig.try_ask().is_some());
+    assert!(!rig.fetcher.waits_for_reader());
+    rig.of_one = MIN_GRANT;
+    rig.tell(&answer(0, 7, &[]));
+    assert!(rig.try_ask().is_none());
+    assert!(matches!(rig.read(), Taken::Batch(_)));
+    let request = rig.ask();
+    assert_eq!(Rig::offsets(&request), [], "as the session has it");
+    assert!(request.forgotten_topics_data.is_empty());
+}
+
 /// What a partition must not have waiting if it is to be asked for with little room.
 fn large(base: i64) -> Bytes {
     let mut writer = BatchWriter::new().base_offset(base).partition_leader_epoch(5);
@@ -190,7 +212,10 @@ fn partitions_of_which_nothing_was_heard_are_not_looked_at() {
         };
         only.iter().filter_map(position).map(candidate).collect()
     };
-    let prepared = rig.fetcher.prepare(rig.now, BROKER, look, "", ROOM, 1).expect("asked");
+    let prepared = rig
+        .fetcher
+        .prepare(rig.now, BROKER, look, "", Room { left: ROOM, brokers: 1, of_one: usize::MAX })
+        .expect("asked");
     assert_eq!(Rig::offsets(&prepared.request), [(3, 2)]);
     assert_eq!(*looked_at.borrow(), [tp(3)]);
 }
