@@ -10,7 +10,7 @@ async fn rolling_restarts_cause_no_rebalance() -> Result<()> {
         let protocols = if is_at_least(&version, 4, 0) {
             &[GroupProtocol::Classic, GroupProtocol::Consumer][..]
         } else {
-            println!("{version} has no groups of the consumer protocol");
+            println!("{version}: groups of the classic protocol alone");
             &[GroupProtocol::Classic]
         };
         rolling_restarts(&Backend::own(&version, 3)?, protocols).await?;

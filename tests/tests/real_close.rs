@@ -12,7 +12,7 @@ async fn close_returns_whatever_is_gone() -> Result<()> {
             // One after the other: threads are those of the whole process.
             scenarios::consumer_protocol::close_returns_whatever_is_gone(&Backend::own(&version, 3)?).await?;
         } else {
-            println!("{version} has no groups of the consumer protocol");
+            println!("{version}: groups of the classic protocol alone");
         }
     }
     Ok(())
