@@ -32,6 +32,8 @@ const MAX_GRANT: usize = 4 << 20;
 /// While partitions are left out because enough of them is buffered, a long poll for the others must not hold
 /// them up once they are drained. (One that waits after an error is waited for no longer than that.)
 const SHORT_WAIT: Duration = Duration::from_millis(20);
+/// While none of those is drained, the waits get longer: 160 ms at most.
+const MOST_DOUBLINGS: u32 = 3;
 /// The largest partition limit that is tried for a batch that does not come whole.
 const MAX_PARTITION_BYTES: i32 = 1 << 30;
 
@@ -55,6 +57,8 @@ struct BrokerFetch {
     /// left out, or could be because much of them is buffered. `None`: all.
     again: Option<BTreeSet<TopicPartition>>,
     in_flight: Option<InFlight>,
+    /// Requests in a row while which the same partitions were left out.
+    unchanged: u32,
     /// Nothing was asked for when it was looked at last: of everything enough is buffered, or nothing is to be fetched.
     has_enough: bool,
     /// The partition that comes first in the next request.

@@ -109,7 +109,10 @@ impl Fetcher {
         }
         let most = MAX_GRANT.min(max_bytes).max(1);
         let grant = (room.left / room.brokers.max(1)).clamp(MIN_GRANT.min(most), most);
-        let max_wait = left_out.map_or(max_wait, |at| max_wait.min(at.since(now).max(SHORT_WAIT)));
+        // A reader that has taken nothing for a while is not looked after as often.
+        let short = SHORT_WAIT * (1 << state.unchanged.min(MOST_DOUBLINGS));
+        let until = |at: Timestamp| if at > now { at.since(now).max(SHORT_WAIT) } else { short };
+        let max_wait = left_out.map_or(max_wait, |at| max_wait.min(until(at)));
         // While there is not room for all brokers at once, none may keep the others from theirs for long.
         let busy = self.brokers.values().filter(|b| b.in_flight.is_some()).count();
         let others_wait = busy + 1 < room.brokers && room.left.saturating_sub(grant) < MIN_GRANT;
@@ -149,6 +152,12 @@ impl Fetcher {
     ) -> Next {
         let sorted = self.sort(now, broker, candidates, room);
         let state = self.brokers.entry(broker).or_default();
+        let is_back = |(tp, _): &(TopicPartition, Wanted)| !state.session.holds(tp);
+        state.unchanged = if sorted.left_out.is_none() || sorted.wanted.iter().any(is_back) {
+            0
+        } else {
+            state.unchanged.saturating_add(1)
+        };
         for (tp, _) in &sorted.wanted {
             looked_at.remove(tp);
         }
