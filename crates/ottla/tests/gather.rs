@@ -148,12 +148,20 @@ async fn a_reader_that_gathers_for_longer_than_max_poll_interval_is_not_away() {
 
 #[tokio::test(start_paused = true)]
 async fn it_does_not_wait_for_more_than_the_buffer_holds() {
+    // What decodes ahead has a share of the buffer, and with the least there can be one batch leaves no room at all.
+    for (buffer, threads) in [(4 << 20, 0), (4 << 20, 1), (64 << 10, 0)] {
+        waits_for_no_more_than(buffer, threads).await;
+    }
+}
+
+async fn waits_for_no_more_than(buffer: usize, threads: usize) {
     let broker = broker(1).await;
     let large = vec!["x".repeat(10_000); 100];
     for _ in 0..10 {
         broker.produce(TOPIC, 0, large.clone()).unwrap();
     }
-    let mut consumer = consumer(&broker).max_buffered_bytes(4 << 20).connect().await.unwrap();
+    let builder = consumer(&broker).max_buffered_bytes(buffer).decode_threads(threads);
+    let mut consumer = builder.connect().await.unwrap();
     consumer.assign([(tp(0), Offset::Earliest)]).await.unwrap();
     let begun = Instant::now();
     let mut seen = 0;
@@ -162,7 +170,7 @@ async fn it_does_not_wait_for_more_than_the_buffer_holds() {
         assert_ne!(count(&batches), 0);
         seen += count(&batches);
         if begun.elapsed() >= 60 * SECOND {
-            assert!(seen > 500, "{seen}");
+            assert!(seen > 500, "{seen} with {buffer} B and {threads} threads");
         }
     }
 }

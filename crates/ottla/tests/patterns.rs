@@ -176,6 +176,28 @@ async fn auto_that_falls_back_matches_by_itself() {
     until_owned(&mut consumer, &["orders-eu", "orders-us"]).await;
 }
 
+/// With `latest` all topics are asked for before it is known who matches, and once more when it is known.
+#[tokio::test(start_paused = true)]
+async fn auto_that_falls_back_with_latest_matches_at_once_and_knows_what_is_new() {
+    let builder = Broker::builder().in_memory().topic("orders-eu", 1);
+    let broker = Arc::new(builder.as_version("3.6").start().await.unwrap());
+    let builder = member(&broker, 1, GroupProtocol::Auto)
+        .subscribe_pattern("orders-.*")
+        .auto_offset_reset(OffsetReset::Latest)
+        .metadata_max_age(Duration::from_secs(30));
+    let begun = tokio::time::Instant::now();
+    let mut consumer = builder.connect().await.unwrap();
+    until_owned(&mut consumer, &["orders-eu"]).await;
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    broker.create_topic("orders-us", 1).unwrap();
+    broker.produce("orders-us", 0, ["first"]).unwrap();
+    loop {
+        if let Event::Batch(batch) = consumer.next_event().await.unwrap().unwrap() {
+            break assert_eq!((batch.topic(), batch.first_offset()), ("orders-us", 0));
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_no_expression_is_said_at_once_or_by_the_brokers() {
     let broker = broker(&["orders"]).await;

@@ -184,8 +184,7 @@ impl Client {
         let (room, of_one) = {
             let mut delivery = self.delivery.lock();
             // Who gathers wants as much as there is room for.
-            let gathers = delivery.gather_deadline().is_some();
-            let of_one = if gathers { usize::MAX } else { read_ahead };
+            let of_one = if delivery.gathers() { usize::MAX } else { read_ahead };
             // What is asked for and has not come is spoken for: the reader's side tells when there is more.
             let wanted = MIN_GRANT + self.fetcher.reserved();
             let room = delivery.room_for(wanted);
@@ -197,6 +196,7 @@ impl Client {
                 (room, of_one)
             }
         };
+        self.delivery.lock().set_without_room(room.saturating_sub(self.fetcher.reserved()) < MIN_GRANT);
         let brokers = self.fetcher.leaders();
         // Room goes round: with little of it the first one in order would take it again and again.
         let mut next = self.fetcher.leader_after(self.fetcher.last_granted());

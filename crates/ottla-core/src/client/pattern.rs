@@ -22,8 +22,9 @@ use crate::{Error, Timestamp, TopicId};
 #[derive(Debug)]
 pub(super) struct Matching {
     pattern: TopicPattern,
-    /// All topics were asked for because of it.
+    /// All topics were asked for because of it, and were so to be matched here: not before it is known who matches.
     asked: bool,
+    asked_here: bool,
     /// What matched at first is there: what comes later is new.
     seen: bool,
     /// Where the coordinator matches and `Latest` asks which topics are new: those that there were at first, whether
@@ -64,8 +65,14 @@ impl Client {
             group.subscribe_pattern(now, pattern.as_str());
         }
         // What is subscribed to stays until it is known what matches.
-        self.pattern =
-            Some(Matching { pattern, asked: false, seen: false, before: None, named: BTreeSet::new() });
+        self.pattern = Some(Matching {
+            pattern,
+            asked: false,
+            asked_here: false,
+            seen: false,
+            before: None,
+            named: BTreeSet::new(),
+        });
         Outcome::Done
     }
 
@@ -84,10 +91,15 @@ impl Client {
 
     /// Whether metadata is to be asked of all topics.
     pub(super) fn wants_all_topics(&mut self, now: Timestamp) -> bool {
-        let wanted = self.matches_here() || self.asks_what_there_was();
+        let here = self.matches_here();
+        let wanted = here || self.asks_what_there_was();
         let Some(matching) = &mut self.pattern else { return false };
-        if wanted && !std::mem::replace(&mut matching.asked, true) {
-            self.refresh.request(now);
+        if wanted {
+            let asked = std::mem::replace(&mut matching.asked, true);
+            let asked_here = !here || std::mem::replace(&mut matching.asked_here, true);
+            if !(asked && asked_here) {
+                self.refresh.request(now);
+            }
         }
         wanted || self.group.as_ref().is_some_and(Group::waits_for_names)
     }
@@ -167,7 +179,12 @@ impl Client {
         }
         matching.named.extend(found.named.into_keys());
         let Some(matched) = found.matched else { return };
-        for name in matched.iter().filter(|name| later && !self.subscription.contains(*name)) {
+        // Before it was known that the coordinator does not match, all topics may have been looked at already.
+        let is_new = |name: &str| {
+            let id = self.cluster.topic(name).and_then(|topic| topic.id);
+            later || matching.before.as_ref().zip(id).is_some_and(|(before, id)| !before.contains_key(&id))
+        };
+        for name in matched.iter().filter(|name| !self.subscription.contains(*name) && is_new(name)) {
             self.first_seen.insert(Arc::from(name.as_str()), 0);
         }
         matching.seen = true;

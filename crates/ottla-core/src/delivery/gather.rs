@@ -105,6 +105,7 @@ impl Delivery {
                 _ => Gathered::End,
             });
         }
+        self.gathers = true;
         if self.has_at_hand(gathering.records) {
             return Look::Enough;
         }
@@ -142,11 +143,26 @@ impl Delivery {
                 bytes = bytes.saturating_add(p.queued_bytes);
                 records = records.saturating_add(queued.min(p.unmarked_room(self.config.max_unmarked)));
             }
-            if records >= wanted || bytes >= self.config.max_buffered_bytes / 2 {
+            // Of a partition that has half of what fetching may fill no more is asked for.
+            let room = self.config.max_buffered_bytes.saturating_sub(self.config.decode_ahead_bytes);
+            if records >= wanted || bytes >= room / 2 || (records > 0 && self.without_room) {
                 return true;
             }
         }
         false
+    }
+
+    /// Whether the last read was one that gathers: as much as there is room for is read ahead of the next one.
+    pub fn gathers(&self) -> bool {
+        self.gathers
+    }
+
+    /// Whether there is no room to fetch anything into: who gathers waits for nothing then.
+    pub fn set_without_room(&mut self, is: bool) {
+        self.without_room = is;
+        if is && self.gathering.take().is_some() {
+            self.wake_reader();
+        }
     }
 
     /// When a reader that gathers is to be woken.

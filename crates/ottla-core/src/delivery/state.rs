@@ -78,6 +78,10 @@ pub struct Delivery {
     clock_known: Cell<bool>,
     /// The reader waits until then for more than there is.
     pub(super) gathering: Option<Timestamp>,
+    /// The last read was one that gathers.
+    pub(super) gathers: bool,
+    /// There was no room to fetch into when that was tried last.
+    pub(super) without_room: bool,
     /// The clock of a partition that is read on its own expired, and the reader of events has not come since.
     stuck: bool,
     /// The reader came since the driver last asked.
@@ -138,6 +142,8 @@ impl Delivery {
             walked: None,
             clock_known: Cell::new(false),
             gathering: None,
+            gathers: false,
+            without_room: false,
             stuck: false,
             polled: false,
             reader_gone: false,

@@ -132,6 +132,7 @@ impl Delivery {
         came_back: bool,
     ) -> Option<Taken> {
         self.lose_strip();
+        self.gathers = false;
         if came_back {
             self.came_back(filter);
         }

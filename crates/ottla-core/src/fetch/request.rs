@@ -7,7 +7,7 @@ use ottla_wire::messages::FetchRequest;
 use ottla_wire::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 
 use super::session::{Plan, Wanted};
-use super::{Fetcher, InFlight, MAX_GRANT, MIN_GRANT, SHORT_WAIT};
+use super::{Fetcher, InFlight, MAX_GRANT, MIN_GRANT, MOST_DOUBLINGS, SHORT_WAIT};
 use crate::config::IsolationLevel;
 use crate::delivery::FetchPosition;
 use crate::{BrokerId, LeaderEpoch, Timestamp, TopicId, TopicPartition};
@@ -110,7 +110,7 @@ impl Fetcher {
         let most = MAX_GRANT.min(max_bytes).max(1);
         let grant = (room.left / room.brokers.max(1)).clamp(MIN_GRANT.min(most), most);
         // A reader that has taken nothing for a while is not looked after as often.
-        let short = SHORT_WAIT * (1 << state.unchanged.min(MOST_DOUBLINGS));
+        let short = SHORT_WAIT * (1 << state.unchanged.saturating_sub(1).min(MOST_DOUBLINGS));
         let until = |at: Timestamp| if at > now { at.since(now).max(SHORT_WAIT) } else { short };
         let max_wait = left_out.map_or(max_wait, |at| max_wait.min(until(at)));
         // While there is not room for all brokers at once, none may keep the others from theirs for long.

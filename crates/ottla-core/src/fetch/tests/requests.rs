@@ -77,6 +77,13 @@ fn a_partition_with_enough_buffered_is_left_out_and_the_others_do_not_wait_long_
     assert_eq!(Rig::offsets(&prepared.request), [], "as the session has it");
     assert_eq!(prepared.request.forgotten_topics_data[0].partitions, [1]);
     assert_eq!(prepared.max_wait, SHORT_WAIT);
+    // A reader that takes nothing is not looked after as often, up to a limit.
+    for doubled in [2, 4, 8, 8] {
+        rig.wait(200);
+        rig.tell(&answer(0, 7, &[]));
+        let prepared = rig.try_ask_with(MIN_GRANT, 1).expect("the other");
+        assert_eq!(prepared.max_wait, SHORT_WAIT * doubled);
+    }
     // Once it is drained it comes back, where it was.
     assert!(matches!(rig.read(), Taken::Batch(_)));
     rig.tell(&answer(0, 7, &[]));

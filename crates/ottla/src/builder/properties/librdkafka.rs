@@ -6,7 +6,7 @@ use super::{CALLBACK, NEEDS_SASL, NEEDS_TLS, PRODUCERS, Property, SHARE, SOCKET,
 const LOGS: &str = "logs go through the tracing crate, whose subscriber selects them";
 const VERSIONS: &str = "what a broker supports is always asked (KIP-35)";
 const OLD: &str = "librdkafka itself no longer uses it";
-const QUEUES: &str = "what is fetched ahead is bounded by bytes alone: queued.max.messages.kbytes";
+const QUEUES: &str = "what is fetched ahead is bounded by bytes alone: max.partition.fetch.bytes of each partition, queued.max.messages.kbytes of all";
 
 #[rustfmt::skip] // a table: one line a property
 pub(super) const TABLE: &[Property] = &[
