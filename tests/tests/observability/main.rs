@@ -8,6 +8,7 @@ mod figures;
 mod published;
 mod recorder;
 mod spans;
+mod targets;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -41,4 +41,11 @@ impl Builder {
         self.metrics.partitions = partitions;
         self
     }
+
+    /// For this project's tests: how many addresses of brokers get metrics of their own.
+    #[doc(hidden)]
+    pub fn __metrics_servers(mut self, servers: usize) -> Self {
+        self.metrics.servers = servers;
+        self
+    }
 }

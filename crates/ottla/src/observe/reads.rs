@@ -102,7 +102,12 @@ impl Watch {
 
     /// For another reader of the same consumer.
     pub(crate) fn another(&self) -> Self {
-        Self::new(Arc::clone(&self.names))
+        Self {
+            names: Arc::clone(&self.names),
+            process: None,
+            #[cfg(feature = "metrics")]
+            times: self.times.another(),
+        }
     }
 
     /// The span around a task that reads a partition on its own: what the task logs is within it.

@@ -23,10 +23,14 @@ pub(crate) struct Settings {
     pub(crate) interval: Duration,
     /// How many partitions get labels of their own.
     pub(crate) partitions: usize,
+    /// How many addresses of brokers; what is beyond shares the metrics without a name.
+    pub(crate) servers: usize,
+    /// And how many topics.
+    pub(crate) topics: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(5), partitions: 1000 }
+        Self { interval: Duration::from_secs(5), partitions: 1000, servers: 256, topics: 1024 }
     }
 }

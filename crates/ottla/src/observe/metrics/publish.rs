@@ -6,16 +6,11 @@ use std::sync::Arc;
 use ::metrics::{Counter, Gauge, Histogram, Label};
 use ottla_core::client::{Observation, Timed};
 use ottla_core::snapshot::{BrokerSnapshot, Snapshot, Traffic};
-use ottla_core::{ErrorKind, Timestamp, TopicPartition};
+use ottla_core::{BrokerId, ErrorKind, Timestamp, TopicPartition};
 
 use super::Settings;
 use super::names::{self, Metric};
 use crate::observe::Names;
-
-/// More addresses than this share the metrics without a name.
-const MAX_SERVERS: usize = 256;
-/// And so do more topics than this.
-const MAX_TOPICS: usize = 1024;
 
 type Of = fn(&Traffic) -> u64;
 
@@ -69,6 +64,12 @@ impl<K: Ord> Named<K> {
         }
         let tally = self.named.entry(key).or_insert_with_key(|key| Tally::new(make(key)));
         self.published += tally.reaches(total);
+    }
+
+    /// As much is new of that name.
+    fn adds(&mut self, key: K, new: u64, most: usize, make: impl FnOnce(&K) -> Counter) {
+        let total = self.named.get(&key).map_or(0, |tally| tally.seen) + new;
+        self.reaches(key, total, most, make);
     }
 
     /// The rest of the whole, which no name accounts for.
@@ -176,9 +177,9 @@ impl Own {
     }
 }
 
-/// What is measured with one broker.
+/// What is measured with one broker, or with those that have no name.
 struct Server {
-    labels: [Label; 2],
+    labels: Vec<Label>,
     request: Histogram,
     fetch: Histogram,
     commit: Histogram,
@@ -187,8 +188,7 @@ struct Server {
 }
 
 impl Server {
-    fn new(base: &[Label], host: &str, port: u16) -> Self {
-        let labels = names::server(host, port);
+    fn new(base: &[Label], labels: Vec<Label>) -> Self {
         let operation = |name, kind| {
             let labels = names::operation(name, kind).into_iter().chain(labels.clone());
             names::OPERATION_DURATION.histogram(base, labels)
@@ -213,6 +213,18 @@ impl Server {
     }
 }
 
+/// Whom a connection is for: a broker by its id, or the address of the configuration that stands there.
+type Target = (Option<BrokerId>, usize);
+
+/// Who each of them is. Addresses of the configuration are always there, in their order.
+fn targets(snapshot: &Snapshot) -> impl Iterator<Item = (Target, &BrokerSnapshot)> {
+    let mut configured = 0;
+    snapshot.brokers.iter().map(move |broker| {
+        configured += usize::from(broker.id.is_none());
+        ((broker.id, if broker.id.is_none() { configured } else { 0 }), broker)
+    })
+}
+
 /// Publishes what one consumer does.
 pub(crate) struct Publisher {
     settings: Settings,
@@ -224,8 +236,12 @@ pub(crate) struct Publisher {
     errors: BTreeMap<ErrorKind, Tally>,
     lags: BTreeMap<TopicPartition, Part>,
     traffic: [Named<(String, u16)>; 6],
+    /// What is published of each target, whatever addresses it had.
+    seen: BTreeMap<Target, [u64; 6]>,
     connections: BTreeMap<(String, u16), [Part; 2]>,
+    other_connections: Option<[Part; 2]>,
     servers: BTreeMap<(Arc<str>, u16), Server>,
+    other_servers: Option<Server>,
 }
 
 impl Publisher {
@@ -242,8 +258,11 @@ impl Publisher {
             errors: BTreeMap::new(),
             lags: BTreeMap::new(),
             traffic: std::array::from_fn(|_| Named::new()),
+            seen: BTreeMap::new(),
             connections: BTreeMap::new(),
+            other_connections: None,
             servers: BTreeMap::new(),
+            other_servers: None,
         }
     }
 
@@ -272,10 +291,10 @@ impl Publisher {
         let name = |topic: &String| Label::new("messaging.destination.name", topic.clone());
         let poll = || names::operation("poll", "receive");
         for topic in &snapshot.topics {
-            self.records.reaches(topic.topic.clone(), topic.records, MAX_TOPICS, |topic| {
+            self.records.reaches(topic.topic.clone(), topic.records, self.settings.topics, |topic| {
                 names::CONSUMED_MESSAGES.counter(base, poll().into_iter().chain([name(topic)]))
             });
-            self.bytes.reaches(topic.topic.clone(), topic.bytes, MAX_TOPICS, |topic| {
+            self.bytes.reaches(topic.topic.clone(), topic.bytes, self.settings.topics, |topic| {
                 names::BYTES_CONSUMED.counter(base, [name(topic)])
             });
         }
@@ -307,14 +326,24 @@ impl Publisher {
         for broker in &snapshot.brokers {
             addresses.entry((broker.host.as_str(), broker.port)).or_default().push(broker);
         }
-        let base = &self.base;
-        for ((metric, of), named) in TRAFFIC.iter().zip(&mut self.traffic) {
-            for ((host, port), brokers) in &addresses {
-                let total = brokers.iter().map(|broker| of(&broker.traffic)).sum();
-                named.reaches(((*host).to_owned(), *port), total, MAX_SERVERS, |(host, port)| {
+        let (base, most) = (&self.base, self.settings.servers);
+        // By target, not by address: a broker takes what it counted along to another address, and one that is
+        // forgotten and comes again counts from zero.
+        let before = std::mem::take(&mut self.seen);
+        for (target, broker) in targets(snapshot) {
+            let totals = TRAFFIC.map(|(_, of)| of(&broker.traffic));
+            let seen = before.get(&target).copied().unwrap_or_default();
+            let anew = totals.iter().zip(&seen).any(|(total, seen)| total < seen);
+            let seen = if anew { [0; 6] } else { seen };
+            for (i, ((metric, _), named)) in TRAFFIC.iter().zip(&mut self.traffic).enumerate() {
+                let key = (broker.host.clone(), broker.port);
+                named.adds(key, totals[i] - seen[i], most, |(host, port)| {
                     metric.counter(base, names::server(host, *port))
                 });
             }
+            self.seen.insert(target, totals);
+        }
+        for ((metric, of), named) in TRAFFIC.iter().zip(&mut self.traffic) {
             named.rest(of(&snapshot.traffic), || metric.counter(base, []));
         }
         let now = |brokers: &[&BrokerSnapshot]| {
@@ -326,9 +355,14 @@ impl Publisher {
             let values = addresses.get(&(host.as_str(), *port)).map_or([0.0; 2], |brokers| now(brokers));
             parts.iter_mut().zip(values).for_each(|(part, value)| part.set(value));
         }
+        let mut others = Vec::new();
         for ((host, port), brokers) in addresses {
             let key = (host.to_owned(), port);
-            if self.connections.len() >= MAX_SERVERS || self.connections.contains_key(&key) {
+            if self.connections.contains_key(&key) {
+                continue;
+            }
+            if self.connections.len() >= most {
+                others.extend(brokers);
                 continue;
             }
             let gauge = |metric: Metric| Part::new(metric.gauge(base, names::server(host, port)));
@@ -336,24 +370,33 @@ impl Publisher {
             parts.iter_mut().zip(now(&brokers)).for_each(|(part, value)| part.set(value));
             self.connections.insert(key, parts);
         }
+        if !others.is_empty() || self.other_connections.is_some() {
+            let gauge = |metric: Metric| Part::new(metric.gauge(base, []));
+            let make = || [gauge(names::CONNECTIONS), gauge(names::REQUESTS_IN_FLIGHT)];
+            let parts = self.other_connections.get_or_insert_with(make);
+            parts.iter_mut().zip(now(&others)).for_each(|(part, value)| part.set(value));
+        }
     }
 
     /// Records what was measured.
     pub(crate) fn observe(&mut self, observation: Observation) {
         let Observation { what, server, took, error, .. } = observation;
         match what {
-            Timed::Rebalance => self.own.rebalance.record(took),
+            Timed::Rebalance => return self.own.rebalance.record(took),
             Timed::Heartbeat => self.own.heartbeat.record(took),
             _ => {}
         }
-        let Some((host, port)) = server else { return };
-        let base = &self.base;
-        let known = self.servers.len() < MAX_SERVERS || self.servers.contains_key(&(Arc::clone(&host), port));
-        if !known {
-            return;
-        }
-        let server = self.servers.entry((host, port));
-        let server = server.or_insert_with_key(|(host, port)| Server::new(base, host, *port));
+        let (base, most) = (&self.base, self.settings.servers);
+        let room = self.servers.len() < most;
+        // A broker may have been forgotten meanwhile.
+        let named = server.filter(|server| room || self.servers.contains_key(server));
+        let server = match named {
+            Some(server) => self
+                .servers
+                .entry(server)
+                .or_insert_with_key(|(host, port)| Server::new(base, names::server(host, *port).to_vec())),
+            None => self.other_servers.get_or_insert_with(|| Server::new(base, Vec::new())),
+        };
         if what == Timed::Throttle {
             return server.throttle.record(took);
         }
