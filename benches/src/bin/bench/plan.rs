@@ -305,8 +305,19 @@ pub(crate) struct Special {
     pub(crate) clients: &'static [&'static str],
     /// Fields of the results, and how tables call them.
     pub(crate) columns: &'static [(&'static str, &'static str)],
-    /// What is aimed at, in words.
+    /// What is aimed at, in words, and what decides it.
     pub(crate) aim: &'static str,
+    pub(crate) limit: Option<Limit>,
+}
+
+/// What one field of a client's may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit {
+    pub(crate) client: &'static str,
+    pub(crate) field: &'static str,
+    pub(crate) at_most: f64,
+    /// As a part of that of the best of these; none: as it is.
+    pub(crate) of: &'static [&'static str],
 }
 
 /// What the clients do.
@@ -359,6 +370,12 @@ pub(crate) const SPECIALS: &[Special] = &[
             ("cpu_us_per_record", "CPU µs/record"),
         ],
         aim: "p99 not above librdkafka's",
+        limit: Some(Limit {
+            client: "ottla-batch",
+            field: "p99_us",
+            at_most: 1.0,
+            of: &["rdkafka-base", "rdkafka-stream"],
+        }),
     },
     Special {
         name: "first-record",
@@ -374,6 +391,7 @@ pub(crate) const SPECIALS: &[Special] = &[
         clients: &["ottla-batch-group", "rdkafka-base-group"],
         columns: &[("first_record_ms", "first record ms")],
         aim: "",
+        limit: None,
     },
     Special {
         name: "idle",
@@ -394,6 +412,7 @@ pub(crate) const SPECIALS: &[Special] = &[
             ("rss_mib", "peak RSS MB"),
         ],
         aim: "≤ 0.5 % of a core, no growth",
+        limit: Some(Limit { client: "ottla-batch", field: "cpu_percent", at_most: 0.5, of: &[] }),
     },
     Special {
         name: "slow-user",
@@ -413,6 +432,7 @@ pub(crate) const SPECIALS: &[Special] = &[
             ("records", "records taken"),
         ],
         aim: "heap ≤ 64 MB (`max_buffered_bytes`) + 16 MB",
+        limit: Some(Limit { client: "ottla-batch", field: "peak_heap_mib", at_most: 80.0, of: &[] }),
     },
     Special {
         name: "rebalance",
@@ -432,6 +452,7 @@ pub(crate) const SPECIALS: &[Special] = &[
             ("joined_ms", "one joins, ms"),
         ],
         aim: "",
+        limit: None,
     },
 ];
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::clients::Run;
-use crate::plan::{Measure, Special, Target, WorkSet};
+use crate::plan::{Limit, Measure, Special, Target, WorkSet};
 use crate::run::{Results, Steadiness};
 use crate::stats::Spread;
 
@@ -56,7 +56,8 @@ pub(crate) fn work_set(set: &WorkSet, results: &Results) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "| {client} | {:.1} ({} + {}), {:.1}–{:.1} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {client}{} | {:.1} ({} + {}), {:.1}–{:.1} | {} | {} | {} | {} | {} | {} | {} |",
+            if results.is_of_first(client) { " ¹" } else { "" },
             total.median,
             show(|run| run.cpu().map(|cpu| cpu.0), 1),
             show(|run| run.cpu().map(|cpu| cpu.1), 1),
@@ -72,6 +73,14 @@ pub(crate) fn work_set(set: &WorkSet, results: &Results) -> String {
             show(Run::peak_live, 1),
             show(Run::allocations, 4),
             show(Run::first_record, 1),
+        );
+    }
+    if let Some(floor) = results.first_floor().and_then(|runs| Spread::of(runs.iter().filter_map(Run::total)))
+    {
+        let _ = writeln!(
+            text,
+            "\n¹ Of the first series, whose floor took {:.1} ns ({:.1}–{:.1}).",
+            floor.median, floor.min, floor.max
         );
     }
     for (client, why) in &results.missing {
@@ -143,7 +152,34 @@ pub(crate) fn special(special: &Special, results: &Results) -> String {
         let _ = writeln!(text, "\nNot measured: {client} ({why}).");
     }
     if !special.aim.is_empty() {
-        let _ = writeln!(text, "\nAimed at: {}.", special.aim);
+        let _ = writeln!(text, "\nAimed at: {}{}.", special.aim, verdict(special, results));
     }
     text
+}
+
+/// Whether what is aimed at was reached: the median of the rounds, or of the ratios of the rounds.
+fn verdict(special: &Special, results: &Results) -> String {
+    let Some(Limit { client, field, at_most, of }) = special.limit else { return String::new() };
+    let values = |client: &str| -> Vec<f64> {
+        let runs = results.runs.get(client).into_iter().flatten();
+        runs.filter_map(|run| run.number(field)).collect()
+    };
+    let (own, median) =
+        (values(client), |values: &[f64]| Spread::of(values.iter().copied()).map(|s| s.median));
+    let by_median = |a: &Vec<f64>, b: &Vec<f64>| {
+        f64::total_cmp(&median(a).unwrap_or(f64::MAX), &median(b).unwrap_or(f64::MAX))
+    };
+    let found = match of.iter().map(|base| values(base)).filter(|values| !values.is_empty()).min_by(by_median)
+    {
+        Some(best) => Spread::of(own.iter().zip(&best).map(|(own, base)| own / base)),
+        None if of.is_empty() => Spread::of(own),
+        None => None,
+    };
+    match found {
+        Some(Spread { median, min, max }) => {
+            let met = if median <= at_most { "met" } else { "**missed**" };
+            format!(": {median:.2} ({min:.2}–{max:.2}), at most {at_most}, {met}")
+        }
+        None => ": not measured".to_owned(),
+    }
 }

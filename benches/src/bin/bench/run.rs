@@ -284,6 +284,16 @@ impl Results {
         }
     }
 
+    /// Whether this client was not measured again when the others were.
+    pub(crate) fn is_of_first(&self, client: &str) -> bool {
+        self.first.as_ref().is_some_and(|first| first.clients.contains(client))
+    }
+
+    /// The floor's runs next to those.
+    pub(crate) fn first_floor(&self) -> Option<&[Run]> {
+        self.first.as_ref().filter(|first| !first.clients.is_empty()).map(|first| &first.floor[..])
+    }
+
     fn note(&mut self, set: &str, client: &'static str, round: usize, run: Result<Run>, lines: &mut File) {
         match run {
             Ok(run) => {
