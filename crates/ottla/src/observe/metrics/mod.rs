@@ -1,4 +1,4 @@
-//! The figures of a [`Snapshot`] through the `metrics` facade.
+//! The figures of a [`Snapshot`](crate::Snapshot) through the `metrics` facade.
 //!
 //! The driver publishes: counters and gauges on an interval, from the same snapshot that
 //! [`Consumer::snapshot`](crate::Consumer::snapshot) gives, so that nothing is counted twice or for metrics alone;
