@@ -133,8 +133,10 @@ impl Oracle {
                 format!("{id} commits {tp} at {offset} without the leader epoch that it was given"),
             );
         }
-        // Who goes back may end up between two records of different epochs: what was compacted away is of either.
-        let between = || rewound && self.logs.get(tp).is_some_and(|l| l.epoch_next_to(offset) == Some(epoch));
+        // Who goes back may end up between two records that were given out, of different epochs: what nobody is given
+        // there may be taken for any of them. One that is too high finds every cut that the right one does.
+        let next = || self.logs.get(tp).and_then(|l| l.epoch_next_to(offset).or(l.last_epoch()));
+        let between = || rewound && Some(epoch) >= known && next().is_some_and(|next| epoch <= next);
         if epoch >= 0 && !known.is_none_or(fits) && !ever_cut && !between() {
             let text =
                 format!("{id} commits {tp} at {offset} with leader epoch {epoch}, the record's is {known:?}");

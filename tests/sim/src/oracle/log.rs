@@ -129,9 +129,10 @@ impl GhostLog {
         index.checked_sub(1).map(|i| self.epochs[i].1)
     }
 
-    /// The leader epoch of the next record at or behind `offset`.
+    /// The leader epoch of the next record at or behind `offset` that everybody is given.
     pub fn epoch_next_to(&self, offset: i64) -> Option<i32> {
-        self.entries.get(self.index_of(offset)).map(|entry| entry.epoch)
+        let visible = self.visible_in(offset, i64::MAX, true)?;
+        self.get(visible).map(|entry| entry.epoch)
     }
 
     /// The leader epoch of the newest that was written.
