@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::{Interest, set_global_default};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 /// A span, or an event.
@@ -38,6 +39,39 @@ struct State {
     entered: Vec<u64>,
 }
 
+/// What nobody subscribes to when it is come by first is remembered as that by `tracing`, for all threads. A subscriber that
+/// wants everything, and keeps nothing, lets each test's own decide.
+pub fn watch_everything() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| set_global_default(Everything).expect("nobody else sets it"));
+}
+
+struct Everything;
+
+impl Subscriber for Everything {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        false
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::TRACE)
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, _: &Event<'_>) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
 /// Cheap to clone. For one thread.
 #[derive(Clone)]
 pub struct Capture {
@@ -47,6 +81,7 @@ pub struct Capture {
 
 impl Capture {
     pub fn new(level: LevelFilter) -> Self {
+        watch_everything();
         Self { level, state: Arc::default() }
     }
 

@@ -25,6 +25,7 @@ fn tp(partition: i32) -> TopicPartition {
 
 /// A cluster without sockets.
 async fn broker(nodes: usize, partitions: i32) -> Arc<Broker> {
+    capture::watch_everything();
     let builder = Broker::builder().in_memory().brokers(nodes).topic(TOPIC, partitions);
     Arc::new(builder.start().await.unwrap())
 }

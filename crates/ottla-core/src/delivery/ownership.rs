@@ -115,7 +115,7 @@ impl Delivery {
         let resetting = p.resetting.take();
         let (mut offset, mut leader_epoch) = (start.offset, start.leader_epoch);
         if let Some(ResetCause::OutOfRange { offset: left }) = resetting
-            && let Some((undone, epoch)) = p.undone.take()
+            && let Some((undone, epoch)) = p.undone.take().map(|undone| *undone)
             && undone < offset
             && offset < left
         {
@@ -171,7 +171,7 @@ impl Delivery {
         undone: (i64, Option<LeaderEpoch>),
     ) {
         if let Some(p) = self.partition_mut(tp).filter(|p| p.ownership.epoch == epoch) {
-            p.undone = Some(undone);
+            p.undone = Some(Box::new(undone));
         }
     }
 

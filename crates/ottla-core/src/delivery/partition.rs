@@ -71,7 +71,7 @@ pub(super) struct Partition {
     /// The reset policy is to choose the start, because of this.
     pub(super) resetting: Option<ResetCause>,
     /// Where what was done ended when that began, with its leader epoch, if what came after it was in hand.
-    pub(super) undone: Option<(i64, Option<LeaderEpoch>)>,
+    pub(super) undone: Option<Box<(i64, Option<LeaderEpoch>)>>,
 
     // Fetching.
     /// The next offset to fetch; provisional while batches below it were not verified.

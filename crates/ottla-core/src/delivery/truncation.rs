@@ -20,8 +20,16 @@ impl EpochSpans {
         self.cut(offset);
         if epoch.is_none() || self.0.last().is_none_or(|(_, last)| *last != epoch) {
             self.0.clear();
-            self.0.push((offset, epoch));
+            self.push(offset, epoch);
         }
+    }
+
+    /// There is one of these for each partition, and hardly ever more than two in it.
+    fn push(&mut self, offset: i64, epoch: Option<LeaderEpoch>) {
+        if self.0.len() < 2 {
+            self.0.reserve_exact(1);
+        }
+        self.0.push((offset, epoch));
     }
 
     /// What is handed out from `offset` on is of this epoch.
@@ -29,7 +37,7 @@ impl EpochSpans {
         if self.0.len() >= MAX_SPANS {
             self.0.remove(0);
         }
-        self.0.push((offset, epoch));
+        self.push(offset, epoch);
     }
 
     /// Where the first later epoch begins, if there is one.
