@@ -180,23 +180,24 @@ impl Client {
         if self.fetcher.is_leaderless() {
             self.refresh.request(now);
         }
-        let read_ahead = usize::try_from(self.config.max_partition_fetch_bytes).unwrap_or(0);
-        let (room, of_one) = {
+        let (room, gathers) = {
             let mut delivery = self.delivery.lock();
-            // Who gathers wants as much as there is room for.
-            let of_one = if delivery.gathers() { usize::MAX } else { read_ahead };
+            let reserved = self.fetcher.reserved();
             // What is asked for and has not come is spoken for: the reader's side tells when there is more.
-            let wanted = MIN_GRANT + self.fetcher.reserved();
-            let room = delivery.room_for(wanted);
+            let wanted = MIN_GRANT + reserved;
+            let mut room = delivery.room_for(wanted);
             if room < MIN_GRANT && self.fetcher.leaders() > 0 {
                 // Paused data must not starve what can be read; it is fetched again on resume.
                 delivery.evict_paused(MIN_GRANT - room);
-                (delivery.room_for(wanted), of_one)
-            } else {
-                (room, of_one)
+                room = delivery.room_for(wanted);
             }
+            // While something is under way, more is to come.
+            delivery.set_without_room(reserved == 0 && room < MIN_GRANT);
+            (room, delivery.gathers())
         };
-        self.delivery.lock().set_without_room(room.saturating_sub(self.fetcher.reserved()) < MIN_GRANT);
+        // Who gathers wants as much as there is room for.
+        let read_ahead = usize::try_from(self.config.max_partition_fetch_bytes).unwrap_or(0);
+        let of_one = if gathers { usize::MAX } else { read_ahead };
         let brokers = self.fetcher.leaders();
         // Room goes round: with little of it the first one in order would take it again and again.
         let mut next = self.fetcher.leader_after(self.fetcher.last_granted());

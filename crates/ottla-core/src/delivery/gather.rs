@@ -157,7 +157,7 @@ impl Delivery {
         self.gathers
     }
 
-    /// Whether there is no room to fetch anything into: who gathers waits for nothing then.
+    /// Whether nothing is under way and there is no room to fetch into: who gathers waits for nothing then.
     pub fn set_without_room(&mut self, is: bool) {
         self.without_room = is;
         if is && self.gathering.take().is_some() {

@@ -80,7 +80,7 @@ pub struct Delivery {
     pub(super) gathering: Option<Timestamp>,
     /// The last read was one that gathers.
     pub(super) gathers: bool,
-    /// There was no room to fetch into when that was tried last.
+    /// Nothing was under way, and there was no room to fetch into, when that was tried last.
     pub(super) without_room: bool,
     /// The clock of a partition that is read on its own expired, and the reader of events has not come since.
     stuck: bool,
