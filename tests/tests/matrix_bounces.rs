@@ -19,7 +19,7 @@ async fn members_that_bounce_repeat_nothing() -> Result<()> {
         for protocol in protocols(&backend) {
             for bounce in Bounce::ALL {
                 if bounce.fixed && !backend.is_at_least(2, 3) {
-                    println!("{version} has no static members");
+                    println!("{version}: members that are not static alone");
                     continue;
                 }
                 scenarios::members_that_bounce_repeat_nothing(&backend, protocol, bounce, 5).await?;

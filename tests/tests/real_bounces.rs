@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use ottla::GroupProtocol;
-use ottla_tests::kafka::versions;
+use ottla_tests::kafka::{is_at_least, versions};
 use ottla_tests::scenarios::{self, Backend, Bounce, Result};
 
 /// The protocols in which the brokers know static members.
-fn protocols(backend: &Backend) -> Vec<GroupProtocol> {
+fn protocols(version: &str) -> Vec<GroupProtocol> {
     let mut protocols = Vec::new();
-    if backend.is_at_least(2, 3) {
+    if is_at_least(version, 2, 3) {
         protocols.push(GroupProtocol::Classic);
+    } else {
+        println!("{version} has no static members");
     }
-    if backend.is_at_least(4, 0) {
+    if is_at_least(version, 4, 0) {
         protocols.push(GroupProtocol::Consumer);
     }
     protocols
@@ -22,7 +24,7 @@ fn protocols(backend: &Backend) -> Vec<GroupProtocol> {
 async fn members_that_bounce_repeat_nothing() -> Result<()> {
     for version in versions() {
         let backend = Arc::new(Backend::shared(&version)?);
-        for protocol in protocols(&backend) {
+        for protocol in protocols(&version) {
             // The others take a rebalance each time, and many minutes: the matrix runs them.
             for bounce in Bounce::ALL.into_iter().filter(|bounce| bounce.fixed) {
                 scenarios::members_that_bounce_repeat_nothing(&backend, protocol, bounce, 2).await?;
@@ -36,7 +38,7 @@ async fn members_that_bounce_repeat_nothing() -> Result<()> {
 async fn newcomers_with_taken_instance_ids() -> Result<()> {
     for version in versions() {
         let backend = Backend::shared(&version)?;
-        for protocol in protocols(&backend) {
+        for protocol in protocols(&version) {
             for newcomers in [1, 2] {
                 scenarios::newcomers_with_taken_instance_ids(&backend, protocol, newcomers).await?;
             }
@@ -49,7 +51,7 @@ async fn newcomers_with_taken_instance_ids() -> Result<()> {
 async fn doubled_instance_ids_of_all_at_once_leave_one_each() -> Result<()> {
     for version in versions() {
         let backend = Backend::shared(&version)?;
-        for protocol in protocols(&backend) {
+        for protocol in protocols(&version) {
             scenarios::doubled_instance_ids_of_all_at_once_leave_one_each(&backend, protocol).await?;
         }
     }

@@ -19,8 +19,9 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   test                                      all tests; those on real Kafka where Java 17+, Maven and Python are
-  test --matrix [--versions V,V] [--brokers 1,3] [--docs]
+  test --matrix [--versions V,V] [--brokers 1,3] [--suites S,S] [--resume]
                                             the suites on every version of Kafka, as a table
+  test --matrix --docs                      docs/versions.md from what those runs have kept
   ci [CHECK...]                             everything that CI runs, or only these checks
   vectors [DIR]                             the golden vectors of DIR, or the project's own
   sim [--seeds A..B] [--scenario NAME] [--jobs N] [--trace] …

@@ -29,9 +29,9 @@ const LIMIT: Duration = Duration::from_secs(25 * 60);
 /// How many tests passed, failed and were left out by an attribute.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counts {
-    passed: u64,
-    failed: u64,
-    ignored: u64,
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) ignored: u64,
 }
 
 impl std::ops::Add for Counts {
@@ -57,10 +57,6 @@ impl std::fmt::Display for Counts {
 }
 
 impl Counts {
-    pub(crate) fn passed(self) -> u64 {
-        self.passed
-    }
-
     /// Takes in a line such as `test result: ok. 3 passed; 0 failed; 0 ignored; …`.
     pub(crate) fn take_in(&mut self, line: &str) {
         let Some((_, counts)) = line.split_once("test result: ").and_then(|(_, rest)| rest.split_once(". "))
