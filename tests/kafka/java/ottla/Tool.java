@@ -254,19 +254,25 @@ public final class Tool {
         for (Node node : describe(topic).partitions().get(partition).replicas()) {
             if (node.id() != to) replicas.add(node.id());
         }
+        Class<?> old = null;
         try {
             admin.alterPartitionReassignments(Map.of(key, Optional.of(new NewPartitionReassignment(replicas)))).all()
                 .get();
         } catch (ExecutionException e) {
             if (!(e.getCause() instanceof UnsupportedVersionException) || zookeeper == null) throw e;
-            Class.forName("ottla.ZooKeeperAdmin")
-                .getMethod("moveLeader", String.class, String.class, int.class, List.class)
+            old = Class.forName("ottla.ZooKeeperAdmin");
+            old.getMethod("reorder", String.class, String.class, int.class, List.class)
                 .invoke(null, zookeeper, topic, partition, replicas);
         }
         long deadline = System.nanoTime() + 30_000_000_000L;
         while (true) {
             try {
-                admin.electLeaders(ElectionType.PREFERRED, Set.of(key)).all().get();
+                if (old == null) {
+                    admin.electLeaders(ElectionType.PREFERRED, Set.of(key)).all().get();
+                } else {
+                    old.getMethod("electFirst", String.class, String.class, int.class)
+                        .invoke(null, zookeeper, topic, partition);
+                }
             } catch (Exception ignored) {
                 // Not needed, or not in sync yet: the description below decides.
             }

@@ -12,36 +12,44 @@ import org.apache.zookeeper.ZooKeeper;
 public final class ZooKeeperAdmin {
     private ZooKeeperAdmin() {}
 
-    /** The controller removes each of the two nodes when it has done what they say. */
-    public static void moveLeader(String address, String topic, int partition, List<Integer> replicas) throws Exception {
-        String tp = "{\"topic\":\"" + topic + "\",\"partition\":" + partition;
+    /** Sets the order; whoever led goes on leading. The controller removes the node when it has done what it says. */
+    public static void reorder(String address, String topic, int partition, List<Integer> replicas) throws Exception {
         String list = replicas.stream().map(String::valueOf).collect(Collectors.joining(",", "[", "]"));
-        ZooKeeper zookeeper = new ZooKeeper(address, 10_000, event -> {});
-        try {
-            put(zookeeper, "/admin/reassign_partitions",
-                "{\"version\":1,\"partitions\":[" + tp + ",\"replicas\":" + list + "}]}");
-            put(zookeeper, "/admin/preferred_replica_election", "{\"version\":1,\"partitions\":[" + tp + "}]}");
-        } finally {
-            zookeeper.close();
-        }
+        put(address, "/admin/reassign_partitions",
+            "{\"version\":1,\"partitions\":[" + name(topic, partition) + ",\"replicas\":" + list + "}]}");
     }
 
-    private static void put(ZooKeeper zookeeper, String path, String text) throws Exception {
+    /** Asks once for the first of the replicas as the leader; one that is not in sync does not become it. */
+    public static void electFirst(String address, String topic, int partition) throws Exception {
+        put(address, "/admin/preferred_replica_election",
+            "{\"version\":1,\"partitions\":[" + name(topic, partition) + "}]}");
+    }
+
+    private static String name(String topic, int partition) {
+        return "{\"topic\":\"" + topic + "\",\"partition\":" + partition;
+    }
+
+    private static void put(String address, String path, String text) throws Exception {
         long deadline = System.nanoTime() + 30_000_000_000L;
         boolean created = false;
-        while (true) {
-            try {
-                if (!created) {
-                    zookeeper.create(path, text.getBytes(StandardCharsets.UTF_8), ZooDefs.Ids.OPEN_ACL_UNSAFE,
-                        CreateMode.PERSISTENT);
-                    created = true;
+        ZooKeeper zookeeper = new ZooKeeper(address, 10_000, event -> {});
+        try {
+            while (true) {
+                try {
+                    if (!created) {
+                        zookeeper.create(path, text.getBytes(StandardCharsets.UTF_8), ZooDefs.Ids.OPEN_ACL_UNSAFE,
+                            CreateMode.PERSISTENT);
+                        created = true;
+                    }
+                    if (zookeeper.exists(path, false) == null) return;
+                } catch (KeeperException.NodeExistsException | KeeperException.ConnectionLossException e) {
+                    // Somebody else's is being worked at, or the session is not there yet.
                 }
-                if (zookeeper.exists(path, false) == null) return;
-            } catch (KeeperException.NodeExistsException | KeeperException.ConnectionLossException e) {
-                // Somebody else's is being worked at, or the session is not there yet.
+                if (System.nanoTime() > deadline) throw new IllegalStateException(path + " is still there");
+                Thread.sleep(20);
             }
-            if (System.nanoTime() > deadline) throw new IllegalStateException(path + " is still there");
-            Thread.sleep(20);
+        } finally {
+            zookeeper.close();
         }
     }
 }
