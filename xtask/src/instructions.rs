@@ -1,5 +1,7 @@
-//! Instructions per record of the way from the driver to the reader, against those of the floor: a gate that no busy
-//! machine disturbs.
+//! Instructions per record of the way from the driver to the reader, against those of the floor, and what spans and
+//! metrics cost that nobody takes: a gate that no busy machine disturbs.
+
+mod unseen;
 
 use crate::checks::Skipped;
 use crate::command::{cargo, command, output, run, target_dir};
@@ -27,7 +29,7 @@ pub(crate) fn check() -> Result<Skipped, String> {
         "bench-instructions",
         "--locked",
     ]))?;
-    let mut findings = Vec::new();
+    let mut findings = unseen::check()?;
     for (codec, size, limit) in LIMITS {
         let frame = per_frame("frame", codec, size)?;
         let deliver = per_frame("deliver", codec, size)? - frame;
@@ -54,25 +56,36 @@ fn program() -> String {
 }
 
 fn records(codec: &str, size: &str) -> Result<f64, String> {
-    let text = output(&mut command(&program(), &["frame", codec, "1", size]))?;
-    text.split(' ').next().and_then(|n| n.parse().ok()).ok_or_else(|| format!("unexpected: {text}"))
+    let [records, _] = printed(&program(), &["frame", codec, "1", size])?;
+    Ok(records)
 }
 
 /// The instructions of one frame more.
 fn per_frame(what: &str, codec: &str, size: &str) -> Result<f64, String> {
-    let mut counts = Vec::new();
-    for frames in FRAMES {
-        let file = target_dir().join("callgrind.out");
-        let out = format!("--callgrind-out-file={}", file.display());
+    let [few, many] = FRAMES.map(|frames| {
         let frames = frames.to_string();
-        let arguments = ["--quiet", "--tool=callgrind", &out, &program(), what, codec, &frames, size];
-        output(&mut command("valgrind", &arguments))?;
-        let text =
-            std::fs::read_to_string(&file).map_err(|e| format!("cannot read callgrind's output: {e}"))?;
-        let total =
-            text.lines().find_map(|line| line.strip_prefix("summary: ").or(line.strip_prefix("totals: ")));
-        let total: f64 = total.and_then(|n| n.trim().parse().ok()).ok_or("callgrind gave no total")?;
-        counts.push(total);
-    }
-    Ok((counts[1] - counts[0]) / (FRAMES[1] - FRAMES[0]) as f64)
+        count(None, &program(), &[what, codec, &frames, size])
+    });
+    Ok((many? - few?) / (FRAMES[1] - FRAMES[0]) as f64)
+}
+
+/// The two numbers that a program prints.
+fn printed(program: &str, arguments: &[&str]) -> Result<[f64; 2], String> {
+    let text = output(&mut command(program, arguments))?;
+    let numbers: Vec<f64> = text.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+    numbers.try_into().map_err(|_| format!("unexpected: {text}"))
+}
+
+/// The instructions that a program executes: all, or those within functions of a name and what they call.
+fn count(within: Option<&str>, program: &str, arguments: &[&str]) -> Result<f64, String> {
+    let file = target_dir().join("callgrind.out");
+    let out = format!("--callgrind-out-file={}", file.display());
+    let toggle = within.map(|name| format!("--toggle-collect={name}"));
+    let options = ["--quiet", "--tool=callgrind", &out].into_iter().chain(toggle.as_deref());
+    let options: Vec<&str> = options.chain([program]).chain(arguments.iter().copied()).collect();
+    output(&mut command("valgrind", &options))?;
+    let text = std::fs::read_to_string(&file).map_err(|e| format!("cannot read callgrind's output: {e}"))?;
+    let total =
+        text.lines().find_map(|line| line.strip_prefix("summary: ").or(line.strip_prefix("totals: ")));
+    total.and_then(|n| n.trim().parse().ok()).ok_or_else(|| "callgrind gave no total".to_owned())
 }

@@ -122,6 +122,9 @@ pub(crate) fn run() -> Result<Report, String> {
     let mut arguments = [&built[..], &["--lib", "--bins", "--examples"]].concat();
     arguments.extend(embedded.iter().flat_map(|name| ["--test", name]));
     report.run("unit tests, vectors and suites on the embedded broker", &mut without_kafka(&arguments));
+    // The suites turn the feature metrics on, for everything that is built with them.
+    let default = ["test", "-p", "ottla", "--no-fail-fast", "--lib", "--test", "driver"];
+    report.run("ottla by itself, with its default features", &mut without_kafka(&default));
     report.run("doctests", &mut without_kafka(&[&built[..], &["--doc"]].concat()));
     let mut arguments = built.to_vec();
     arguments.extend(real.iter().flat_map(|name| ["--test", name]));

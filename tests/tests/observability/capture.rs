@@ -132,6 +132,11 @@ impl Capture {
 struct Values<'a>(&'a mut BTreeMap<String, Option<String>>);
 
 impl Visit for Values<'_> {
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        assert!(!field.name().ends_with(".id"), "{field} is a text by the conventions, not {value}");
+        self.record_debug(field, &value);
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.0.insert(field.name().to_owned(), Some(format!("{value:?}")));
     }

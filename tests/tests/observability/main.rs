@@ -5,6 +5,7 @@ mod broker_events;
 mod capture;
 mod document;
 mod figures;
+mod page;
 mod published;
 mod recorder;
 mod spans;

@@ -44,6 +44,30 @@ async fn eventful(kept: &Kept) -> (ottla::Snapshot, f64) {
     (snapshot, (157 + more) as f64)
 }
 
+/// What a calm consumer has nothing of: answers that take their time, a batch that is held, a pause, a broker that
+/// throttles, and none that can be reached.
+async fn troubled() {
+    let broker = broker(1, 2).await;
+    let slow = |api| broker.fault(Fault::on(api).delay(Duration::from_millis(20)));
+    let _slow = [Api::JoinGroup, Api::Heartbeat, Api::OffsetCommit].map(slow);
+    produce(&broker, 0, 20);
+    let builder = member(&broker).client_id("troubled").metrics_interval(INTERVAL);
+    let mut consumer = builder.connect().await.unwrap();
+    // All that was fetched: what is handed out in part counts as buffered.
+    let batch = consumer.next_batch().await.unwrap();
+    consumer.pause([tp(1)]).await.unwrap();
+    produce(&broker, 0, 5);
+    pass(2 * INTERVAL).await;
+    drop(batch);
+    read(&mut consumer, 5).await;
+    broker.fault(Fault::on(Api::Fetch).throttle(2 * INTERVAL));
+    produce(&broker, 0, 20);
+    read(&mut consumer, 20).await;
+    pass(2 * INTERVAL).await;
+    broker.stop_node(broker.nodes()[0]).unwrap();
+    pass(2 * INTERVAL).await;
+}
+
 /// A snapshot after a publication.
 async fn settled(consumer: &mut Consumer) -> ottla::Snapshot {
     pass(INTERVAL).await;
@@ -55,6 +79,7 @@ async fn the_document_lists_the_metrics_that_are_there() {
     let kept = Kept::default();
     let _guard = set_default_local_recorder(&kept);
     eventful(&kept).await;
+    troubled().await;
     let rows = document::table("## Metrics");
     let described = kept.described();
     let names = kept.names();
@@ -78,7 +103,51 @@ async fn the_document_lists_the_metrics_that_are_there() {
         labels.extend(common.map(str::to_owned));
         assert_eq!(labels, names[name], "{name}");
         assert!(kept.series(name).iter().all(|series| series.kind == kind), "{name}");
+        let updates: usize = kept.series(name).iter().map(|series| series.updates).sum();
+        assert!(updates > 0, "{name} is registered, and nothing is told of it but zero");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_and_who_throttles_is_told_and_taken_back() {
+    let kept = Kept::default();
+    let _guard = set_default_local_recorder(&kept);
+    let broker = broker(1, 1).await;
+    produce(&broker, 0, 10);
+    let mut consumer = member(&broker).metrics_interval(INTERVAL).connect().await.unwrap();
+    let sum = |name: &str| kept.sum(&format!("kafka.consumer.{name}"), &[]);
+
+    let batch = consumer.next_batch().await.unwrap().unwrap();
+    pass(INTERVAL + Duration::from_secs(2)).await;
+    let snapshot = consumer.snapshot().await.unwrap();
+    assert!(snapshot.held_bytes > 0, "a batch is held");
+    assert_eq!(sum("held_bytes"), snapshot.held_bytes as f64);
+    let in_flight: usize = snapshot.brokers.iter().map(|broker| broker.in_flight).sum();
+    assert_eq!((in_flight, sum("requests_in_flight")), (1, 1.0), "a fetch that waits");
+    drop(batch);
+    let times = || kept.recorded("messaging.process.duration", &[("messaging.destination.name", TOPIC)]);
+    assert!(times().is_empty(), "it has not come back");
+    produce(&broker, 0, 10);
+    read(&mut consumer, 10).await;
+    let [time] = times()[..] else { panic!("{:?}", times()) };
+    assert!((time - 7.0).abs() < 0.01, "worked on for seven seconds: {time}");
+
+    broker.fault(Fault::on(Api::Fetch).throttle(4 * INTERVAL));
+    produce(&broker, 0, 10);
+    read(&mut consumer, 10).await;
+    let _ = tokio::time::timeout(Duration::from_millis(10), consumer.next_batch()).await;
+    pass(2 * INTERVAL).await;
+    assert_eq!((sum("held_bytes"), sum("throttled_brokers")), (0.0, 1.0));
+    pass(8 * INTERVAL).await;
+    assert_eq!(sum("throttled_brokers"), 0.0);
+
+    let open = sum("connection_count");
+    assert_eq!((open, sum("connection_close_total")), (3.0, sum("connection_creation_total") - 3.0));
+    let closed = sum("connection_close_total");
+    broker.stop_node(broker.nodes()[0]).unwrap();
+    pass(INTERVAL).await;
+    assert_eq!((sum("connection_count"), sum("requests_in_flight")), (0.0, 0.0));
+    assert!(sum("connection_close_total") >= closed + open, "those that were open, and what was tried since");
 }
 
 #[tokio::test(start_paused = true)]

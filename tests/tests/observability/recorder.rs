@@ -19,6 +19,8 @@ pub struct Series {
     pub value: f64,
     /// Values of a histogram.
     pub values: Vec<f64>,
+    /// How often something else than zero was told.
+    pub updates: usize,
 }
 
 #[derive(Debug, Default)]
@@ -34,15 +36,19 @@ pub struct Kept(Arc<Mutex<State>>);
 struct Handle(Kept, (String, Labels));
 
 impl Handle {
-    fn change(&self, change: impl FnOnce(&mut Series)) {
-        change(self.0.0.lock().unwrap().series.get_mut(&self.1).expect("registered"));
+    /// So much is told.
+    fn change(&self, value: f64, change: impl FnOnce(&mut Series)) {
+        let mut state = self.0.0.lock().unwrap();
+        let series = state.series.get_mut(&self.1).expect("registered");
+        series.updates += usize::from(value != 0.0);
+        change(series);
     }
 }
 
 impl CounterFn for Handle {
     fn increment(&self, value: u64) {
         assert!(value > 0, "nothing is no news");
-        self.change(|series| series.value += value as f64);
+        self.change(value as f64, |series| series.value += value as f64);
     }
 
     fn absolute(&self, _: u64) {
@@ -52,11 +58,11 @@ impl CounterFn for Handle {
 
 impl GaugeFn for Handle {
     fn increment(&self, value: f64) {
-        self.change(|series| series.value += value);
+        self.change(value, |series| series.value += value);
     }
 
     fn decrement(&self, value: f64) {
-        self.change(|series| series.value -= value);
+        self.change(value, |series| series.value -= value);
     }
 
     fn set(&self, _: f64) {
@@ -66,7 +72,7 @@ impl GaugeFn for Handle {
 
 impl HistogramFn for Handle {
     fn record(&self, value: f64) {
-        self.change(|series| {
+        self.change(value, |series| {
             series.value += value;
             series.values.push(value);
         });

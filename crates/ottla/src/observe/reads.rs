@@ -118,7 +118,7 @@ impl Watch {
             messaging.client.id = self.names.client_id.as_str(),
             messaging.consumer.group.name = self.names.group.as_deref(),
             messaging.destination.name = topic_partition.topic(),
-            messaging.destination.partition.id = topic_partition.partition(),
+            messaging.destination.partition.id = tracing::field::display(topic_partition.partition()),
         )
     }
 
@@ -194,7 +194,8 @@ fn describe(span: &Span, given: Option<&Given<'_>>) {
     let Some(Given { partition, offset, records }) = given else { return };
     if let Some(partition) = partition {
         span.record("messaging.destination.name", partition.topic());
-        span.record("messaging.destination.partition.id", partition.partition());
+        // A text, by the conventions.
+        span.record("messaging.destination.partition.id", tracing::field::display(partition.partition()));
     }
     span.record("messaging.kafka.offset", offset);
     span.record("messaging.batch.message_count", records);
