@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use ottla_broker::sim::ClusterConfig;
-use ottla_broker::{Api, Fault};
+use ottla_broker::{Api, ErrorCode, Fault};
 
 use ottla_core::client::{Command, CommitItem, Offset};
 use ottla_core::config::{CommitMode, GroupConfig, OffsetReset};
 use ottla_core::delivery::ResetCause;
-use ottla_core::{ErrorKind, TopicPartition};
+use ottla_core::{ErrorKind, LeaderEpoch, TopicPartition};
 use ottla_tests::sim::{MemberId, Seen, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -465,4 +465,105 @@ fn kip_320_a_cut_that_was_not_told_yet_is_part_of_the_next() {
     world.run_until(MINUTE, |w| w.member(id).count() == 110);
     assert_eq!(truncations(&mut world, id), [(100, 60)]);
     assert_eq!(values_from(&mut world, id, 100), expected("new", 60..70));
+}
+
+/// librdkafka's 0104: the offset of a log that is no more, with the epoch of that log. Of a bare offset nobody is asked:
+/// what the new log has below it is left out.
+#[test]
+fn kip_320_a_seek_with_a_leader_epoch_goes_on_where_the_logs_part() {
+    let kept = Offset::AtEpoch { offset: 100, leader_epoch: LeaderEpoch(0) };
+    for (place, from) in [(kept, 60), (Offset::At(100), 100)] {
+        for seek in [true, false] {
+            let mut world = world();
+            elect_uncleanly(&mut world, 60, 60..130);
+            let mut config = world.config();
+            config.auto_offset_reset = OffsetReset::Earliest;
+            let id = world.join(config);
+            let begin = if seek { Offset::Earliest } else { place };
+            world.command(id, Command::Assign(vec![(tp(), begin)]));
+            let mut before = 0;
+            if seek {
+                world.run_until(MINUTE, |w| w.member(id).count() == 130);
+                before = 130;
+                world.command(id, Command::Seek(tp(), place));
+            }
+            let more = usize::try_from(130 - from).expect("a number");
+            world.run_until(MINUTE, |w| w.member(id).count() == before + more);
+            world.run_for(MINUTE);
+            assert_eq!(values_from(&mut world, id, before), expected("new", from..130), "{place}, {seek}");
+            let asked = matches!(place, Offset::AtEpoch { .. });
+            // Once more of where the logs part, if that was read before.
+            let questions = if asked { 1..=2 } else { 0..=0 };
+            assert!(questions.contains(&requests(&world, "OffsetForLeaderEpoch")), "{place}, {seek}");
+            let told = if asked { vec![(100, 60)] } else { Vec::new() };
+            assert_eq!(truncations(&mut world, id), told, "{place}, {seek}");
+        }
+    }
+}
+
+/// librdkafka's 0139: nobody can be asked about the epoch of a seek. It waits, without haste, resets nothing and tells
+/// nothing; when somebody answers it goes on where it was told to.
+#[test]
+fn kip_320_a_seek_whose_epoch_nobody_answers_for_waits_and_resets_nothing() {
+    let faults: [fn(Fault) -> Fault; 3] =
+        [Fault::close_connection, Fault::drop_response, |fault| fault.error(ErrorCode::UNKNOWN_SERVER_ERROR)];
+    for (case, fault) in faults.into_iter().enumerate() {
+        let mut world = world();
+        let now = world.broker_now();
+        world.cluster.move_leader(now, "t", 0, 2).expect("moved");
+        produce(&mut world, "old", 100..110);
+        let id = assigned(&mut world, OffsetReset::Earliest);
+        world.run_until(MINUTE, |w| w.member(id).count() == 110);
+        let seen = world.member(id).seen.len();
+        let fault = world.cluster.add_fault(fault(Fault::on(Api::OffsetForLeaderEpoch).always()));
+        world.command(id, Command::Seek(tp(), Offset::AtEpoch { offset: 50, leader_epoch: LeaderEpoch(0) }));
+        world.run_for(MINUTE);
+        assert_eq!(world.member(id).seen.len(), seen, "case {case}: nothing comes, and nothing is told");
+        let asked = requests(&world, "OffsetForLeaderEpoch");
+        assert!((2..=120).contains(&asked), "case {case}: {asked} requests in a minute");
+        world.cluster.cancel_fault(fault);
+        world.run_until(MINUTE, |w| w.member(id).count() == 170);
+        assert_eq!(values_from(&mut world, id, 110), expected("old", 50..110), "case {case}");
+        assert!(world.member(id).resets.is_empty(), "case {case}");
+    }
+}
+
+/// librdkafka's 0139: a record is written, another leader is elected, or metadata are refused while the new leader is
+/// being asked. Every record comes once, nothing is reset, and nobody is asked without end.
+#[test]
+fn kip_320_whatever_happens_during_a_validation_every_record_comes_once() {
+    let refused = || Fault::on(Api::OffsetForLeaderEpoch).error(ErrorCode::UNKNOWN_SERVER_ERROR);
+    let slow = Fault::on(Api::OffsetForLeaderEpoch).delay(Duration::from_secs(3));
+    let no_metadata = || Fault::on(Api::Metadata).times(3).error(ErrorCode::LEADER_NOT_AVAILABLE);
+    let cases = [
+        ("slow", vec![slow], false, 1),
+        ("refused", vec![refused().times(3)], false, 4),
+        ("refused, another leader", vec![refused().times(3)], true, 5),
+        ("refused, no metadata", vec![refused().times(3), no_metadata()], false, 4),
+        ("refused, no metadata, another leader", vec![refused().times(3), no_metadata()], true, 6),
+    ];
+    for (case, faults, another, most) in cases {
+        let mut world = world();
+        let id = assigned(&mut world, OffsetReset::Earliest);
+        world.run_until(MINUTE, |w| w.member(id).count() == 100);
+        for fault in faults {
+            world.cluster.add_fault(fault);
+        }
+        let now = world.broker_now();
+        world.cluster.move_leader(now, "t", 0, 2).expect("moved");
+        world.run_until(MINUTE, |w| requests(w, "OffsetForLeaderEpoch") > 0);
+        produce(&mut world, "old", 100..110);
+        if another {
+            let now = world.broker_now();
+            world.cluster.move_leader(now, "t", 0, 3).expect("moved");
+        }
+        world.run_until(MINUTE, |w| w.member(id).count() == 110);
+        produce(&mut world, "old", 110..120);
+        world.run_until(MINUTE, |w| w.member(id).count() == 120);
+        world.run_for(MINUTE);
+        assert_eq!(values_from(&mut world, id, 0), expected("old", 0..120), "{case}");
+        assert!(world.member(id).resets.is_empty(), "{case}");
+        let asked = requests(&world, "OffsetForLeaderEpoch");
+        assert!((1..=most).contains(&asked), "{case}: {asked} requests");
+    }
 }

@@ -233,7 +233,9 @@ impl Client {
             _ if tp.partition() < 0 || tp.topic().is_empty() => {
                 Some(misuse(&format!("{tp:?} is no partition")))
             }
-            Offset::At(offset) if *offset < 0 => Some(misuse(&format!("{offset} is no offset"))),
+            _ if offset.absolute().is_some_and(|(offset, _)| offset < 0) => {
+                Some(misuse(&format!("{offset} is no offset")))
+            }
             Offset::Committed if self.group.is_none() && !self.keeps_no_offsets() => Some(misuse(NO_GROUP)),
             _ => None,
         })
@@ -314,7 +316,9 @@ impl Client {
 
     fn seek(&mut self, now: Timestamp, tp: &TopicPartition, offset: Offset) -> Outcome {
         match offset {
-            Offset::At(offset) if offset < 0 => return misuse(&format!("{offset} is no offset")),
+            _ if offset.absolute().is_some_and(|(offset, _)| offset < 0) => {
+                return misuse(&format!("{offset} is no offset"));
+            }
             Offset::Committed if self.keeps_no_offsets() => return misuse(EXTERNAL),
             Offset::Committed if self.group.is_none() => return misuse(NO_GROUP),
             _ => {}
@@ -437,13 +441,13 @@ impl Client {
     ) {
         let mut partitions = BTreeMap::new();
         for (tp, offset) in offsets {
-            let known = match (offset, Place::of(offset, true)) {
-                (Offset::At(offset), _) if offset >= 0 => Some(Ok(Some(offset))),
+            let known = match (offset.absolute(), Place::of(offset, true)) {
+                (Some((offset, _)), _) if offset >= 0 => Some(Ok(Some(offset))),
                 (_, Some(place)) => {
                     self.lookups.begin(now, Asker::Query(id), tp.clone(), place);
                     None
                 }
-                (offset, None) => {
+                (_, None) => {
                     let text = format!("{offset} is nothing that could be committed");
                     let error = Error::new(ErrorKind::ApiMisuse, text).with_partition(tp.clone());
                     Some(Err(error))

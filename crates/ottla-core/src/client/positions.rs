@@ -27,11 +27,12 @@ impl Client {
         epoch: OwnershipEpoch,
         offset: Offset,
     ) {
+        if let Some((offset, leader_epoch)) = offset.absolute() {
+            let start = Start { offset, leader_epoch, cause: StartCause::Explicit };
+            self.delivery.lock().start(now, &tp, epoch, start);
+            return;
+        }
         match (offset, Place::of(offset, true)) {
-            (Offset::At(offset), _) => {
-                let start = Start { offset, leader_epoch: None, cause: StartCause::Explicit };
-                self.delivery.lock().start(now, &tp, epoch, start);
-            }
             (Offset::Committed, _) => match &mut self.committed {
                 Some(committed) => committed.begin(now, Asker::Position(epoch), tp),
                 None => self.reset_position(now, tp, epoch, ResetCause::NoCommittedOffset),

@@ -36,7 +36,7 @@ impl Place {
             Offset::Latest => Some(Self::Latest),
             Offset::FromEnd(n) => Some(Self::FromEnd(n)),
             Offset::Timestamp(millis) => Some(Self::Timestamp { millis: millis.max(0), or_end }),
-            Offset::At(_) | Offset::Committed => None,
+            Offset::At(_) | Offset::AtEpoch { .. } | Offset::Committed => None,
         }
     }
 
