@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ottla_core::assignor::Assignor;
 use ottla_core::client::{Command, Offset, Outcome};
-use ottla_core::config::{CommitMode, GroupConfig, OffsetReset};
+use ottla_core::config::{CommitMode, GroupConfig, GroupProtocol, OffsetReset};
 use ottla_core::{ErrorKind, Timestamp, TopicPartition};
 use ottla_tests::sim::{MemberId, Seen, World};
 
@@ -618,4 +618,54 @@ fn an_idle_latest_group_does_not_lose_what_came_while_it_was_away() {
     world.cluster.produce(now, "t", 0, ["meanwhile"]).expect("produced");
     let second = join(&mut world);
     world.run_until(MINUTE, |w| w.member(second).count() == 1);
+}
+
+/// What Kafka's `ConsumerBounceTest` asks of close: by either protocol and with partitions by hand, with everybody there,
+/// without the coordinator, and without any broker, also when the time for it is longer than that for a request.
+#[test]
+fn close_is_quick_whatever_the_protocol_and_whoever_is_gone() {
+    let members = [Some(GroupProtocol::Classic), Some(GroupProtocol::Consumer), None];
+    for (protocol, gone) in members.into_iter().flat_map(|p| [0, 1, 3].map(|gone| (p, gone))) {
+        for timeout in [10, 60].map(Duration::from_secs) {
+            let case = format!("{protocol:?}, {gone} gone, {timeout:?}");
+            let mut world = world(3, 6);
+            fill(&mut world, 6, 100);
+            let mut config = world.config();
+            let group = GroupConfig::new("g");
+            config.group = Some(GroupConfig { protocol: protocol.unwrap_or(group.protocol), ..group });
+            let id = world.join(config);
+            let by_hand = (0..6).map(|p| (TopicPartition::new("t", p), Offset::Earliest)).collect();
+            world.command(
+                id,
+                match protocol {
+                    Some(_) => Command::Subscribe(vec!["t".to_owned()]),
+                    None => Command::Assign(by_hand),
+                },
+            );
+            world.run_until(MINUTE, |w| w.member(id).count() == 600);
+            let coordinator = world.cluster.coordinator("g").expect("a coordinator");
+            let now = world.broker_now();
+            for node in (1..=3).filter(|node| gone == 3 || (gone == 1 && *node == coordinator)) {
+                world.cluster.stop_node(now, node).expect("stopped");
+            }
+            let before = world.now();
+            world.command(id, Command::Close { timeout });
+            world.run_until(2 * MINUTE, |w| w.member(id).is_closed());
+            let took = world.now().since(before);
+            let outcome = world.member(id).outcomes.pop();
+            let Some(Outcome::Closed(errors)) = outcome else { panic!("{case}: {outcome:?}") };
+            if gone == 3 {
+                // Nothing can be committed or left: it gives up in time, and says what it could not do.
+                assert!(took <= timeout, "{case}: {took:?}");
+                // A session may end over it: what is somebody else's then is no failure.
+                assert!(!errors.is_empty() || took > Duration::from_secs(40), "{case}: nothing is said");
+            } else {
+                // Without the coordinator as well: another broker is, and is asked at once.
+                assert!(took <= Duration::from_millis(100), "{case}: {took:?}");
+                assert!(errors.is_empty(), "{case}: {errors:?}");
+                let committed = |p| world.cluster.committed("g", "t", p).map(|c| c.offset);
+                assert_eq!((0..6).map(committed).collect::<Vec<_>>(), [Some(100); 6], "{case}");
+            }
+        }
+    }
 }

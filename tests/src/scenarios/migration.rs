@@ -2,6 +2,7 @@
 //! other and back while it is read (KIP-848, online migration).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ottla::{Admin, Assignor, ConsumerHandle, GroupProtocol, GroupType};
 
@@ -61,7 +62,8 @@ impl<'a> Migration<'a> {
         let (admin, group) = (&self.admin, &self.group.group);
         guarded(&format!("{what}: a group of type {kind:?}"), async {
             while admin.list_groups().await?.get(group).and_then(|g| g.group_type) != Some(kind) {
-                tokio::task::yield_now().await;
+                // Brokers that settle need the processor more than we do.
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
             Ok(())
         })

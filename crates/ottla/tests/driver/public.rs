@@ -99,13 +99,24 @@ fn every_public_future_is_dropped_by_a_test() {
     sources(root, &root.join("tests/driver"), &mut tests);
     let mut public = BTreeSet::new();
     for (file, text) in &code {
-        for line in text.lines().map(str::trim_start) {
+        let mut lines = text.lines().map(str::trim_start);
+        while let Some(line) = lines.next() {
             if let Some(rest) = line.strip_prefix("pub async fn ") {
                 let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 public.insert((file.clone(), name));
             }
-            let hidden = line.starts_with("pub fn ") && line.contains("-> impl Future");
-            assert!(!hidden, "{file}: {line}: a future that this test does not see");
+            if line.starts_with("pub fn ") {
+                // A signature may take several lines.
+                let mut signature = line.to_owned();
+                while !signature.ends_with(['{', ';', '}']) {
+                    signature.push(' ');
+                    signature.push_str(lines.next().expect("the rest of it"));
+                }
+                let bare = signature.split(" where ").next().unwrap_or_default();
+                let gives = bare.rsplit_once("->").map_or("", |(_, gives)| gives);
+                let hidden = gives.contains("Future") || gives.contains("impl Stream");
+                assert!(!hidden, "{file}: {line}: a future that this test does not see");
+            }
         }
     }
     let listed: BTreeSet<_> =

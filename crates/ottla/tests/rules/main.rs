@@ -102,6 +102,7 @@ mod commits;
 mod groups;
 mod memory;
 mod positions;
+mod subscriptions;
 
 use std::collections::BTreeSet;
 use std::path::Path;
