@@ -108,7 +108,10 @@ impl Delivery {
         let Some(&key) = self.index.get(tp) else { return false };
         let Some(p) = self.partitions.get_mut(&key) else { return false };
         let late = p.ownership.epoch != epoch || p.phase != Phase::AwaitingPosition;
-        if start.offset < 0 || (late && !planted!(LateLoadOverridesSeek)) {
+        // What is being given back the policy need not place any more: it would be committed with it, nobody would be
+        // told, and the next owner would take it for what a reader had done.
+        let untold = start.cause == StartCause::Reset && p.revoking.is_some();
+        if start.offset < 0 || untold || (late && !planted!(LateLoadOverridesSeek)) {
             return false;
         }
         let committed = matches!(start.cause, StartCause::Committed { .. });

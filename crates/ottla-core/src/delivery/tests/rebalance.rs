@@ -39,6 +39,22 @@ fn with_nothing_handed_out_a_revocation_ends_at_once() {
     assert!(rig.poll_revocation().is_none(), "told once");
 }
 
+/// Nobody would be told of what the policy chose, and the next owner would take it for committed.
+#[test]
+fn a_partition_that_is_given_back_is_not_reset_any_more() {
+    let mut rig = Rig::new(manual());
+    let epoch = rig.lock().assign(rig.now, &[tp(0)])[0].1;
+    rig.lock().resetting(&tp(0), epoch, ResetCause::NoCommittedOffset);
+    assert!(matches!(rig.event(), Event::Assigned(_)));
+    rig.revoke(0);
+    revoking(&mut rig);
+    let start = Start { offset: 4, leader_epoch: None, cause: StartCause::Reset };
+    assert!(!rig.lock().start(rig.now, &tp(0), epoch, start));
+    assert!(matches!(take_event(&mut rig), Taken::Pending));
+    let revoked = rig.poll_revocation().expect("the reader reads on");
+    assert_eq!((revoked.timed_out, revoked.commits), (false, Vec::new()));
+}
+
 #[test]
 fn a_revocation_of_nothing_owned_is_done() {
     let rig = Rig::new(auto());
