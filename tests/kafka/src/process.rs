@@ -164,7 +164,32 @@ impl fmt::Debug for Lines {
 /// The last lines of a log, for an error text.
 pub(crate) fn tail(log: &std::path::Path) -> String {
     let text = String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned();
+    format!("the end of {}:\n{}", log.display(), last_lines(&text).join("\n"))
+}
+
+/// Forty lines, or from the last error on: a broker that gives up says why, and then how each of its parts ends.
+fn last_lines(text: &str) -> Vec<&str> {
     let lines: Vec<&str> = text.lines().collect();
-    let last = lines.get(lines.len().saturating_sub(40)..).unwrap_or_default();
-    format!("the end of {}:\n{}", log.display(), last.join("\n"))
+    let from = |count: usize| lines.len().saturating_sub(count);
+    let says = |line: &&str| line.contains(" ERROR ") || line.contains(" FATAL ");
+    let error = lines.iter().skip(from(200)).rposition(says).map_or(usize::MAX, |at| from(200) + at);
+    lines[error.min(from(40))..].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_log_begins_with_what_went_wrong() {
+        let info: Vec<String> = (0..300).map(|n| format!("12:00 INFO {n}")).collect();
+        assert_eq!(last_lines(&info.join("\n")).first(), Some(&"12:00 INFO 260"));
+        let mut log = info.clone();
+        log[30] = "12:00 ERROR long ago".to_owned();
+        log[230] = "12:00 ERROR first".to_owned();
+        log[240] = "12:00 FATAL last".to_owned();
+        let text = log.join("\n");
+        assert_eq!((last_lines(&text)[0], last_lines(&text).len()), ("12:00 FATAL last", 60));
+        assert_eq!(last_lines("one\ntwo"), ["one", "two"]);
+    }
 }
