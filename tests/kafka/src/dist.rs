@@ -32,6 +32,9 @@ const SOURCES: [(&str, &str); 8] = [
 /// Whose clients our helpers use with the brokers of Kafka 2.
 const HELPERS: &str = "3.9.2";
 
+/// A version that was published without its tools, and the one whose tools are used with its jars.
+const WITHOUT_TOOLS: (&str, &str) = ("4.4.0", "4.3.1");
+
 /// What the helpers need besides with the brokers of Kafka 2; Kafka 4 has no jar of ZooKeeper.
 const ZOOKEEPER_ADMIN: (&str, &str) =
     ("ZooKeeperAdmin.java", include_str!("../java/ottla/ZooKeeperAdmin.java"));
@@ -287,7 +290,13 @@ fn pom(version: &str) -> String {
     let scala = if major_minor(version) >= (2, 4) { "kafka_2.13" } else { "kafka_2.12" };
     let mut artifacts = vec![("org.apache.kafka", scala, version)];
     if has_kraft(version) {
-        artifacts.push(("org.apache.kafka", "kafka-tools", version));
+        let without = version == WITHOUT_TOOLS.0;
+        let tools = if without { WITHOUT_TOOLS.1 } else { version };
+        artifacts.push(("org.apache.kafka", "kafka-tools", tools));
+        if without {
+            // The broker's own POM asks for the one that is not there.
+            artifacts.push(("org.apache.kafka", "kafka-tools-api", tools));
+        }
     } else {
         artifacts.push(("org.slf4j", "slf4j-reload4j", RELOAD4J_BINDING));
         artifacts.push(("org.apache.zookeeper", "zookeeper", ZOOKEEPER_VERSION));
@@ -363,6 +372,13 @@ mod tests {
     fn only_kafka_4_gets_the_binding_of_log4j_2() {
         assert!(pom("4.3.1").contains("log4j-slf4j-impl"));
         assert!(!pom("3.9.2").contains("log4j"));
+    }
+
+    #[test]
+    fn a_version_without_its_tools_takes_those_of_another() {
+        assert!(pom("4.4.0").contains("<artifactId>kafka-tools-api</artifactId><version>4.3.1"));
+        assert!(pom("4.4.0").contains("<artifactId>kafka_2.13</artifactId><version>4.4.0"));
+        assert!(!pom("4.3.1").contains("kafka-tools-api"));
     }
 
     #[test]

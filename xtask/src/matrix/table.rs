@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::belongs;
 use super::kept::{Cell, Column};
-use super::{UNRESOLVED, belongs};
 
 /// Suites in rows; what was run of each column, how long that took, and on which commits.
 pub(crate) fn table(suites: &[&str], columns: &[Column]) -> String {
@@ -67,9 +67,6 @@ fn remarks(suites: &[&str], columns: &[Column]) -> String {
     let partly = list(&|run, all| run > 0 && run < all);
     if !partly.is_empty() {
         let _ = writeln!(text, "- Not run whole: {partly}.");
-    }
-    for (version, why) in UNRESOLVED {
-        let _ = writeln!(text, "- Never run: {version}, {why}.");
     }
     text
 }
@@ -170,6 +167,6 @@ mod tests {
     fn nothing_is_said_of_what_is_whole() {
         let whole =
             [column("4.3.1", 3, &[("real_suite", cell(1, 0, 0, "a")), ("real_records", cell(1, 0, 0, "a"))])];
-        assert_eq!(remarks(&SUITES, &whole).lines().count(), UNRESOLVED.len());
+        assert_eq!(remarks(&SUITES, &whole), "");
     }
 }
