@@ -6,7 +6,7 @@ use std::time::Duration;
 use ottla_broker::sim::ClusterConfig;
 use ottla_broker::{Api, ErrorCode, Fault, GroupState, MigrationPolicy};
 use ottla_core::TopicPartition;
-use ottla_core::client::Command;
+use ottla_core::client::{Command, Outcome};
 use ottla_core::config::{GroupConfig, GroupProtocol};
 use ottla_tests::sim::{MemberId, Seen, World};
 
@@ -377,4 +377,108 @@ fn brokers_without_the_protocol_are_told_as_what_they_are() {
     });
     let told = told_of_partitions(&mut old, member, 0).join("\n");
     assert!(told.contains("Kafka 4.0") && told.contains("group_protocol"), "{told}");
+}
+
+/// What everybody has read, and what is committed, of the twelve partitions with a record each.
+fn read_and_committed(world: &mut World, members: &[MemberId]) -> (usize, usize) {
+    let read = members.iter().map(|m| world.member(*m).count()).sum();
+    let committed = |p| world.cluster.committed("g", "t", p).is_some_and(|c| c.offset == 1);
+    (read, (0..PARTITIONS as i32).filter(|p| committed(*p)).count())
+}
+
+/// librdkafka's 0148: the last commit, at the end of a member or of an ownership, is refused with a stale epoch four
+/// times: it is made in the end, and nothing comes again.
+#[test]
+fn last_commits_with_a_stale_epoch_are_made_in_the_end() {
+    for close in [true, false] {
+        let mut world = world(1);
+        let first = subscriber(&mut world, group());
+        settle(&mut world, &[first], &[12]);
+        let all = world.member(first).owned();
+        produce(&mut world, &all);
+        world.run_until(MINUTE, |w| w.member(first).count() == 12);
+        let stale = Fault::on(Api::OffsetCommit).times(4).error(ErrorCode::STALE_MEMBER_EPOCH);
+        let fault = world.cluster.add_fault(stale);
+        if close {
+            world.command(first, Command::Close { timeout: Duration::from_secs(10) });
+            world.run_until(MINUTE, |w| w.member(first).is_closed());
+            let outcome = world.member(first).outcomes.pop();
+            assert!(matches!(&outcome, Some(Outcome::Closed(errors)) if errors.is_empty()), "{outcome:?}");
+        }
+        let second = subscriber(&mut world, group());
+        if !close {
+            settle(&mut world, &[first, second], &[6, 6]);
+        }
+        world.run_for(MINUTE);
+        assert_eq!(world.cluster.fault_fired(fault), 4, "closed: {close}");
+        assert_eq!(read_and_committed(&mut world, &[first, second]), (12, 12), "closed: {close}");
+    }
+}
+
+/// librdkafka's 0148: the session is over for the coordinator before the last commit is made: it cannot be, so that
+/// everything comes again, to whoever has the partitions then. Closing is bounded all the same.
+#[test]
+fn what_a_session_ended_before_the_last_commit_comes_again() {
+    for close in [true, false] {
+        let mut world = world(1);
+        let first = subscriber(&mut world, group());
+        settle(&mut world, &[first], &[12]);
+        world.run_for(Duration::from_secs(6));
+        let all = world.member(first).owned();
+        let faults = [Api::OffsetCommit, Api::ConsumerGroupHeartbeat]
+            .map(|api| world.cluster.add_fault(Fault::on(api).always().error(ErrorCode::UNKNOWN_MEMBER_ID)));
+        produce(&mut world, &all);
+        world.run_until(MINUTE, |w| w.member(first).count() == 12);
+        if close {
+            let begun = world.now();
+            world.command(first, Command::Close { timeout: Duration::from_secs(10) });
+            world.run_until(MINUTE, |w| w.member(first).is_closed());
+            assert!(world.now().since(begun) <= Duration::from_secs(10));
+        } else {
+            world.run_until(MINUTE, |w| w.member(first).owned().is_empty());
+        }
+        faults.into_iter().for_each(|fault| world.cluster.cancel_fault(fault));
+        let second = subscriber(&mut world, group());
+        // Of a member that let go of nothing the coordinator has to find out.
+        world.run_for(3 * MINUTE);
+        assert_eq!(read_and_committed(&mut world, &[first, second]), (24, 12), "closed: {close}");
+    }
+}
+
+/// librdkafka's 0148: a heartbeat is under way when the member leaves, and the coordinator has gone on to another epoch
+/// with it: the last commit is refused as stale, and made with the epoch that the answer brings.
+#[test]
+fn a_heartbeat_under_way_at_the_leave_brings_the_epoch_for_the_last_commit() {
+    let mut world = world(1);
+    world.cluster.create_topic("other", 1).expect("a topic");
+    let mut config = world.config();
+    config.group = Some(group());
+    let first = world.join(config);
+    world.command(first, Command::Subscribe(vec!["t".to_owned(), "other".to_owned()]));
+    settle(&mut world, &[first], &[PARTITIONS + 1]);
+    let all: Vec<_> = (0..PARTITIONS as i32).map(|p| TopicPartition::new("t", p)).collect();
+    produce(&mut world, &all);
+    world.run_until(MINUTE, |w| w.member(first).count() == 12);
+    let late = Fault::on(Api::ConsumerGroupHeartbeat).delay(Duration::from_secs(1));
+    let fault = world.cluster.add_fault(late);
+    let since = world.cluster.next_request_index();
+    world.command(first, Command::Subscribe(vec!["t".to_owned()]));
+    world.run_until(MINUTE, |w| w.cluster.fault_fired(fault) == 1);
+    produce(&mut world, &all);
+    world.run_until(MINUTE, |w| w.member(first).count() == 24);
+    // As brokers before KIP-1251 do, which take no older epoch: until the answer is there.
+    let stale = Fault::on(Api::OffsetCommit).always().error(ErrorCode::STALE_MEMBER_EPOCH);
+    let stale = world.cluster.add_fault(stale);
+    world.command(first, Command::Close { timeout: Duration::from_secs(10) });
+    world.run_for(Duration::from_secs(1));
+    world.cluster.cancel_fault(stale);
+    assert!(!world.member(first).is_closed(), "it waits for a newer epoch");
+    world.run_until(MINUTE, |w| w.member(first).is_closed());
+    let outcome = world.member(first).outcomes.pop();
+    assert!(matches!(&outcome, Some(Outcome::Closed(errors)) if errors.is_empty()), "{outcome:?}");
+    let commits = requests(&world, Api::OffsetCommit, since);
+    assert!((2..=10).contains(&commits), "without haste: {commits}");
+    for p in 0..PARTITIONS as i32 {
+        assert_eq!(world.cluster.committed("g", "t", p).map(|c| c.offset), Some(2), "t-{p}");
+    }
 }

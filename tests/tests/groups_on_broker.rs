@@ -1,11 +1,13 @@
 //! Group membership: the client's core against the embedded broker's core, on virtual time.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ottla_broker::{Api, ErrorCode, Fault, GroupState};
 use ottla_core::assignor::Assignor;
-use ottla_core::client::Command;
-use ottla_core::config::GroupConfig;
+use ottla_core::client::{Command, CommitItem, Outcome};
+use ottla_core::config::{CommitMode, GroupConfig, GroupProtocol};
+use ottla_core::{CommitError, TopicPartition};
 use ottla_tests::sim::{MemberId, Seen, World};
 
 mod members;
@@ -310,5 +312,152 @@ fn answers_that_are_lost_are_survived() {
             let second = subscriber(&mut world, config());
             settle(&mut world, &[first, second], &[6, 6]);
         }
+    }
+}
+
+/// librdkafka's 0106: nobody answers heartbeats for a session. What was owned is lost by the member's own clock; commits of
+/// what was read before it are `NotOwned` and move nothing, by hand and in the background, and automatic ones are dropped.
+/// When the coordinator is back everything is read again and committed.
+#[test]
+fn a_session_that_ends_here_ends_commits_too() {
+    for mode in [CommitMode::Manual, CommitMode::Auto { interval: MINUTE }] {
+        let mut world = world(1);
+        let mut config = world.config();
+        config.group = Some(group());
+        config.commit = mode;
+        let member = world.join(config);
+        world.command(member, Command::Subscribe(vec!["t".to_owned()]));
+        settle(&mut world, &[member], &[PARTITIONS]);
+        world.run_for(Duration::from_secs(5));
+        let before = world.member(member).seen.len();
+        let all = world.member(member).owned();
+        let fault =
+            world.cluster.add_fault(Fault::on(Api::Heartbeat).always().error(ErrorCode::NOT_COORDINATOR));
+        produce(&mut world, &all);
+        world.member(member).auto_read = false;
+        world.run_until(MINUTE, |w| w.read(member) && w.member(member).count() == PARTITIONS);
+        let token = world.member(member).hand.as_ref().expect("the last batch").token();
+        world.member(member).auto_read = true;
+        world.run_until(MINUTE, |w| w.member(member).owned().is_empty());
+        world.member(member).outcomes.clear();
+        world.command(member, Command::Commit(vec![CommitItem::Token(token.clone())]));
+        let outcome = world.member(member).outcomes.pop();
+        let Some(Outcome::Commit(results)) = outcome else { panic!("{outcome:?}") };
+        assert!(matches!(results[..], [(_, Err(CommitError::NotOwned))]), "{results:?}");
+        world.command(member, Command::CommitInBackground(vec![CommitItem::Token(token)]));
+        world.cluster.cancel_fault(fault);
+        world.run_until(MINUTE, |w| w.member(member).count() == 2 * PARTITIONS);
+        let told = told_of_partitions(&mut world, member, before);
+        let lost = told.iter().filter(|text| text.starts_with("Lost")).count();
+        assert_eq!((lost, told.len()), (1, 2), "lost once, assigned anew: {told:?}");
+        let committed = |w: &World| {
+            let one = |p| w.cluster.committed("g", "t", p).is_some_and(|c| c.offset == 1);
+            (0..PARTITIONS as i32).filter(|p| one(*p)).count()
+        };
+        assert_eq!(committed(&world), 0, "{mode:?}: nothing that was lost is committed");
+        if mode == CommitMode::Manual {
+            world.command(member, Command::CommitDelivered);
+        } else {
+            world.command(member, Command::Close { timeout: Duration::from_secs(10) });
+        }
+        world.run_until(MINUTE, |w| committed(w) == PARTITIONS);
+    }
+}
+
+/// librdkafka's 0113 u: eight members change what they subscribe to by a script. At any time a partition has one owner; in
+/// the end everybody owns of its topics alone, all of them are shared out, and every record has come.
+#[test]
+fn subscriptions_change_by_a_script() {
+    /// After so many seconds this member subscribes to these: 0 is none of both topics, 3 both.
+    const SCRIPT: [(u64, usize, u8); 27] = [
+        (0, 0, 1),
+        (0, 1, 1),
+        (1, 2, 1),
+        (1, 3, 1),
+        (2, 4, 1),
+        (4, 5, 1),
+        (0, 6, 1),
+        (2, 7, 1),
+        (1, 0, 3),
+        (1, 1, 3),
+        (0, 2, 3),
+        (3, 3, 3),
+        (1, 0, 2),
+        (0, 1, 2),
+        (6, 4, 0),
+        (1, 5, 0),
+        (0, 6, 2),
+        (1, 7, 2),
+        (5, 4, 3),
+        (0, 5, 3),
+        (1, 2, 1),
+        (1, 3, 1),
+        (2, 0, 0),
+        (0, 0, 3),
+        (1, 1, 1),
+        (0, 1, 2),
+        (4, 7, 3),
+    ];
+    let protocols = [GroupProtocol::Classic, GroupProtocol::Consumer];
+    for (protocol, events) in protocols.into_iter().flat_map(|p| [(p, true), (p, false)]) {
+        let mut world = world(3);
+        world.cluster.create_topic("other", 6).expect("a topic");
+        let topics = ["t", "other"];
+        let members: Vec<MemberId> = (0..8)
+            .map(|_| {
+                let mut config = world.config();
+                config.group = Some(GroupConfig { protocol, ..group() });
+                let id = world.join(config);
+                world.member(id).events = events;
+                id
+            })
+            .collect();
+        let mut wanted = [0u8; 8];
+        let mut written = 0;
+        for (round, (seconds, member, of)) in SCRIPT.into_iter().enumerate() {
+            let now = world.broker_now();
+            for (topic, partitions) in [("t", PARTITIONS as i32), ("other", 6)] {
+                for p in 0..partitions {
+                    world.cluster.produce(now, topic, p, [round.to_string().as_str()]).expect("produced");
+                    written += 1;
+                }
+            }
+            wanted[member] = of;
+            let names = topics.iter().enumerate().filter(|(i, _)| of & (1 << i) != 0);
+            let names: Vec<String> = names.map(|(_, topic)| (*topic).to_owned()).collect();
+            let command = if names.is_empty() { Command::Unsubscribe } else { Command::Subscribe(names) };
+            world.command(members[member], command);
+            let until = world.now() + Duration::from_secs(seconds);
+            world.run_until(MINUTE, |w| {
+                shares(w, &members);
+                w.now() >= until
+            });
+        }
+        let whole = |w: &mut World| {
+            let fits = members.iter().zip(wanted).all(|(member, of)| {
+                let fit = |tp: &TopicPartition| of & if tp.topic() == "t" { 1 } else { 2 } != 0;
+                w.member(*member).owned().iter().all(fit)
+            });
+            fits && shares(w, &members).iter().sum::<usize>() == PARTITIONS + 6
+        };
+        world.run_until(3 * MINUTE, whole);
+        // Everything has come, whoever got it; what was under way at a change may come twice.
+        let come = |w: &mut World| {
+            let mut all = BTreeSet::new();
+            for member in &members {
+                for (tp, values) in &w.member(*member).values {
+                    all.extend(values.iter().map(|(offset, _)| (tp.clone(), *offset)));
+                }
+            }
+            all.len()
+        };
+        world.run_until(3 * MINUTE, |w| come(w) == written);
+        world.run_for(MINUTE);
+        assert!(whole(&mut world), "{protocol:?}, events {events}");
+        let lost = members
+            .iter()
+            .map(|m| told_of_partitions(&mut world, *m, 0))
+            .filter(|told| told.iter().any(|text| text.starts_with("Lost") || text.starts_with("Error")));
+        assert_eq!(lost.count(), 0, "{protocol:?}, events {events}");
     }
 }

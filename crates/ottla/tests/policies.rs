@@ -2,13 +2,13 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::{GROUP, TOPIC, answered, broker, consumer, member, produce, settle, tp};
 use ottla::{Commit, Consumer, ErrorKind, Event, Offset, OffsetReset, ResetCause, TopicPartition};
-use ottla_broker::{Api, Broker};
+use ottla_broker::{Api, Broker, Fault};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -227,4 +227,79 @@ fn wrong_values_are_told() {
     let long = OffsetReset::ByDuration(Duration::MAX);
     let error = builder.auto_offset_reset_of("a", long).validate().unwrap_err().to_string();
     assert!(error.contains("commit_records: zero") && error.contains("auto_offset_reset_of: "), "{error}");
+}
+
+/// librdkafka's 0113 a1, a4 and a5: nothing added and nothing taken away; two topics step by step, of which what is not
+/// there is not read; and everything taken away at once.
+#[tokio::test(start_paused = true)]
+async fn steps_by_hand_read_what_is_there_and_nothing_else() {
+    const OTHER: &str = "other";
+    let broker = Broker::builder().in_memory().topic(TOPIC, 2).topic(OTHER, 2).start().await.unwrap();
+    let broker = Arc::new(broker);
+    let mut consumer = consumer(&broker).group(GROUP).connect().await.unwrap();
+    consumer.incremental_assign([]).await.unwrap();
+    consumer.incremental_unassign::<TopicPartition>([]).await.unwrap();
+    assert_eq!(consumer.assignment().unwrap(), []);
+    let all = || [TOPIC, OTHER].into_iter().flat_map(|t| [0, 1].map(|p| TopicPartition::new(t, p)));
+    let steps: [(&[usize], &[usize]); 6] =
+        [(&[0], &[]), (&[2, 3], &[]), (&[], &[0]), (&[0, 1], &[2]), (&[], &[3, 1]), (&[1, 2], &[0])];
+    let mut assigned = BTreeSet::new();
+    for (step, (add, take)) in steps.into_iter().enumerate() {
+        let pick = |places: &[usize]| places.iter().filter_map(|i| all().nth(*i)).collect::<Vec<_>>();
+        let (add, take) = (pick(add), pick(take));
+        consumer.incremental_assign(add.iter().map(|tp| (tp.clone(), Offset::Latest))).await.unwrap();
+        consumer.incremental_unassign(&take).await.unwrap();
+        assigned.extend(add);
+        assigned.retain(|tp| !take.contains(tp));
+        assert_eq!(consumer.assignment().unwrap().into_iter().collect::<BTreeSet<_>>(), assigned, "{step}");
+        // Where they begin is known before anything is written.
+        let nothing = tokio::time::timeout(Duration::from_secs(5), consumer.next_batch()).await;
+        assert!(nothing.is_err(), "{step}: {nothing:?}");
+        for tp in all() {
+            broker.produce(tp.topic(), tp.partition(), [step.to_string()]).unwrap();
+        }
+        let mut come = BTreeSet::new();
+        while let Ok(batch) = tokio::time::timeout(Duration::from_secs(5), consumer.next_batch()).await {
+            let batch = batch.unwrap().unwrap();
+            assert_eq!((batch.len(), batch.first_offset()), (1, step as i64), "{step}: {batch:?}");
+            assert!(come.insert(batch.topic_partition().clone()), "{step}: {batch:?} twice");
+        }
+        assert_eq!(come, assigned, "{step}");
+    }
+    consumer.unsubscribe().await.unwrap();
+    assert_eq!(consumer.assignment().unwrap(), []);
+    for tp in all() {
+        broker.produce(tp.topic(), tp.partition(), ["later"]).unwrap();
+        let done = assigned.contains(&tp).then_some(6);
+        let committed = broker.committed(GROUP, tp.topic(), tp.partition());
+        assert!(done.is_none() || committed == done, "{tp}: {committed:?}");
+    }
+    let nothing = tokio::time::timeout(Duration::from_secs(5), consumer.next_batch()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    consumer.close().await.unwrap();
+}
+
+/// librdkafka's 0113 a, rapid: a partition comes, goes and comes again while a slow OffsetFetch is under way. It begins where
+/// the group stands when it came last.
+#[tokio::test(start_paused = true)]
+async fn an_offset_that_is_told_late_begins_no_later_assignment() {
+    let broker = broker(1).await;
+    produce(&broker, 1, 0..30);
+    let mut consumer = consumer(&broker).group(GROUP).connect().await.unwrap();
+    for (round, offset) in [10, 12, 14, 20].into_iter().enumerate() {
+        broker.set_committed(GROUP, TOPIC, 0, offset).unwrap();
+        broker.fault(Fault::on(Api::OffsetFetch).delay(Duration::from_secs(2)));
+        let mark = broker.mark();
+        consumer.incremental_assign([(tp(0), Offset::Committed)]).await.unwrap();
+        settle().await;
+        if round < 3 {
+            assert_eq!(consumer.position(&tp(0)).unwrap(), None, "it is asked for");
+            consumer.incremental_unassign([tp(0)]).await.unwrap();
+        } else {
+            assert!(broker.count_since(mark, |r| r.api == Api::Fetch) == 0, "it waits for its own answer");
+        }
+    }
+    let batch = consumer.next_batch().await.unwrap().unwrap();
+    assert_eq!((batch.first_offset(), batch.len()), (20, 10));
+    consumer.close().await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! Item 9: topics that are unknown, come later, grow and go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ottla::{Builder, Consumer, ErrorKind, Event, GroupProtocol, Offset, OffsetReset, TopicPartition};
@@ -167,8 +167,8 @@ pub(super) async fn topics_that_match(backend: &Backend, protocol: GroupProtocol
     Ok(())
 }
 
-/// A topic is deleted and made anew with fewer and with more partitions while somebody reads it: the reader is told once
-/// that what it held is gone, and reads the new one from its beginning; nothing of it is left out or handed out twice.
+/// A topic is deleted and made anew with fewer and with more partitions while somebody reads it: the reader is told
+/// once that what it held is gone, of each partition, and reads the new one from its beginning; nothing of it is left out or handed out twice.
 ///
 /// # Errors
 /// When it is otherwise, or hangs.
@@ -180,6 +180,8 @@ pub async fn topics_that_are_made_anew_are_read_anew(
     backend.create_topic(&topic, 3)?;
     let builder = watching(backend).group(group.as_str()).group_protocol(protocol);
     let mut consumer = builder.subscribe([topic.as_str()]).connect().await?;
+    let number = |tp: &TopicPartition| tp.partition();
+    let mut before = 0;
     for (life, partitions) in [3, 1, 5].into_iter().enumerate() {
         if life > 0 {
             backend.delete_topic(&topic)?;
@@ -187,7 +189,7 @@ pub async fn topics_that_are_made_anew_are_read_anew(
         }
         let mut seen: BTreeMap<TopicPartition, Vec<Expected>> = BTreeMap::new();
         let mut written = Vec::new();
-        let mut losses = 0;
+        let (mut losses, mut gone) = (0, BTreeSet::new());
         for phase in 0..3 {
             let spec = RecordSpec::new(150).partitions(partitions).seed(10 * life as u64 + phase);
             backend.produce(&topic, "none", &spec)?;
@@ -204,9 +206,14 @@ pub async fn topics_that_are_made_anew_are_read_anew(
                             }
                         }
                         Ok(Some(Event::OffsetReset { offset, .. })) => assert_eq!(offset, 0),
+                        Ok(Some(Event::Lost(partitions))) => gone.extend(partitions.iter().map(number)),
+                        Ok(Some(Event::Revoking(r))) => gone.extend(r.partitions().iter().map(number)),
                         Ok(Some(_)) => {}
                         Ok(None) => return Err("the end".into()),
-                        Err(error) if error.kind() == ErrorKind::DataLoss => losses += 1,
+                        Err(error) if error.kind() == ErrorKind::DataLoss => {
+                            losses += 1;
+                            gone.extend(0..before);
+                        }
                         Err(error) => return Err(error.into()),
                     }
                 }
@@ -220,6 +227,10 @@ pub async fn topics_that_are_made_anew_are_read_anew(
             assert!(read.cloned().eq(expected), "partition {p} in life {life}");
         }
         assert!(losses <= usize::from(life > 0), "told {losses} times in life {life}");
+        // By one error for the topic, or as partitions that are given back or lost.
+        let untold: Vec<i32> = (0..before).filter(|partition| !gone.contains(partition)).collect();
+        assert!(untold.is_empty(), "nothing was told of the end of {untold:?} in life {life}");
+        before = partitions as i32;
     }
     consumer.close().await?;
     Ok(())
