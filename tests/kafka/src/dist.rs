@@ -1,7 +1,7 @@
 //! The official jars of one Kafka version, resolved with Maven, and our Java helpers compiled against them.
 //!
 //! Kafka 2 lacks what our helpers need of a client, and clients speak with older brokers: there only the launcher is
-//! compiled against the broker's jars, and the helpers run on those of [`HELPERS`].
+//! compiled against the broker's jars, and the helpers run on those of [`HELPERS`]. So it is with [`WITHOUT_TOOLS`].
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, File};
@@ -32,7 +32,7 @@ const SOURCES: [(&str, &str); 8] = [
 /// Whose clients our helpers use with the brokers of Kafka 2.
 const HELPERS: &str = "3.9.2";
 
-/// A version that was published without its tools, and the one whose tools are used with its jars.
+/// A version that was published without its tools, and the one whose jars our helpers use with its brokers.
 const WITHOUT_TOOLS: (&str, &str) = ("4.4.0", "4.3.1");
 
 /// What the helpers need besides with the brokers of Kafka 2; Kafka 4 has no jar of ZooKeeper.
@@ -90,15 +90,14 @@ impl Distribution {
         if !missing.is_empty() {
             return Err(Error::new(format!("real Kafka needs {}", missing.join(" and "))));
         }
-        let kraft = has_kraft(version);
-        let helpers = if kraft { None } else { Some(Box::new(Self::resolve(HELPERS)?)) };
+        let helpers = helpers_of(version).map(Self::resolve).transpose()?.map(Box::new);
         let dir = target_dir().join("kafka").join(version);
         fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
         // Test binaries run side by side; one resolves, the others find it done.
         let lock = File::create(dir.join("lock")).context(|| "cannot create the lock file".to_owned())?;
         lock.lock().context(|| "cannot lock".to_owned())?;
         let jars = jars(version, &dir)?;
-        let mut sources = if kraft { SOURCES.to_vec() } else { vec![LAUNCHER] };
+        let mut sources = if helpers.is_none() { SOURCES.to_vec() } else { vec![LAUNCHER] };
         if version == HELPERS {
             sources.push(ZOOKEEPER_ADMIN);
         }
@@ -281,6 +280,12 @@ fn jars(version: &str, dir: &Path) -> Result<String> {
     Err(Error::new(format!("Maven cannot resolve Kafka {version}:\n{last}")))
 }
 
+/// The version on whose jars our helpers run, where it is another.
+fn helpers_of(version: &str) -> Option<&'static str> {
+    let (without, other) = WITHOUT_TOOLS;
+    if version == without { Some(other) } else { (!has_kraft(version)).then_some(HELPERS) }
+}
+
 /// Kafka 3 is run as its own controller, though early ones could do without.
 fn has_kraft(version: &str) -> bool {
     major_minor(version).0 >= 3
@@ -290,13 +295,12 @@ fn pom(version: &str) -> String {
     let scala = if major_minor(version) >= (2, 4) { "kafka_2.13" } else { "kafka_2.12" };
     let mut artifacts = vec![("org.apache.kafka", scala, version)];
     if has_kraft(version) {
-        let without = version == WITHOUT_TOOLS.0;
-        let tools = if without { WITHOUT_TOOLS.1 } else { version };
-        artifacts.push(("org.apache.kafka", "kafka-tools", tools));
-        if without {
-            // The broker's own POM asks for the one that is not there.
-            artifacts.push(("org.apache.kafka", "kafka-tools-api", tools));
-        }
+        // The broker's own POM asks for the other one, which is not there either.
+        let (artifact, tools) = match helpers_of(version) {
+            Some(other) => ("kafka-tools-api", other),
+            None => ("kafka-tools", version),
+        };
+        artifacts.push(("org.apache.kafka", artifact, tools));
     } else {
         artifacts.push(("org.slf4j", "slf4j-reload4j", RELOAD4J_BINDING));
         artifacts.push(("org.apache.zookeeper", "zookeeper", ZOOKEEPER_VERSION));
@@ -375,7 +379,11 @@ mod tests {
     }
 
     #[test]
-    fn a_version_without_its_tools_takes_those_of_another() {
+    fn a_version_without_its_tools_has_helpers_of_another() {
+        assert_eq!(
+            [helpers_of("4.4.0"), helpers_of("2.8.2"), helpers_of("4.3.1")],
+            [Some("4.3.1"), Some("3.9.2"), None]
+        );
         assert!(pom("4.4.0").contains("<artifactId>kafka-tools-api</artifactId><version>4.3.1"));
         assert!(pom("4.4.0").contains("<artifactId>kafka_2.13</artifactId><version>4.4.0"));
         assert!(!pom("4.3.1").contains("kafka-tools-api"));
