@@ -332,6 +332,35 @@ fn topics_and_partitions_come_and_go() {
     world.run_until(MINUTE, |w| w.member(member).count() == before + 4);
 }
 
+/// What was done of a topic that was deleted says nothing of the one that has its name now, whoever tells of it first and
+/// however long the reader holds on to it: as many records as it had read of the old one are not skipped in the new one.
+#[test]
+fn nothing_of_a_deleted_topic_is_committed_for_the_one_made_anew() {
+    for protocol in [GroupProtocol::Consumer, GroupProtocol::Classic] {
+        for holds_on in [false, true] {
+            let mut world = world(1);
+            let member = subscriber(&mut world, GroupConfig { protocol, ..group() });
+            settle(&mut world, &[member], &[PARTITIONS]);
+            let all = world.member(member).owned();
+            produce(&mut world, &all);
+            world.run_until(MINUTE, |w| w.member(member).count() == PARTITIONS);
+            world.member(member).auto_read = !holds_on;
+            let now = world.broker_now();
+            world.cluster.delete_topic(now, "t").expect("deleted");
+            world.cluster.create_topic("t", 1).expect("made anew at once");
+            produce(&mut world, &[TopicPartition::new("t", 0)]);
+            if holds_on {
+                world.run_for(Duration::from_secs(15));
+                // Its beginning is where it is read from, and nothing else.
+                let committed = world.cluster.committed("g", "t", 0).map_or(0, |c| c.offset);
+                assert_eq!(committed, 0, "{protocol:?}");
+                world.member(member).auto_read = true;
+            }
+            world.run_until(MINUTE, |w| w.member(member).count() == PARTITIONS + 1);
+        }
+    }
+}
+
 /// `auto`: the consumer protocol where the brokers really offer it, the classic one elsewhere, and beside classic
 /// members that have to stay alone.
 #[test]

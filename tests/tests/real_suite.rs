@@ -40,6 +40,24 @@ macro_rules! on_own {
     };
 }
 
+/// Classic everywhere, and the consumer protocol where the version has it. Before 3.1 fetches tell topics by their names:
+/// one that is made anew at once may be taken for one whose log was truncated.
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_are_made_anew_are_read_anew() -> Result<()> {
+    for version in versions() {
+        if !is_at_least(&version, 3, 1) {
+            println!("{version} has no fetches by topic id");
+            continue;
+        }
+        let backend = Backend::shared(&version)?;
+        scenarios::topics_that_are_made_anew_are_read_anew(&backend, GroupProtocol::Classic).await?;
+        if is_at_least(&version, 4, 0) {
+            scenarios::topics_that_are_made_anew_are_read_anew(&backend, GroupProtocol::Consumer).await?;
+        }
+    }
+    Ok(())
+}
+
 on_shared! {
     admin,
     the_figures_are_those_of_what_was_done,

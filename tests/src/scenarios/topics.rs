@@ -205,7 +205,9 @@ pub async fn topics_that_are_made_anew_are_read_anew(
                                 records.push(as_expected(&record));
                             }
                         }
-                        Ok(Some(Event::OffsetReset { offset, .. })) => assert_eq!(offset, 0),
+                        Ok(Some(event @ Event::OffsetReset { offset, .. })) => {
+                            assert_eq!(offset, 0, "{event:?} in life {life}, phase {phase}");
+                        }
                         Ok(Some(Event::Lost(partitions))) => gone.extend(partitions.iter().map(number)),
                         Ok(Some(Event::Revoking(r))) => gone.extend(r.partitions().iter().map(number)),
                         Ok(Some(_)) => {}

@@ -19,7 +19,7 @@ use super::coordinator::KEY_TYPE_GROUP;
 use super::{Client, Outcome, Tag};
 use crate::admin::{AdminAnswer, AdminTag, Ask, Place, StepKey, Want, Whom};
 use crate::connection::{Role, Target};
-use crate::offsets::{COMMIT_MAX_VERSION, COMMITTED_MAX_VERSION};
+use crate::offsets::BY_NAME;
 use crate::{BrokerId, CommandId, Error, ErrorKind, Timestamp, TopicPartition};
 
 impl Client {
@@ -150,7 +150,7 @@ impl Client {
                 self.send_admin(now, key, target, &request, i16::MAX);
             }
             Ask::ListGroupOffsets(group) => {
-                let version = self.version::<OffsetFetchRequest>(target, COMMITTED_MAX_VERSION);
+                let version = self.version::<OffsetFetchRequest>(target, BY_NAME);
                 let mut request =
                     OffsetFetchRequest { require_stable: version >= 7, ..OffsetFetchRequest::default() };
                 if version >= 8 {
@@ -160,7 +160,7 @@ impl Client {
                 } else {
                     (request.group_id, request.topics) = (group, None);
                 }
-                self.send_admin(now, key, target, &request, COMMITTED_MAX_VERSION);
+                self.send_admin(now, key, target, &request, BY_NAME);
             }
             Ask::AlterGroupOffsets { group, offsets } => {
                 let partition = |partition_index, committed_offset| OffsetCommitRequestPartition {
@@ -181,7 +181,7 @@ impl Client {
                     topics: topics.into_iter().map(topic).collect(),
                     ..OffsetCommitRequest::default()
                 };
-                self.send_admin(now, key, target, &request, COMMIT_MAX_VERSION);
+                self.send_admin(now, key, target, &request, BY_NAME);
             }
             Ask::DeleteGroupOffsets { group, partitions } => {
                 let partition = |partition_index| OffsetDeleteRequestPartition { partition_index };

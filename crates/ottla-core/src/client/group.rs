@@ -169,7 +169,7 @@ impl Client {
     /// No assignor in common: what the others use is worth a question to the coordinator, but only one.
     fn describe_group(&mut self, now: Timestamp, error: Error) {
         let (Some((target, _)), Some(config)) =
-            (self.coordinator_use::<DescribeGroupsRequest>(i16::MAX), &self.config.group)
+            (self.coordinator_use::<DescribeGroupsRequest>(), &self.config.group)
         else {
             self.delivery.lock().fail_all(error);
             return;

@@ -12,8 +12,7 @@ use crate::connection::{Role, Target};
 use crate::delivery::{ResetCause, Start, StartCause};
 use crate::group::GroupIdentity;
 use crate::offsets::{
-    Asker, COMMIT_MAX_VERSION, COMMITTED_MAX_VERSION, CommitOrigin, CommittedAnswer, JobResult, LookupAnswer,
-    Place,
+    Asker, BY_NAME, CommitOrigin, CommittedAnswer, JobResult, LookupAnswer, MayName, Place,
 };
 use crate::planted::planted;
 use crate::{CommitError, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, Timestamp, TopicPartition};
@@ -99,6 +98,7 @@ impl Client {
     pub(super) fn topic_recreated(&mut self, now: Timestamp, topic: &Arc<str>) {
         tracing::warn!(%topic, "the topic was deleted and created anew");
         self.first_seen.insert(Arc::clone(topic), 0);
+        self.commits.recreated(topic);
         let mut owned = self.delivery.lock().owned();
         owned.retain(|(tp, _)| tp.topic() == &**topic);
         let by_hand = self.config.offset_reset(topic) == OffsetReset::Error;
@@ -110,6 +110,7 @@ impl Client {
             self.delivery.lock().report(error.clone());
         }
         for (tp, epoch) in owned {
+            self.delivery.lock().recreated(now, &tp);
             if by_hand {
                 self.delivery.lock().fail(&tp, epoch, error.clone());
             } else {
@@ -177,12 +178,11 @@ impl Client {
     }
 
     /// The coordinator's control connection, when it can be used, and the version of a request on it.
-    pub(super) fn coordinator_use<R: Request>(&self, max: i16) -> Option<(Target, i16)> {
+    pub(super) fn coordinator_use<R: Request>(&self) -> Option<(Target, i16)> {
         let target = Target::Broker(self.coordinator.broker()?);
         let versions = self.network.versions(target, Role::Control)?;
         // A version that cannot be agreed on fails in `send`, with its reason.
-        let version =
-            versions.pick(R::API, R::MIN_VERSION, R::MAX_VERSION.min(max)).unwrap_or(R::MIN_VERSION);
+        let version = versions.pick(R::API, R::MIN_VERSION, R::MAX_VERSION).unwrap_or(R::MIN_VERSION);
         Some((target, version))
     }
 
@@ -191,16 +191,17 @@ impl Client {
         if self.commits.holds_last() || !self.committed.as_ref().is_some_and(|c| c.is_due(now)) {
             return;
         }
-        let Some((target, version)) = self.coordinator_use::<OffsetFetchRequest>(COMMITTED_MAX_VERSION)
-        else {
+        let Some((target, version)) = self.coordinator_use::<OffsetFetchRequest>() else {
             return;
         };
         if let Some(committed) = &mut self.committed {
             let member = self.group.as_ref().filter(|g| g.is_consumer()).and_then(|g| g.identity());
-            let (request, tag) = committed.prepare(now, version, member);
+            let cluster = &self.cluster;
+            let (request, max, tag) =
+                committed.prepare(now, version, member, |topic| cluster.topic(topic)?.id);
             let timeout = self.config.request_timeout;
             let tag = Tag::OffsetFetch(tag);
-            self.network.send(now, (target, Role::Control), &request, COMMITTED_MAX_VERSION, tag, timeout);
+            self.network.send(now, (target, Role::Control), &request, max, tag, timeout);
         }
     }
 
@@ -275,18 +276,30 @@ impl Client {
         }
         if self.commits.is_due(now)
             && let Some(identity) = self.identity()
-            && let Some((target, version)) = self.coordinator_use::<OffsetCommitRequest>(COMMIT_MAX_VERSION)
+            && let Some((target, version)) = self.coordinator_use::<OffsetCommitRequest>()
+            && self.may_commit_by(now, version)
             // One that waited for the end of a silence could not be told to be late, however long that is.
             && self.network.is_free(now, target, Role::Control)
-            && let Some(request) = self.commits.prepare(&identity, version)
+            && let Some((request, max)) =
+                self.commits.prepare(&identity, version, |topic| self.cluster.topic(topic)?.id)
         {
             let timeout = self.config.request_timeout;
             let use_ = (target, Role::Control);
             let partitions = request.topics.iter().map(|topic| topic.partitions.len()).sum();
             self.commit_begins(now, target, partitions);
-            self.network.send(now, use_, &request, COMMIT_MAX_VERSION, Tag::OffsetCommit, timeout);
+            self.network.send(now, use_, &request, max, Tag::OffsetCommit, timeout);
         }
         moved
+    }
+
+    /// Whether what waits may be committed in this version. One that names topics may have to wait for metadata.
+    fn may_commit_by(&mut self, now: Timestamp, version: i16) -> bool {
+        let told = |topic: &str| self.cluster.topic(topic).filter(|t| t.id.is_some()).map(|t| t.id_told);
+        let may = if version > BY_NAME { MayName::Yes } else { self.commits.may_name(now, told) };
+        if may == MayName::Ask {
+            self.refresh.request(now);
+        }
+        may == MayName::Yes
     }
 
     /// What commits carry now; `None` while none can be sent.

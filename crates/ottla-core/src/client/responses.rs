@@ -293,6 +293,9 @@ impl Client {
                 if findings.coordinator_lost {
                     self.coordinator_lost(now);
                 }
+                if findings.unknown {
+                    self.refresh.request(now);
+                }
                 if let (Some((code, epoch)), Some(group)) = (findings.refused, &mut self.group) {
                     group.commit_refused(now, code, epoch);
                 }
@@ -327,6 +330,9 @@ impl Client {
                 }
                 if step.coordinator_lost {
                     self.coordinator_lost(now);
+                }
+                if step.unknown {
+                    self.refresh.request(now);
                 }
                 if let (Some((code, generation)), Some(group)) = (step.refused, &mut self.group) {
                     group.commit_refused(now, code, generation);

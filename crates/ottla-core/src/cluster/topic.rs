@@ -59,6 +59,8 @@ pub(crate) struct Topic {
     gone_told: u8,
     partitions: Vec<Partition>,
     answered: bool,
+    /// Answers that told its id.
+    pub(crate) id_told: u64,
 }
 
 /// What one answer changed.
@@ -164,6 +166,7 @@ impl Topic {
         }
         // An answer without an id does not take away what another one told.
         self.id = id.or(self.id);
+        self.id_told += u64::from(id.is_some());
         for p in told.partitions.iter() {
             let Ok(index) = usize::try_from(p.partition_index) else {
                 continue;

@@ -193,15 +193,34 @@ impl Delivery {
         if self.partitions.get(&key)?.revoking.is_some() {
             return None;
         }
-        let ownership = self.new_ownership(tp.clone(), key);
-        let epoch = ownership.epoch;
-        self.partitions.get_mut(&key)?.renew(ownership);
-        self.uncommitted.remove(&key);
+        let epoch = self.renew(tp, key)?;
         self.forget_question(key);
         self.forget_news(std::slice::from_ref(tp));
         self.fetch_generation += 1;
         self.settle_partition(key, Some(now));
         self.settle(Some(now));
+        Some(epoch)
+    }
+
+    /// There is another topic of this name: nothing that was done of the former one is committed. A partition that is
+    /// being given back goes without; where the others go on, [`begin_seek`](Self::begin_seek) says.
+    pub fn recreated(&mut self, now: Timestamp, tp: &TopicPartition) {
+        self.saw(now);
+        let Some(&key) = self.index.get(tp) else { return };
+        let Some(revoking) = self.partitions.get(&key).and_then(|p| p.revoking) else { return };
+        self.renew(tp, key);
+        if let Some(p) = self.partitions.get_mut(&key) {
+            p.revoking = Some(revoking);
+        }
+        self.settle_partition(key, Some(now));
+        self.settle(Some(now));
+    }
+
+    fn renew(&mut self, tp: &TopicPartition, key: Key) -> Option<OwnershipEpoch> {
+        let ownership = self.new_ownership(tp.clone(), key);
+        let epoch = ownership.epoch;
+        self.partitions.get_mut(&key)?.renew(ownership);
+        self.uncommitted.remove(&key);
         Some(epoch)
     }
 

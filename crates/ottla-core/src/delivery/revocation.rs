@@ -23,7 +23,7 @@ use crate::{Timestamp, TopicPartition};
 
 /// Tells one revocation from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RevocationId(pub(super) u64);
+pub struct RevocationId(pub(crate) u64);
 
 /// A revocation that may be committed and ended.
 #[derive(Clone, Debug)]

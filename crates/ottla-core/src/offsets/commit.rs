@@ -4,7 +4,8 @@
 //! | code                                            | what it means for the entry                                  |
 //! |-------------------------------------------------|--------------------------------------------------------------|
 //! | NONE                                            | committed                                                    |
-//! | COORDINATOR_LOAD_IN_PROGRESS, UNKNOWN_TOPIC_…   | again after a backoff                                        |
+//! | COORDINATOR_LOAD_IN_PROGRESS                    | again after a backoff                                        |
+//! | UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID    | again after a backoff, three times; metadata is asked for    |
 //! | NOT_COORDINATOR, …_NOT_AVAILABLE, REQUEST_TIMED_OUT | again at the new coordinator                             |
 //! | REBALANCE_IN_PROGRESS                           | again when the rebalance is over; the group is told          |
 //! | ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID           | again with a newer generation if there is one, else fenced   |
@@ -14,23 +15,21 @@
 //! | everything else                                 | again if the code is retriable, else failed                  |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_wire::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use ottla_wire::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use ottla_wire::{ErrorCode, View};
 
-use super::CommitResults;
+use super::{BY_NAME, CommitResults, names_of};
 use crate::delivery::{CommitEntry, RevocationId};
 use crate::group::GroupIdentity;
 use crate::planted::planted;
 use crate::{
-    Backoff, CommandId, CommitError, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, Rng, Timestamp,
+    Backoff, CommandId, CommitError, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, Rng, Timestamp, TopicId,
     TopicPartition,
 };
-
-/// The last version that names topics; ids come with the issue about topic ids.
-pub(crate) const MAX_VERSION: i16 = 9;
 
 /// What the member is when an answer comes.
 #[derive(Clone, Copy, Debug)]
@@ -64,17 +63,33 @@ pub(crate) struct CommitJob {
     last: bool,
     /// How often the coordinator said that it does not know a topic.
     unknown: u8,
+    /// How often metadata had told the ids of its topics when it was to go out by name, and how long it waits for more.
+    told_before: Option<(BTreeMap<Arc<str>, u64>, Timestamp)>,
 }
 
 impl CommitJob {
     /// A commit of `entries`.
     pub(crate) fn new(origin: CommitOrigin, entries: Vec<CommitEntry>, deadline: Timestamp) -> Self {
-        Self { origin, entries, results: Vec::new(), deadline, last: false, unknown: 0 }
+        Self { origin, entries, results: Vec::new(), deadline, last: false, unknown: 0, told_before: None }
     }
 
     /// The last commit of ownerships that end with it.
     pub(crate) fn last(origin: CommitOrigin, entries: Vec<CommitEntry>, deadline: Timestamp) -> Self {
         Self { last: true, ..Self::new(origin, entries, deadline) }
+    }
+}
+
+impl CommitJob {
+    /// What it has of this topic is not sent (again).
+    fn give_up(&mut self, topic: &str) {
+        let results = &mut self.results;
+        self.entries.retain(|entry| {
+            let kept = entry.tp.topic() != topic;
+            if !kept {
+                results.push((entry.tp.clone(), Err(CommitError::NotOwned)));
+            }
+            kept
+        });
     }
 }
 
@@ -84,7 +99,8 @@ type Told<'a> = BTreeMap<(&'a str, i32), i16>;
 impl CommitJob {
     /// Takes in its part of an answer. Gives whether nothing is left to be sent again.
     fn answered(&mut self, told: &Told<'_>, sent: i32, present: Present, step: &mut CommitStep) -> bool {
-        let unknown = ErrorCode::UnknownTopicOrPartition;
+        let is_unknown =
+            |code| matches!(code, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId);
         let code_of = |entry: &CommitEntry| {
             // A partition that the answer leaves out is sent again: silence is no success.
             let code = told.get(&(entry.tp.topic(), entry.tp.partition()));
@@ -93,12 +109,13 @@ impl CommitJob {
             }
             code.map_or(ErrorCode::RequestTimedOut, |c| ErrorCode::from_i16(*c))
         };
-        let is_unknown = self.entries.iter().any(|entry| code_of(entry) == unknown);
-        self.unknown = self.unknown.saturating_add(u8::from(is_unknown));
+        let any_unknown = self.entries.iter().any(|entry| is_unknown(code_of(entry)));
+        step.unknown |= any_unknown;
+        self.unknown = self.unknown.saturating_add(u8::from(any_unknown));
         let mut again = Vec::new();
         for entry in std::mem::take(&mut self.entries) {
             let code = code_of(&entry);
-            if code == unknown && self.unknown >= UNKNOWN_TRIES {
+            if is_unknown(code) && self.unknown >= UNKNOWN_TRIES {
                 let text = "the coordinator does not know the partition: was the topic deleted?";
                 let error =
                     Error::new(ErrorKind::Transport, text).with_code(code).with_partition(entry.tp.clone());
@@ -134,6 +151,10 @@ impl CommitJob {
     }
 }
 
+/// So long a commit that has to name its topics waits for their ids to be confirmed: a group must not wait for brokers
+/// that tell nothing.
+const CONFIRMING: Duration = Duration::from_secs(1);
+
 /// A topic that is not known after so many answers was deleted, and must not hold up the commits behind it.
 const UNKNOWN_TRIES: u8 = 3;
 
@@ -144,11 +165,23 @@ pub(crate) struct JobResult {
     pub(crate) results: CommitResults,
 }
 
+/// Whether commits may tell topics by their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MayName {
+    Yes,
+    /// Metadata is to be asked first.
+    Ask,
+    /// It was asked.
+    Later,
+}
+
 /// What an answer, or its absence, means for the client around the queue.
 #[derive(Debug, Default)]
 pub(crate) struct CommitStep {
     pub(crate) acked: Vec<(TopicPartition, OwnershipEpoch, i64)>,
     pub(crate) coordinator_lost: bool,
+    /// The coordinator does not know a topic: metadata may tell what became of it.
+    pub(crate) unknown: bool,
     /// The group refused the generation that was sent.
     pub(crate) refused: Option<(ErrorCode, i32)>,
 }
@@ -158,6 +191,10 @@ struct Sent {
     generation_id: i32,
     /// How many jobs the request carries: the first ones.
     jobs: usize,
+    /// The topics' names, where it tells them by their ids.
+    names: BTreeMap<TopicId, Arc<str>>,
+    /// Topics that were made anew since: what is not taken of them is not sent again.
+    anew: BTreeSet<Arc<str>>,
 }
 
 /// More entries than this do not go out together: a request has to stay well below what a broker accepts.
@@ -241,6 +278,40 @@ impl CommitQueue {
         }
     }
 
+    /// The topic was deleted and made anew: what its former partitions' offsets are says nothing of the new ones.
+    pub(crate) fn recreated(&mut self, topic: &Arc<str>) {
+        let busy = self.busy();
+        if let Some(sent) = &mut self.in_flight {
+            sent.anew.insert(Arc::clone(topic));
+        }
+        self.jobs.iter_mut().skip(busy).for_each(|job| job.give_up(topic));
+    }
+
+    /// Whether what waits may go out by the topics' names. The coordinator takes partitions back when a topic was deleted,
+    /// and who has not heard of that would commit the former topic's offsets for the one that was made under its name
+    /// since: metadata has to tell the ids first, or a second passes. `told` says how often it has, of a topic that has
+    /// an id.
+    pub(crate) fn may_name(&mut self, now: Timestamp, told: impl Fn(&str) -> Option<u64>) -> MayName {
+        let mut may = MayName::Yes;
+        for job in self.jobs.iter_mut().filter(|job| matches!(job.origin, CommitOrigin::Revocation(_))) {
+            let topics: BTreeSet<&Arc<str>> = job.entries.iter().map(|entry| entry.tp.topic_arc()).collect();
+            let present = topics.into_iter().filter_map(|topic| Some((Arc::clone(topic), told(topic)?)));
+            let present: BTreeMap<_, _> = present.collect();
+            let Some((before, until)) = &job.told_before else {
+                if !present.is_empty() {
+                    may = MayName::Ask;
+                }
+                job.told_before = Some((present, now + CONFIRMING));
+                continue;
+            };
+            let again = |(topic, times)| before.get(topic).is_none_or(|before| before < times);
+            if now < *until && !present.iter().all(again) && may == MayName::Yes {
+                may = MayName::Later;
+            }
+        }
+        may
+    }
+
     /// Whether something can be sent now.
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
         self.in_flight.is_none() && !self.jobs.is_empty() && now >= self.not_before
@@ -304,10 +375,20 @@ impl CommitQueue {
         self.jobs.len()
     }
 
-    /// The request for what waits. It counts as sent.
-    pub(crate) fn prepare(&mut self, identity: &GroupIdentity, version: i16) -> Option<OffsetCommitRequest> {
+    /// The request for what waits, and the latest version that can carry it. It counts as sent. `version` is what
+    /// the coordinator speaks, `id_of` tells a topic's present id.
+    pub(crate) fn prepare(
+        &mut self,
+        identity: &GroupIdentity,
+        version: i16,
+        id_of: impl Fn(&str) -> Option<TopicId>,
+    ) -> Option<(OffsetCommitRequest, i16)> {
         self.jobs.front()?;
         let jobs = self.mergeable();
+        let named =
+            self.jobs.iter().take(jobs).flat_map(|job| &job.entries).map(|entry| entry.tp.topic_arc());
+        let names = names_of(named, version > BY_NAME, id_of);
+        let ids: BTreeMap<&str, TopicId> = names.iter().map(|(id, name)| (&**name, *id)).collect();
         let mut topics: BTreeMap<&str, BTreeMap<i32, OffsetCommitRequestPartition>> = BTreeMap::new();
         for entry in self.jobs.iter().take(jobs).flat_map(|job| &job.entries) {
             if entry.leader_epoch.is_none() && planted!(UnknownEpochNotCommitted) {
@@ -335,18 +416,22 @@ impl CommitQueue {
         }
         let topics = topics.into_iter().map(|(name, partitions)| OffsetCommitRequestTopic {
             name: name.to_owned(),
+            topic_id: ids.get(name).copied().unwrap_or(TopicId::ZERO),
             partitions: partitions.into_values().collect(),
             ..OffsetCommitRequestTopic::default()
         });
-        self.in_flight = Some(Sent { generation_id: identity.generation_id, jobs });
-        Some(OffsetCommitRequest {
+        let request = OffsetCommitRequest {
             group_id: identity.group_id.clone(),
             generation_id_or_member_epoch: identity.generation_id,
             member_id: identity.member_id.clone(),
             group_instance_id: identity.group_instance_id.clone().filter(|_| version >= 7),
             topics: topics.collect(),
             ..OffsetCommitRequest::default()
-        })
+        };
+        let max_version = if names.is_empty() { BY_NAME } else { i16::MAX };
+        let anew = BTreeSet::new();
+        self.in_flight = Some(Sent { generation_id: identity.generation_id, jobs, names, anew });
+        Some((request, max_version))
     }
 
     /// The request will not be answered. Whether it was carried out is not known: it is sent again.
@@ -360,6 +445,7 @@ impl CommitQueue {
         let Some(sent) = self.in_flight.take() else {
             return;
         };
+        self.give_up(&sent);
         if error.is_retriable() {
             self.not_before = now + self.backoff.next(&mut self.rng);
             return;
@@ -386,6 +472,7 @@ impl CommitQueue {
         let answer = match OffsetCommitResponse::decode(version, body) {
             Ok(answer) => answer,
             Err(e) => {
+                self.give_up(&sent);
                 self.not_before = now + self.backoff.next(&mut self.rng);
                 let text = "sent an answer to OffsetCommit that cannot be read";
                 return Err(Error::new(ErrorKind::BrokerMisbehaved, text).with_source(e));
@@ -393,14 +480,22 @@ impl CommitQueue {
         };
         let mut told = Told::new();
         for topic in answer.topics.iter() {
+            let name = if version > BY_NAME {
+                sent.names.get(&topic.topic_id).map(|name| &**name)
+            } else {
+                Some(topic.name)
+            };
+            // A topic that was not asked about: what was is left out, and sent again.
+            let Some(name) = name else { continue };
             for p in topic.partitions.iter() {
-                told.entry((topic.name, p.partition_index)).or_insert(p.error_code);
+                told.entry((name, p.partition_index)).or_insert(p.error_code);
             }
         }
         let mut complete = true;
         for job in self.jobs.iter_mut().take(sent.jobs) {
             complete &= job.answered(&told, sent.generation_id, present, &mut step);
         }
+        self.give_up(&sent);
         if complete {
             self.backoff.reset();
             self.not_before = now;
@@ -408,6 +503,13 @@ impl CommitQueue {
             self.not_before = now + self.backoff.next(&mut self.rng);
         }
         Ok(step)
+    }
+
+    /// What was sent of topics that were made anew meanwhile is not sent again.
+    fn give_up(&mut self, sent: &Sent) {
+        for topic in &sent.anew {
+            self.jobs.iter_mut().take(sent.jobs).for_each(|job| job.give_up(topic));
+        }
     }
 
     /// Gives everything up: the time for it is over.
@@ -435,7 +537,9 @@ impl CommitQueue {
         };
         let deadline = self.jobs.iter().enumerate().filter(waits).map(|(_, job)| job.deadline).min();
         let retry = (self.in_flight.is_none() && !self.jobs.is_empty()).then_some(self.not_before);
-        deadline.into_iter().chain(retry).filter(|at| *at > now).min()
+        let named =
+            self.jobs.iter().filter_map(|job| job.told_before.as_ref()).map(|(_, until)| *until).min();
+        deadline.into_iter().chain(retry).chain(named).filter(|at| *at > now).min()
     }
 }
 
@@ -463,7 +567,9 @@ fn judge(code: ErrorCode, sent: i32, present: Present) -> Verdict {
     match code {
         ErrorCode::None => Verdict::Committed,
         _ if planted!(RefusedIsCommitted) => Verdict::Committed,
-        ErrorCode::CoordinatorLoadInProgress | ErrorCode::UnknownTopicOrPartition => again,
+        ErrorCode::CoordinatorLoadInProgress
+        | ErrorCode::UnknownTopicOrPartition
+        | ErrorCode::UnknownTopicId => again,
         ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable | ErrorCode::RequestTimedOut => {
             Verdict::Again { coordinator_lost: true, refused: false }
         }

@@ -1,6 +1,7 @@
 //! OffsetFetch: what the group has committed (stable offsets only, KIP-447).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_wire::messages::offset_fetch_request::{
@@ -9,13 +10,10 @@ use ottla_wire::messages::offset_fetch_request::{
 use ottla_wire::messages::{OffsetFetchRequest, OffsetFetchResponse};
 use ottla_wire::{ErrorCode, View};
 
-use super::{Asker, CommittedOffset, Refused, refused};
+use super::{Asker, BY_NAME, CommittedOffset, Refused, names_of, refused};
 use crate::group::GroupIdentity;
 use crate::planted::planted;
-use crate::{Backoff, Error, ErrorKind, LeaderEpoch, Rng, Timestamp, TopicPartition};
-
-/// The last version that names topics; ids come with the issue about topic ids.
-pub(crate) const MAX_VERSION: i16 = 9;
+use crate::{Backoff, Error, ErrorKind, LeaderEpoch, Rng, Timestamp, TopicId, TopicPartition};
 
 /// First version that tells who asks (KIP-848).
 const MEMBER_EPOCH: i16 = 9;
@@ -36,6 +34,8 @@ pub(crate) struct CommittedFindings {
     pub(crate) answers: Vec<CommittedAnswer>,
     /// The coordinator is another one.
     pub(crate) coordinator_lost: bool,
+    /// The coordinator does not know a topic: metadata may tell what became of it.
+    pub(crate) unknown: bool,
     /// What the reader is to know, while it is asked on.
     pub(crate) told: Vec<Error>,
     /// The group refused the member epoch that was sent.
@@ -57,6 +57,8 @@ pub(crate) struct CommittedTag {
     keys: Vec<Key>,
     /// The member epoch that it carried.
     epoch: Option<i32>,
+    /// The topics' names, where it tells them by their ids.
+    names: BTreeMap<TopicId, Arc<str>>,
 }
 
 /// All lookups of committed offsets that are under way.
@@ -98,14 +100,16 @@ impl CommittedLookups {
         self.pending.is_empty()
     }
 
-    /// The request for everything that can be asked now, for `version`. It counts as sent. `member` is who asks, in a
-    /// consumer group (KIP-848): another member's offsets might still be on their way.
+    /// The request for everything that can be asked now, for `version`, and the latest version that can carry it. It
+    /// counts as sent. `member` is who asks, in a consumer group (KIP-848): another member's offsets might still be on
+    /// their way. `id_of` tells a topic's present id.
     pub(crate) fn prepare(
         &mut self,
         now: Timestamp,
         version: i16,
         member: Option<GroupIdentity>,
-    ) -> (OffsetFetchRequest, CommittedTag) {
+        id_of: impl Fn(&str) -> Option<TopicId>,
+    ) -> (OffsetFetchRequest, i16, CommittedTag) {
         let member = member.filter(|_| version >= MEMBER_EPOCH);
         let epoch = member.as_ref().map(|m| m.generation_id);
         let mut topics: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
@@ -118,10 +122,14 @@ impl CommittedLookups {
             topics.entry(key.1.topic().to_owned()).or_default().insert(key.1.partition());
             tag.push(key.clone());
         }
+        let names = names_of(tag.iter().map(|(_, tp): &Key| tp.topic_arc()), version > BY_NAME, id_of);
+        let ids: BTreeMap<&str, TopicId> = names.iter().map(|(id, name)| (&**name, *id)).collect();
+        let max_version = if names.is_empty() { BY_NAME } else { i16::MAX };
         let mut request =
             OffsetFetchRequest { require_stable: version >= 7, ..OffsetFetchRequest::default() };
         if version >= 8 {
             let topics = topics.into_iter().map(|(name, partitions)| OffsetFetchRequestTopics {
+                topic_id: ids.get(&*name).copied().unwrap_or(TopicId::ZERO),
                 name,
                 partition_indexes: partitions.into_iter().collect(),
                 ..OffsetFetchRequestTopics::default()
@@ -142,7 +150,7 @@ impl CommittedLookups {
             request.group_id.clone_from(&self.group_id);
             request.topics = Some(topics.collect());
         }
-        (request, CommittedTag { keys: tag, epoch })
+        (request, max_version, CommittedTag { keys: tag, epoch, names })
     }
 
     pub(crate) fn failed(&mut self, now: Timestamp, tag: CommittedTag) {
@@ -185,10 +193,16 @@ impl CommittedLookups {
             for group in answer.groups.iter().filter(|g| g.group_id == self.group_id) {
                 error = ErrorCode::from_i16(group.error_code);
                 for topic in group.topics.iter() {
+                    let name = if version > BY_NAME {
+                        tag.names.get(&topic.topic_id).map(|name| &**name)
+                    } else {
+                        Some(topic.name)
+                    };
+                    let Some(name) = name else { continue };
                     for p in topic.partitions.iter() {
                         let (offset, epoch) = (p.committed_offset, p.committed_leader_epoch);
                         let told_now = Told { offset, epoch, metadata: p.metadata, code: p.error_code };
-                        told.entry((topic.name, p.partition_index)).or_insert(told_now);
+                        told.entry((name, p.partition_index)).or_insert(told_now);
                     }
                 }
             }
@@ -215,6 +229,7 @@ impl CommittedLookups {
             } else {
                 error
             };
+            findings.unknown |= code == ErrorCode::UnknownTopicId;
             let committed = match (code, told) {
                 (_, None) if error == ErrorCode::None && planted!(OffsetFetchOmits) => Ok(None),
                 (ErrorCode::None, Some(t)) if t.offset >= 0 => Ok(Some(CommittedOffset {

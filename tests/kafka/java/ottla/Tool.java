@@ -25,6 +25,7 @@ import org.apache.kafka.clients.admin.AlterConfigsResult;
 import org.apache.kafka.clients.admin.Config;
 import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.ConsumerGroupDescription;
+import org.apache.kafka.clients.admin.CreateTopicsOptions;
 import org.apache.kafka.clients.admin.MemberDescription;
 import org.apache.kafka.clients.admin.NewPartitionReassignment;
 import org.apache.kafka.clients.admin.NewPartitions;
@@ -38,6 +39,7 @@ import org.apache.kafka.common.Node;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.TopicPartitionInfo;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.errors.UnsupportedVersionException;
 
 /** A helper that lives as long as its standard input: one JSON command a line, one JSON answer a line, in order. */
@@ -88,7 +90,7 @@ public final class Tool {
             case "read" -> transactions.read(command, answer);
             case "digest" -> answer.put("digest", Long.toHexString(new Records(command).digest()));
             case "create_topic" -> createTopic(topic, command, answer);
-            case "delete_topic" -> admin.deleteTopics(List.of(topic)).all().get();
+            case "delete_topic" -> deleteTopic(topic);
             case "create_partitions" -> admin.createPartitions(
                 Map.of(topic, NewPartitions.increaseTo((int) Json.number(command, "partitions", 1)))).all().get();
             case "delete_records" -> admin.deleteRecords(Map.of(new TopicPartition(topic, partition),
@@ -103,6 +105,22 @@ public final class Tool {
             case "consumer_groups" -> consumerGroups(command.get("arguments"), answer);
             case "move_leader" -> moveLeader(topic, partition, (int) Json.number(command, "to", 0));
             default -> throw new IllegalArgumentException("unknown command " + command);
+        }
+    }
+
+    private void deleteTopic(String topic) throws Exception {
+        admin.deleteTopics(List.of(topic)).all().get();
+        // Where there is a ZooKeeper the topic is only marked: the name is free a moment later.
+        CreateTopicsOptions asking = new CreateTopicsOptions().validateOnly(true);
+        long deadline = System.nanoTime() + 30_000_000_000L;
+        while (true) {
+            try {
+                admin.createTopics(List.of(new NewTopic(topic, 1, (short) 1)), asking).all().get();
+                return;
+            } catch (ExecutionException e) {
+                if (!(e.getCause() instanceof TopicExistsException) || System.nanoTime() > deadline) throw e;
+                Thread.sleep(20);
+            }
         }
     }
 

@@ -112,6 +112,8 @@ pub struct ConsumerGroup {
     revocation: Option<Timestamp>,
     /// Since when more has to be given up than is being revoked: the coordinator's patience counts from then.
     owes_since: Option<Timestamp>,
+    /// Since when a revocation is put off because the names of what is assigned are not known.
+    held_since: Option<Timestamp>,
 
     /// The coordinator is connected.
     coordinator: bool,
@@ -169,6 +171,7 @@ impl ConsumerGroup {
             unnamed: BTreeSet::new(),
             revocation: None,
             owes_since: None,
+            held_since: None,
             coordinator: false,
             finding: false,
             in_flight: VecDeque::new(),
@@ -427,6 +430,9 @@ impl ConsumerGroup {
     /// When [`Self::handle_timeout`] is to be called.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let mut next = Timestamp::NEVER;
+        if let Some(until) = self.held_until() {
+            next = next.min(until);
+        }
         if let Some(deadline) = self.revocation {
             next = next.min(deadline);
         }
@@ -471,6 +477,7 @@ impl ConsumerGroup {
 
     /// Does what has become due or possible. After every input; repeating it changes nothing.
     fn drive(&mut self, now: Timestamp) {
+        self.check_names(now);
         self.check_revocation(now);
         self.wind_up(now);
         self.check_leaving(now);
@@ -497,6 +504,7 @@ impl ConsumerGroup {
         self.membership += 1;
         self.revocation = None;
         self.owes_since = None;
+        self.held_since = None;
         self.beat_again = false;
         self.target.clear();
         self.names.clear();

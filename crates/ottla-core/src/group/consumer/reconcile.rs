@@ -7,6 +7,10 @@ use super::{ConsumerGroup, ConsumerState as S, Part};
 use crate::group::GroupAction;
 use crate::{Timestamp, TopicPartition};
 
+/// How long a revocation waits for the names of what is assigned: brokers that have heard of the topic tell them at
+/// once.
+const NAMES: Duration = Duration::from_secs(5);
+
 impl ConsumerGroup {
     /// What is owned, what is being revoked included, by topic id.
     pub(super) fn owned_parts(&self) -> BTreeSet<Part> {
@@ -44,8 +48,12 @@ impl ConsumerGroup {
         let revoke: BTreeSet<_> = self.assignment.owned().difference(&wanted).cloned().collect();
         if !revoke.is_empty() {
             self.state = S::Reconciling;
-            return self.open_revocation(now, &revoke);
+            if !self.holds_for_names(now) {
+                self.open_revocation(now, &revoke);
+            }
+            return;
         }
+        self.held_since = None;
         let change = self.assignment.retarget(&wanted);
         self.ids = ids;
         if !change.assign.is_empty() {
@@ -77,6 +85,29 @@ impl ConsumerGroup {
         self.unnamed = unnamed;
     }
 
+    /// Whether a revocation waits for the names of what is assigned. A topic that was deleted and made anew is taken away
+    /// and assigned in one answer: until metadata has told of the new one, the last commit of the former one would be
+    /// taken for its, where commits name topics (before Kafka 4.2).
+    fn holds_for_names(&mut self, now: Timestamp) -> bool {
+        if self.unnamed.is_empty() {
+            return false;
+        }
+        self.held_since.get_or_insert(now);
+        self.held_until().is_some_and(|until| now < until)
+    }
+
+    /// Until when it waits for them: a name that nobody tells must not cost the membership.
+    pub(super) fn held_until(&self) -> Option<Timestamp> {
+        let patience = NAMES.min(self.config.rebalance_timeout / 4);
+        self.held_since.map(|since| since + patience)
+    }
+
+    pub(super) fn check_names(&mut self, now: Timestamp) {
+        if self.held_until().is_some_and(|until| now >= until) {
+            self.settle(now);
+        }
+    }
+
     /// How much earlier than the coordinator we stop waiting: two round trips for the commit and the heartbeat that
     /// acknowledges, and one interval, because that is how late we may learn of it; a twentieth of the rebalance
     /// timeout at least, half of it at most.
@@ -102,7 +133,7 @@ impl ConsumerGroup {
     pub(super) fn open_revocation(&mut self, now: Timestamp, partitions: &BTreeSet<TopicPartition>) {
         let rebalance = self.config.rebalance_timeout;
         let margin = self.margin();
-        let since = self.owes_since.take().unwrap_or(now);
+        let since = self.owes_since.take().into_iter().chain(self.held_since.take()).min().unwrap_or(now);
         let deadline = since + self.config.revoke_timeout.min(rebalance.saturating_sub(margin));
         // Who is asked too late is asked all the same.
         let deadline = deadline.max(now + Duration::from_millis(1));

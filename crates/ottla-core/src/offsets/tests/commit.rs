@@ -1,7 +1,10 @@
 //! OffsetCommit.
 
+use ottla_wire::messages::OffsetCommitRequest;
+
 use super::*;
-use crate::offsets::Present;
+use crate::delivery::RevocationId;
+use crate::offsets::{BY_NAME, MayName, Present};
 
 fn identity(generation_id: i32) -> GroupIdentity {
     GroupIdentity {
@@ -45,8 +48,15 @@ fn present(generation_id: i32) -> Present {
     Present { generation_id: Some(generation_id), joins: false }
 }
 
+/// The request where no topic's id is known.
+fn prepare(queue: &mut CommitQueue, version: i16) -> Option<OffsetCommitRequest> {
+    let (request, max_version) = queue.prepare(&identity(5), version, |_| None)?;
+    assert_eq!(max_version, BY_NAME);
+    Some(request)
+}
+
 fn commit_round(queue: &mut CommitQueue, generation_id: i32, answer: &[(i32, i16)]) -> CommitStep {
-    queue.prepare(&identity(5), 6).expect("something to commit");
+    prepare(queue, 6).expect("something to commit");
     queue.answered(T0, 6, &commit_answer(answer), present(generation_id)).expect("well formed")
 }
 
@@ -72,7 +82,7 @@ fn a_commit_carries_offset_epoch_metadata_and_identity() {
     with_all.leader_epoch = Some(LeaderEpoch(9));
     with_all.metadata = Some("note".to_owned());
     let mut queue = queue(vec![entry(0, 7), with_all]);
-    let request = queue.prepare(&identity(5), 7).expect("something to commit");
+    let request = prepare(&mut queue, 7).expect("something to commit");
     assert_eq!((request.generation_id_or_member_epoch, request.member_id.as_str()), (5, "m"));
     assert_eq!(request.group_instance_id.as_deref(), Some("i"));
     let told: Vec<_> = request.topics[0]
@@ -90,19 +100,20 @@ fn a_commit_carries_offset_epoch_metadata_and_identity() {
 fn one_commit_is_in_flight_at_a_time_and_they_go_in_order() {
     let mut queue = queue(vec![entry(0, 7)]);
     assert!(queue.is_due(T0));
-    queue.prepare(&identity(5), 6).expect("the first");
+    prepare(&mut queue, 6).expect("the first");
     queue.push(job(CommitOrigin::User(CommandId(1)), vec![entry(0, 8)]));
     assert!(!queue.is_due(T0));
     let step = queue.answered(T0, 6, &commit_answer(&[(0, 0)]), present(5)).expect("well formed");
     assert_eq!(step.acked, [(tp(0), OwnershipEpoch(3), 7)]);
     assert_eq!(queue.settle(T0, owned).len(), 1);
-    let second = queue.prepare(&identity(5), 6).expect("the second");
+    let second = prepare(&mut queue, 6).expect("the second");
     assert_eq!(second.topics[0].partitions[0].committed_offset, 8);
 }
 
 #[test]
 fn codes_that_pass_are_sent_again_after_a_pause() {
-    for (code, coordinator_lost) in [(14, false), (3, false), (15, true), (16, true), (7, true)] {
+    for (code, coordinator_lost) in [(14, false), (3, false), (100, false), (15, true), (16, true), (7, true)]
+    {
         let mut queue = queue(vec![entry(0, 7)]);
         let step = commit_round(&mut queue, 5, &[(0, code)]);
         assert_eq!((step.coordinator_lost, step.refused.is_some()), (coordinator_lost, false), "code {code}");
@@ -133,7 +144,7 @@ fn the_last_commit_of_an_ownership_is_sent_although_it_has_ended() {
     let mut queue = CommitQueue::new(BACKOFF, Rng::new(1));
     queue.push(CommitJob::last(CommitOrigin::Unsubscribe, vec![entry(0, 7)], LATER));
     assert!(queue.settle(T0, |_| None).is_empty());
-    assert!(queue.prepare(&identity(5), 6).is_some());
+    assert!(prepare(&mut queue, 6).is_some());
 }
 
 #[test]
@@ -176,7 +187,7 @@ fn an_old_generation_is_sent_again_with_the_newer_one_and_fenced_without() {
 fn a_generation_that_a_joining_member_was_not_told_yet_is_waited_for() {
     let mut queue = queue(vec![entry(0, 7)]);
     for (code, ends) in [(22, false), (25, true)] {
-        queue.prepare(&identity(5), 6).expect("something to commit");
+        prepare(&mut queue, 6).expect("something to commit");
         let joins = Present { joins: true, ..present(5) };
         queue.answered(T0, 6, &commit_answer(&[(0, code)]), joins).expect("well formed");
         let over = queue.settle(T0, owned);
@@ -210,7 +221,7 @@ fn what_is_not_owned_any_more_is_never_sent() {
     let mut queue = queue(vec![entry(0, 7), entry(1, 8)]);
     let done = queue.settle(T0, |p| (p.partition() == 1).then_some(OwnershipEpoch(3)));
     assert!(done.is_empty());
-    let request = queue.prepare(&identity(5), 6).expect("the other one");
+    let request = prepare(&mut queue, 6).expect("the other one");
     assert_eq!(request.topics[0].partitions.iter().map(|p| p.partition_index).collect::<Vec<_>>(), [1]);
     queue.answered(T0, 6, &commit_answer(&[(1, 0)]), present(5)).expect("well formed");
     let results = results(queue.settle(T0, owned));
@@ -229,12 +240,12 @@ fn a_commit_whose_time_is_over_fails_as_retriable() {
 #[test]
 fn a_commit_without_an_answer_is_sent_again_and_one_that_cannot_be_sent_fails() {
     let mut lost = queue(vec![entry(0, 7)]);
-    lost.prepare(&identity(5), 6).expect("sent");
+    prepare(&mut lost, 6).expect("sent");
     lost.failed(T0, &Error::new(ErrorKind::Transport, "reset"));
     assert!(!lost.is_due(T0) && lost.is_due(LATER));
 
     let mut refused = queue(vec![entry(0, 7)]);
-    refused.prepare(&identity(5), 6).expect("sent");
+    prepare(&mut refused, 6).expect("sent");
     refused.failed(T0, &Error::new(ErrorKind::Unsupported, "no version"));
     assert!(matches!(outcome(&mut refused), Some(Err(CommitError::Fatal(_)))));
 }
@@ -243,12 +254,12 @@ fn a_commit_without_an_answer_is_sent_again_and_one_that_cannot_be_sent_fails() 
 fn in_the_background_the_latest_per_partition_replaces_what_waits() {
     let mut queue = CommitQueue::new(BACKOFF, Rng::new(1));
     queue.push(job(CommitOrigin::Background, vec![entry(0, 1)]));
-    queue.prepare(&identity(5), 6).expect("in flight");
+    prepare(&mut queue, 6).expect("in flight");
     queue.push(job(CommitOrigin::Background, vec![entry(0, 2), entry(1, 2)]));
     queue.push(job(CommitOrigin::Background, vec![entry(0, 3)]));
     queue.answered(T0, 6, &commit_answer(&[(0, 0)]), present(5)).expect("well formed");
     queue.settle(T0, owned);
-    let request = queue.prepare(&identity(5), 6).expect("what waited");
+    let request = prepare(&mut queue, 6).expect("what waited");
     let offsets: Vec<_> = request.topics[0].partitions.iter().map(|p| p.committed_offset).collect();
     assert_eq!(offsets, [3, 2]);
 }
@@ -257,7 +268,7 @@ fn user(id: u64) -> CommitOrigin {
     CommitOrigin::User(CommandId(id))
 }
 
-fn committed_offsets(request: &ottla_wire::messages::OffsetCommitRequest) -> Vec<(i32, i64)> {
+fn committed_offsets(request: &OffsetCommitRequest) -> Vec<(i32, i64)> {
     request
         .topics
         .iter()
@@ -270,13 +281,13 @@ fn committed_offsets(request: &ottla_wire::messages::OffsetCommitRequest) -> Vec
 fn what_waits_goes_out_together_and_each_who_asked_gets_an_answer() {
     let mut queue = CommitQueue::new(BACKOFF, Rng::new(1));
     queue.push(job(user(0), vec![entry(0, 1)]));
-    queue.prepare(&identity(5), 6).expect("in flight");
+    prepare(&mut queue, 6).expect("in flight");
     for id in 1..100 {
         queue.push(job(user(id), vec![entry((id % 2) as i32, id as i64)]));
     }
     queue.answered(T0, 6, &commit_answer(&[(0, 0)]), present(5)).expect("well formed");
     assert_eq!(queue.settle(T0, owned).len(), 1);
-    let request = queue.prepare(&identity(5), 6).expect("all that waited");
+    let request = prepare(&mut queue, 6).expect("all that waited");
     assert_eq!(committed_offsets(&request), [(0, 98), (1, 99)], "the last of each partition");
     let step = queue.answered(T0, 6, &commit_answer(&[(0, 0), (1, 12)]), present(5)).expect("well formed");
     assert_eq!(step.acked.last(), Some(&(tp(0), OwnershipEpoch(3), 98)));
@@ -293,10 +304,10 @@ fn what_waits_goes_out_together_and_each_who_asked_gets_an_answer() {
 fn a_request_that_carries_several_is_sent_again_whole_and_fails_for_all() {
     let mut queue = queue(vec![entry(0, 1)]);
     queue.push(job(user(1), vec![entry(0, 2)]));
-    queue.prepare(&identity(5), 6).expect("both");
+    prepare(&mut queue, 6).expect("both");
     queue.failed(T0, &Error::new(ErrorKind::Transport, "reset"));
     queue.push(job(user(2), vec![entry(1, 3)]));
-    assert_eq!(committed_offsets(&queue.prepare(&identity(5), 6).expect("again")), [(0, 2), (1, 3)]);
+    assert_eq!(committed_offsets(&prepare(&mut queue, 6).expect("again")), [(0, 2), (1, 3)]);
     queue.failed(T0, &Error::new(ErrorKind::Unsupported, "no version"));
     let over = queue.settle(T0, owned);
     assert_eq!(over.len(), 3);
@@ -308,17 +319,17 @@ fn a_text_that_the_broker_may_refuse_waits_for_its_turn_behind_the_same_partitio
     let mut queue = queue(vec![entry(0, 1)]);
     queue.push(job(user(1), vec![CommitEntry { metadata: Some("long".to_owned()), ..entry(0, 2) }]));
     queue.push(job(user(2), vec![entry(1, 3)]));
-    assert_eq!(committed_offsets(&queue.prepare(&identity(5), 6).expect("the first")), [(0, 1)]);
+    assert_eq!(committed_offsets(&prepare(&mut queue, 6).expect("the first")), [(0, 1)]);
     queue.answered(T0, 6, &commit_answer(&[(0, 0)]), present(5)).expect("well formed");
     assert!(matches!(results(queue.settle(T0, owned))[..], [Ok(())]));
-    assert_eq!(committed_offsets(&queue.prepare(&identity(5), 6).expect("the rest")), [(0, 2), (1, 3)]);
+    assert_eq!(committed_offsets(&prepare(&mut queue, 6).expect("the rest")), [(0, 2), (1, 3)]);
 }
 
 #[test]
 fn a_later_offset_does_not_overtake_an_earlier_one_of_another_job() {
     let mut queue = CommitQueue::new(BACKOFF, Rng::new(1));
     queue.push(job(CommitOrigin::Background, vec![entry(0, 1)]));
-    queue.prepare(&identity(5), 6).expect("in flight");
+    prepare(&mut queue, 6).expect("in flight");
     queue.push(job(CommitOrigin::Background, vec![entry(0, 2)]));
     queue.push(job(CommitOrigin::Auto, vec![entry(0, 2)]));
     queue.push(job(CommitOrigin::Background, vec![entry(0, 9)]));
@@ -326,9 +337,100 @@ fn a_later_offset_does_not_overtake_an_earlier_one_of_another_job() {
     while !queue.is_empty() {
         queue.answered(T0, 6, &commit_answer(&[(0, 0)]), present(5)).expect("well formed");
         queue.settle(T0, owned);
-        if let Some(request) = queue.prepare(&identity(5), 6) {
+        if let Some(request) = prepare(&mut queue, 6) {
             sent.push(request.topics[0].partitions[0].committed_offset);
         }
     }
     assert_eq!(sent, [9], "all of it goes out together, and the last one counts");
+}
+
+const ID: TopicId = ottla_wire::Uuid([7; 16]);
+
+fn id_of(topic: &str) -> Option<TopicId> {
+    (topic == "t").then_some(ID)
+}
+
+/// OffsetCommit version 10, of one topic: (partition, error).
+fn commit_answer_by_id(id: TopicId, partitions: &[(i32, i16)]) -> BytesMut {
+    let mut out = BytesMut::new();
+    out.put_i32(0);
+    out.put_u8(2);
+    out.put_slice(&id.0);
+    out.put_u8(partitions.len() as u8 + 1);
+    for &(partition, error) in partitions {
+        out.put_i32(partition);
+        out.put_i16(error);
+        out.put_u8(0);
+    }
+    out.put_slice(&[0, 0]);
+    out
+}
+
+#[test]
+fn topics_are_told_by_their_ids_where_all_are_known() {
+    let mut by_id = queue(vec![entry(0, 7)]);
+    let (request, max_version) = by_id.prepare(&identity(5), 10, id_of).expect("something to commit");
+    assert_eq!((request.topics[0].topic_id, max_version), (ID, i16::MAX));
+    let answer = commit_answer_by_id(ID, &[(0, 0)]);
+    let step = by_id.answered(T0, 10, &answer, present(5)).expect("well formed");
+    assert_eq!(step.acked, [(tp(0), OwnershipEpoch(3), 7)]);
+    // Another topic's answer is none.
+    by_id.push(job(CommitOrigin::Auto, vec![entry(0, 8)]));
+    by_id.prepare(&identity(5), 10, id_of).expect("something to commit");
+    let answer = commit_answer_by_id(ottla_wire::Uuid([8; 16]), &[(0, 0)]);
+    assert!(by_id.answered(T0, 10, &answer, present(5)).expect("well formed").acked.is_empty());
+
+    let nameless = CommitEntry { tp: TopicPartition::new("u", 0), ..entry(0, 1) };
+    let mut mixed = queue(vec![entry(0, 7), nameless]);
+    let (request, max_version) = mixed.prepare(&identity(5), 10, id_of).expect("something to commit");
+    assert_eq!((request.topics[0].topic_id, max_version), (TopicId::ZERO, BY_NAME), "one is not known by id");
+    let mut old = queue(vec![entry(0, 7)]);
+    let (request, max_version) = old.prepare(&identity(5), 9, id_of).expect("something to commit");
+    assert_eq!((request.topics[0].topic_id, max_version), (TopicId::ZERO, BY_NAME), "ids cannot be told");
+}
+
+#[test]
+fn nothing_is_sent_again_of_a_topic_that_was_made_anew() {
+    let other = CommitEntry { tp: TopicPartition::new("u", 0), ..entry(0, 1) };
+    let mut queue = CommitQueue::new(BACKOFF, Rng::new(1));
+    // As the last commit of an ownership it need not stand any more: nothing else would stop it.
+    queue.push(CommitJob::last(CommitOrigin::Auto, vec![entry(0, 7), other], LATER));
+    prepare(&mut queue, 6).expect("in flight");
+    queue.push(CommitJob::last(user(1), vec![entry(0, 8)], LATER));
+    queue.recreated(&Arc::from("t"));
+    assert!(matches!(results(queue.settle(T0, owned))[..], [Err(CommitError::NotOwned)]), "it waits no more");
+    queue.failed(T0, &Error::new(ErrorKind::Transport, "reset"));
+    let request = prepare(&mut queue, 6).expect("the other topic");
+    assert_eq!(request.topics.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["u"]);
+}
+
+#[test]
+fn what_was_taken_of_a_topic_that_was_made_anew_is_committed() {
+    for (code, taken) in [(0, true), (14, false), (100, false)] {
+        let mut queue = queue(vec![entry(0, 7)]);
+        prepare(&mut queue, 6).expect("in flight");
+        queue.recreated(&Arc::from("t"));
+        let step = queue.answered(T0, 6, &commit_answer(&[(0, code)]), present(5)).expect("well formed");
+        assert_eq!((!step.acked.is_empty(), step.unknown), (taken, code == 100));
+        assert_eq!(outcome(&mut queue).expect("over").is_ok(), taken, "code {code}");
+    }
+}
+
+#[test]
+fn what_is_taken_back_is_committed_by_name_only_after_its_ids_were_told_again() {
+    let taken_back = || {
+        let mut queue = CommitQueue::new(BACKOFF, Rng::new(1));
+        queue.push(job(CommitOrigin::Revocation(RevocationId(1)), vec![entry(0, 7)]));
+        queue
+    };
+    let mut told_again = taken_back();
+    let asked: Vec<_> = [3, 3, 4].map(|times| told_again.may_name(T0, |_| Some(times))).into();
+    assert_eq!(asked, [MayName::Ask, MayName::Later, MayName::Yes]);
+    let mut not_told = taken_back();
+    assert_eq!(not_told.may_name(T0, |_| Some(3)), MayName::Ask);
+    let second = T0 + Duration::from_secs(1);
+    assert_eq!(not_told.next_timeout(T0), Some(second));
+    assert_eq!(not_told.may_name(second, |_| Some(3)), MayName::Yes);
+    assert_eq!(taken_back().may_name(T0, |_| None), MayName::Yes, "brokers without topic ids");
+    assert_eq!(queue(vec![entry(0, 7)]).may_name(T0, |_| Some(3)), MayName::Yes, "nothing is taken back");
 }

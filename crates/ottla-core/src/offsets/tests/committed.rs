@@ -1,6 +1,9 @@
 //! OffsetFetch.
 
+use ottla_wire::messages::OffsetFetchRequest;
+
 use super::*;
+use crate::offsets::{BY_NAME, CommittedTag};
 
 /// OffsetFetch version 5: (partition, offset, metadata, error); the error of the whole.
 fn committed(partitions: &[(i32, i64, &str, i16)], error: i16) -> BytesMut {
@@ -22,10 +25,22 @@ fn committed(partitions: &[(i32, i64, &str, i16)], error: i16) -> BytesMut {
     out
 }
 
+/// The request where no topic's id is known.
+fn by_name(
+    lookups: &mut CommittedLookups,
+    now: Timestamp,
+    version: i16,
+    member: Option<GroupIdentity>,
+) -> (OffsetFetchRequest, CommittedTag) {
+    let (request, max_version, tag) = lookups.prepare(now, version, member, |_| None);
+    assert_eq!(max_version, BY_NAME);
+    (request, tag)
+}
+
 fn ask_committed(partitions: &[(i32, i64, &str, i16)], error: i16) -> (CommittedLookups, CommittedFindings) {
     let mut lookups = CommittedLookups::new("g".to_owned(), BACKOFF, Rng::new(1));
     lookups.begin(T0, POSITION, tp(0));
-    let (request, tag) = lookups.prepare(T0, 5, None);
+    let (request, tag) = by_name(&mut lookups, T0, 5, None);
     assert_eq!((request.group_id.as_str(), request.topics.as_ref().map(Vec::len)), ("g", Some(1)));
     let findings = lookups.answered(T0, 5, &committed(partitions, error), tag).expect("well formed");
     (lookups, findings)
@@ -69,7 +84,7 @@ fn kip_447_unstable_offsets_and_loading_coordinators_are_asked_again() {
     }
     let mut lookups = CommittedLookups::new("g".to_owned(), BACKOFF, Rng::new(1));
     lookups.begin(T0, POSITION, tp(0));
-    assert!(lookups.prepare(T0, 7, None).0.require_stable);
+    assert!(by_name(&mut lookups, T0, 7, None).0.require_stable);
 }
 
 #[test]
@@ -95,7 +110,7 @@ fn refusals_of_committed_offsets_fail_queries_and_are_told_of_positions_after_fi
         let answer = committed(&[(0, offset, "", code)], 0);
         let mut told = Vec::new();
         for i in 0..20 {
-            let (_, tag) = lookups.prepare(T0 + Duration::from_secs(2 * i), 5, None);
+            let (_, tag) = by_name(&mut lookups, T0 + Duration::from_secs(2 * i), 5, None);
             let now = T0 + Duration::from_secs(2 * i);
             let findings = lookups.answered(now, 5, &answer, tag).expect("well formed");
             assert!(findings.answers.is_empty());
@@ -105,7 +120,7 @@ fn refusals_of_committed_offsets_fail_queries_and_are_told_of_positions_after_fi
         lookups.begin(T0, QUERY, tp(0));
         let failed = (0..5).any(|i| {
             let now = T0 + Duration::from_secs(100 + 2 * i);
-            let (_, tag) = lookups.prepare(now, 5, None);
+            let (_, tag) = by_name(&mut lookups, now, 5, None);
             let findings = lookups.answered(now, 5, &answer, tag).expect("well formed");
             matches!(&findings.answers[..], [CommittedAnswer { asker: QUERY, committed: Err(_), .. }])
         });
@@ -118,7 +133,7 @@ fn from_version_eight_on_the_group_is_one_of_several() {
     let mut lookups = CommittedLookups::new("g".to_owned(), BACKOFF, Rng::new(1));
     lookups.begin(T0, POSITION, tp(0));
     lookups.begin(T0, QUERY, tp(0));
-    let (request, _) = lookups.prepare(T0, 8, None);
+    let (request, _) = by_name(&mut lookups, T0, 8, None);
     assert!(request.group_id.is_empty() && request.topics.is_none_or(|t| t.is_empty()));
     assert_eq!(request.groups[0].group_id, "g");
     let topics = request.groups[0].topics.as_ref().expect("topics");
@@ -138,7 +153,7 @@ fn a_stale_member_epoch_is_asked_again_and_told_to_the_group() {
         for asker in [POSITION, QUERY] {
             let mut lookups = CommittedLookups::new("g".to_owned(), BACKOFF, Rng::new(1));
             lookups.begin(T0, asker, tp(0));
-            let (request, tag) = lookups.prepare(T0, 9, Some(member.clone()));
+            let (request, tag) = by_name(&mut lookups, T0, 9, Some(member.clone()));
             assert_eq!(
                 (request.groups[0].member_id.as_deref(), request.groups[0].member_epoch),
                 (Some("m"), 4)
@@ -152,8 +167,55 @@ fn a_stale_member_epoch_is_asked_again_and_told_to_the_group() {
             let findings = lookups.answered(T0, 9, &body, tag).expect("well formed");
             assert_eq!(findings.refused.map(|(code, epoch)| (code.code(), epoch)), Some((code, 4)));
             assert!(findings.answers.is_empty() && findings.told.is_empty() && !lookups.is_due(T0));
-            let (request, _) = lookups.prepare(LATER, 8, Some(member.clone()));
+            let (request, _) = by_name(&mut lookups, LATER, 8, Some(member.clone()));
             assert_eq!((request.groups[0].member_id.as_deref(), request.groups[0].member_epoch), (None, -1));
         }
     }
+}
+
+/// OffsetFetch version 10, of one topic and partition 0: (offset, error).
+fn committed_by_id(id: TopicId, offset: i64, error: i16) -> BytesMut {
+    let mut out = BytesMut::new();
+    out.put_i32(0);
+    out.put_slice(&[2, 2]);
+    out.put_slice(b"g");
+    out.put_u8(2);
+    out.put_slice(&id.0);
+    out.put_u8(2);
+    out.put_i32(0);
+    out.put_i64(offset);
+    out.put_i32(4);
+    out.put_u8(1);
+    out.put_i16(error);
+    out.put_slice(&[0, 0]);
+    out.put_i16(0);
+    out.put_slice(&[0, 0]);
+    out
+}
+
+#[test]
+fn topics_are_asked_for_by_their_ids_where_all_are_known() {
+    let id = ottla_wire::Uuid([7; 16]);
+    let id_of = |topic: &str| (topic == "t").then_some(id);
+    let ask = |told: TopicId, error| {
+        let mut lookups = CommittedLookups::new("g".to_owned(), BACKOFF, Rng::new(1));
+        lookups.begin(T0, POSITION, tp(0));
+        let (request, max_version, tag) = lookups.prepare(T0, 10, None, id_of);
+        let asked = request.groups[0].topics.as_ref().expect("topics");
+        assert_eq!((asked[0].topic_id, max_version), (id, i16::MAX));
+        lookups.answered(T0, 10, &committed_by_id(told, 42, error), tag).expect("well formed")
+    };
+    let found = ask(id, 0);
+    let committed = found.answers[0].committed.as_ref().expect("told").as_ref().expect("committed");
+    assert_eq!((committed.offset, found.unknown), (42, false));
+    assert!(ask(ottla_wire::Uuid([8; 16]), 0).answers.is_empty(), "another topic's answer is none");
+    let unknown = ask(id, 100);
+    assert!(unknown.answers.is_empty() && unknown.unknown, "asked for again, and metadata too");
+
+    let mut mixed = CommittedLookups::new("g".to_owned(), BACKOFF, Rng::new(1));
+    mixed.begin(T0, POSITION, tp(0));
+    mixed.begin(T0, POSITION, TopicPartition::new("u", 0));
+    let (request, max_version, _) = mixed.prepare(T0, 10, None, id_of);
+    let asked = request.groups[0].topics.as_ref().expect("topics");
+    assert_eq!((asked.len(), asked[0].topic_id, max_version), (2, TopicId::ZERO, BY_NAME));
 }

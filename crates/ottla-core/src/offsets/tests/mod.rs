@@ -1,5 +1,6 @@
 //! Lookups and commits against answers written by hand.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
@@ -12,7 +13,7 @@ use crate::config::IsolationLevel;
 use crate::delivery::CommitEntry;
 use crate::group::GroupIdentity;
 use crate::{
-    BrokerId, CommandId, CommitError, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, Rng, Timestamp,
+    BrokerId, CommandId, CommitError, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, Rng, Timestamp, TopicId,
     TopicPartition,
 };
 

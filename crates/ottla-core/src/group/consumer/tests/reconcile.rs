@@ -173,12 +173,33 @@ fn a_topic_that_was_made_anew_is_given_back_before_it_is_taken_over() {
     let told = BTreeSet::from([(anew, 0)]);
     let reply =
         Reply { assignment: Some(Told::Partitions { parts: told.clone(), strange: false }), ..ok(2, None) };
-    assert_eq!(rig.next_beat(reply), ["want names", "revoke [a-0] within 20000"]);
-    rig.input(|g, now| g.topic_names(now, [(anew, Arc::from("a"))]));
+    // The last commit would be taken for the new one's: its name is waited for, which the client then knows.
+    assert_eq!(rig.next_beat(reply), ["want names"]);
+    assert_eq!(rig.wait(400), [""; 0]);
+    let named = rig.input(|g, now| g.topic_names(now, [(anew, Arc::from("a"))]));
+    assert_eq!(named, ["revoke [a-0] within 19600"], "the coordinator has waited since");
     let mut shown = rig.given_back(&[("a", 0)]);
     shown.truncate(1);
     assert_eq!(shown, ["assign [a-0]"]);
     assert_eq!(rig.group.owned_parts(), told);
+}
+
+#[test]
+fn a_name_that_nobody_tells_holds_up_a_revocation_for_five_seconds() {
+    for (rebalance, held) in [(60_000, 5000), (8000, 2000)] {
+        let mut rig = Rig::dynamic().stable(&[("a", 0), ("a", 1)]);
+        rig.group.config.rebalance_timeout = Duration::from_millis(rebalance);
+        assert_eq!(rig.next_beat(ok(2, Some(&[("a", 0), ("b", 7)]))), ["want names"]);
+        let begun = rig.now;
+        let mut shown = Vec::new();
+        while !shown.iter().any(|s: &String| s.starts_with("revoke [a-1]")) {
+            shown = rig.wait(100);
+            if shown.iter().any(|s| s.starts_with("beat")) {
+                rig.reply(ok(2, None));
+            }
+        }
+        assert_eq!(rig.now.since(begun), Duration::from_millis(held));
+    }
 }
 
 #[test]
