@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::error::Context;
+use crate::node::POLL;
 use crate::process::Lines;
-use crate::{Distribution, Error, RecordSpec, Result};
+use crate::{Distribution, Error, RecordSpec, Result, wire};
 
 /// No call takes longer; big productions are a few seconds.
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -18,6 +19,8 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 pub struct Tool {
     lines: Lines,
     broken: bool,
+    /// Where all brokers listen, if they run.
+    brokers: Vec<SocketAddr>,
 }
 
 /// Where the records of one partition went.
@@ -99,7 +102,8 @@ impl Tool {
         let mut command = distribution.helper("512m");
         command.args(["ottla.Tool", bootstrap]);
         command.args(zookeeper.map(|address| address.to_string()));
-        Ok(Self { lines: Lines::start("the Java tool", &mut command, log)?, broken: false })
+        let brokers = bootstrap.split(',').filter_map(|address| address.parse().ok()).collect();
+        Ok(Self { lines: Lines::start("the Java tool", &mut command, log)?, brokers, broken: false })
     }
 
     pub(crate) fn is_broken(&self) -> bool {
@@ -150,13 +154,25 @@ impl Tool {
         self.call(&json!({"command": "delete_topic", "topic": topic})).map(drop)
     }
 
-    /// Raises the number of partitions to `partitions`.
+    /// Raises the number of partitions to `partitions`; returns when every broker that runs tells of them.
     ///
     /// # Errors
     /// When the cluster refuses.
     pub fn create_partitions(&mut self, topic: &str, partitions: u32) -> Result<()> {
-        self.call(&json!({"command": "create_partitions", "topic": topic, "partitions": partitions}))
-            .map(drop)
+        self.call(&json!({"command": "create_partitions", "topic": topic, "partitions": partitions}))?;
+        // The answer comes when the controller knows of them; whoever asks another broker next must not see fewer.
+        let end = Instant::now() + TIMEOUT;
+        for broker in &self.brokers {
+            while let Ok(known) = wire::metadata(*broker, &[topic])
+                && known.leaders.len() < partitions as usize
+            {
+                if Instant::now() > end {
+                    return Err(Error::new(format!("{broker} does not tell of all partitions of {topic}")));
+                }
+                std::thread::sleep(POLL);
+            }
+        }
+        Ok(())
     }
 
     /// Deletes the records of a partition below offset `before`.
