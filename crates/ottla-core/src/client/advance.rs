@@ -123,7 +123,8 @@ impl Client {
     /// Puts together which topics are wanted, if that may have changed: there may be thousands.
     fn want_topics(&mut self, now: Timestamp) {
         let generation = self.delivery.lock().fetch_generation();
-        let passing = self.lookups.partitions().next().is_some() || !self.commands.is_empty();
+        let asking = self.lookups.partitions().next().is_some() || !self.commands.is_empty();
+        let passing = asking || self.commits.holds_last();
         if self.topics_as_of == Some(generation) && !passing {
             // Now and then, by the clock: it is the dearest of all assertions, and what is forgotten stays forgotten.
             debug_assert!(
@@ -148,6 +149,7 @@ impl Client {
         wanted.extend(self.delivery.lock().topics());
         wanted.extend(self.lookups.partitions().map(|tp| tp.topic_arc().clone()));
         wanted.extend(self.commands.values().flat_map(|c| c.topics()));
+        wanted.extend(self.commits.last_topics().cloned());
         wanted
     }
 

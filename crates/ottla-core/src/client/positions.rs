@@ -106,15 +106,24 @@ impl Client {
             if by_hand { "seek to where it shall be read from" } else { "it is read from its beginning" };
         let text = format!("topic {topic:?} was deleted and created anew, what it held is gone: {how}");
         let error = Error::new(ErrorKind::DataLoss, text).with_fatal(false);
+        // Who only just asks what the group has committed may have to go on in the new one: it is asked again, by its id.
+        if let Some(committed) = &mut self.committed {
+            owned.retain(|(tp, epoch)| !committed.ask_anew(now, Asker::Position(*epoch), tp));
+        }
         if !owned.is_empty() && !by_hand {
             self.delivery.lock().report(error.clone());
         }
-        for (tp, epoch) in owned {
+        for (tp, _) in owned {
             self.delivery.lock().recreated(now, &tp);
-            if by_hand {
-                self.delivery.lock().fail(&tp, epoch, error.clone());
-            } else {
+            if !by_hand {
                 self.begin_reset(now, &tp, ResetCause::TopicRecreated, None);
+                continue;
+            }
+            // What is done of the former one is not committed any more.
+            let epoch = self.delivery.lock().begin_seek(now, &tp);
+            if let Some(epoch) = epoch {
+                self.forget_position_of(&tp);
+                self.delivery.lock().fail(&tp, epoch, error.clone());
             }
         }
     }
@@ -294,8 +303,9 @@ impl Client {
 
     /// Whether what waits may be committed in this version. One that names topics may have to wait for metadata.
     fn may_commit_by(&mut self, now: Timestamp, version: i16) -> bool {
-        let told = |topic: &str| self.cluster.topic(topic).filter(|t| t.id.is_some()).map(|t| t.id_told);
-        let may = if version > BY_NAME { MayName::Yes } else { self.commits.may_name(now, told) };
+        let id_told = |topic: &str| self.cluster.topic(topic).filter(|t| t.id.is_some()).map(|t| t.id_told);
+        let by_id = version > BY_NAME && self.commits.topics().all(|topic| id_told(topic).is_some());
+        let may = if by_id { MayName::Yes } else { self.commits.may_name(now, id_told) };
         if may == MayName::Ask {
             self.refresh.request(now);
         }

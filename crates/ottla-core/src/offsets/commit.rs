@@ -287,13 +287,25 @@ impl CommitQueue {
         self.jobs.iter_mut().skip(busy).for_each(|job| job.give_up(topic));
     }
 
+    /// The topics of what waits.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.jobs.iter().flat_map(|job| &job.entries).map(|entry| entry.tp.topic_arc())
+    }
+
+    /// The topics of last commits: nobody owns anything of them any more, and their ids are to be known until then.
+    pub(crate) fn last_topics(&self) -> impl Iterator<Item = &Arc<str>> {
+        let last = self.jobs.iter().filter(|job| job.last);
+        last.flat_map(|job| &job.entries).map(|entry| entry.tp.topic_arc())
+    }
+
     /// Whether what waits may go out by the topics' names. The coordinator takes partitions back when a topic was deleted,
     /// and who has not heard of that would commit the former topic's offsets for the one that was made under its name
     /// since: metadata has to tell the ids first, or a second passes. `told` says how often it has, of a topic that has
     /// an id.
     pub(crate) fn may_name(&mut self, now: Timestamp, told: impl Fn(&str) -> Option<u64>) -> MayName {
         let mut may = MayName::Yes;
-        for job in self.jobs.iter_mut().filter(|job| matches!(job.origin, CommitOrigin::Revocation(_))) {
+        let ends = |job: &&mut CommitJob| job.last || matches!(job.origin, CommitOrigin::Revocation(_));
+        for job in self.jobs.iter_mut().filter(ends) {
             let topics: BTreeSet<&Arc<str>> = job.entries.iter().map(|entry| entry.tp.topic_arc()).collect();
             let present = topics.into_iter().filter_map(|topic| Some((Arc::clone(topic), told(topic)?)));
             let present: BTreeMap<_, _> = present.collect();
@@ -301,7 +313,9 @@ impl CommitQueue {
                 if !present.is_empty() {
                     may = MayName::Ask;
                 }
-                job.told_before = Some((present, now + CONFIRMING));
+                // Half of its time at most: a commit that nobody confirms is better than none.
+                let patience = CONFIRMING.min(job.deadline.since(now) / 2);
+                job.told_before = Some((present, now + patience));
                 continue;
             };
             let again = |(topic, times)| before.get(topic).is_none_or(|before| before < times);

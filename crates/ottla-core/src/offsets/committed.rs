@@ -83,6 +83,15 @@ impl CommittedLookups {
         self.pending.insert((asker, tp), lookup);
     }
 
+    /// What is asked for this partition is asked again, whatever the answer under way will be. False if nothing is.
+    pub(crate) fn ask_anew(&mut self, now: Timestamp, asker: Asker, tp: &TopicPartition) -> bool {
+        let asked = self.pending.contains_key(&(asker, tp.clone()));
+        if asked {
+            self.begin(now, asker, tp.clone());
+        }
+        asked
+    }
+
     pub(crate) fn retain(&mut self, keep: impl Fn(Asker, &TopicPartition) -> bool) {
         self.pending.retain(|(asker, tp), _| keep(*asker, tp));
     }

@@ -38,10 +38,11 @@ fn names_of<'a>(
 ) -> BTreeMap<TopicId, Arc<str>> {
     let mut names = BTreeMap::new();
     for name in topics {
-        match id_of(name).filter(|_| by_id) {
-            Some(id) => names.insert(id, Arc::clone(name)),
-            None => return BTreeMap::new(),
-        };
+        let Some(id) = id_of(name).filter(|_| by_id) else { return BTreeMap::new() };
+        if names.insert(id, Arc::clone(name)).is_some_and(|other| other != *name) {
+            // Metadata that gives two topics one id is not to be believed.
+            return BTreeMap::new();
+        }
     }
     names
 }

@@ -16,7 +16,7 @@ pub enum Offset {
     At(i64),
     /// At this offset of the log that was read: if its end has been truncated since (KIP-320), reading goes on where
     /// the logs part, and says so ([`OffsetReset`](crate::config::OffsetReset) decides how), instead of leaving out
-    /// what the new log has below the offset. Brokers before 2.3 cannot be asked; there it is as `At`.
+    /// what the new log has below the offset. Brokers before 2.4 cannot be asked; there it is as `At`.
     AtEpoch {
         /// The next offset to read.
         offset: i64,

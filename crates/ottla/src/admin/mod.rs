@@ -341,7 +341,7 @@ impl Admin {
     /// [time](Offset::Timestamp). The result is the offset that is committed now.
     ///
     /// The group need not exist; other partitions are left as they are. An offset is committed as it is given, inside
-    /// the log or not.
+    /// the log or not; the leader epoch of an [`Offset::AtEpoch`] is not kept.
     ///
     /// # Errors
     ///

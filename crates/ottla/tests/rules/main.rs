@@ -19,7 +19,7 @@
 //! | The default of `auto_offset_reset` is earliest | partitions_assigned_by_hand_may_begin_at_the_committed_offset |
 //! | By duration: at the first record that is young enough, else at the end | a_reset_by_duration_begins_at_the_first_record_that_is_young_enough |
 //! | Partitions that appear after the subscription started begin at earliest | a_topic_that_comes_back_is_new_and_begins_at_earliest |
-//! | A recreated topic: `DataLoss` once, then earliest of the new id, with an event | a_recreated_topic_is_data_loss_once_and_is_read_from_its_beginning, a_recreated_topic_stops_its_partitions_where_the_policy_is_error |
+//! | A recreated topic: `DataLoss` once, then earliest of the new id, with an event | a_recreated_topic_is_data_loss_once_and_is_read_from_its_beginning, a_recreated_topic_stops_its_partitions_where_the_policy_is_error, what_was_read_of_a_recreated_topic_is_not_committed_where_the_policy_is_error |
 //! | `pause` and `seek`: once the call resolves no record of the old state is returned | once_a_pause_resolves_no_record_of_the_partition_is_returned, once_a_seek_resolves_no_record_of_the_old_position_is_returned |
 //! | `PartitionEof` comes after the last record was handed out, once until new data | the_end_of_a_partition_is_told_once_until_there_is_more, the_end_comes_after_a_seek_to_the_very_end_and_after_assigning_anew |
 //! | Unsubscribing commits what is done and leaves, without waiting for the reader | unsubscribe_commits_what_is_done_leaves_the_group_and_allows_to_begin_anew, unsubscribing_does_not_wait_for_what_is_held_of_a_revocation |

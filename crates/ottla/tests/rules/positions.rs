@@ -259,6 +259,45 @@ async fn a_recreated_topic_stops_its_partitions_where_the_policy_is_error() {
     assert_eq!(consumer.next_batch().await.unwrap().unwrap().first_offset(), 15);
 }
 
+/// Who knows a topic by its former id only, and is given a partition of it, goes on where the group is in the new one.
+#[tokio::test(start_paused = true)]
+async fn who_learns_late_of_a_recreated_topic_begins_where_the_group_is() {
+    let broker = broker(1).await;
+    broker.fault(Fault::on(Api::SyncGroup).delay(Duration::from_secs(2)));
+    let mut consumer = member(&broker, 1).connect().await.unwrap();
+    answered(&broker, 0, Api::JoinGroup).await;
+    recreate(&broker, 1).await;
+    produce(&broker, 1, 0..60);
+    broker.set_committed(GROUP, TOPIC, 0, 50).unwrap();
+    let batch = loop {
+        if let Some(Event::Batch(batch)) = next(&mut consumer).await.unwrap() {
+            break batch;
+        }
+    };
+    assert_eq!(batch.first_offset(), 50, "nothing that was its own is lost");
+}
+
+/// Where the policy is an error, too, nothing of the former topic is committed for the one that has its name.
+#[tokio::test(start_paused = true)]
+async fn what_was_read_of_a_recreated_topic_is_not_committed_where_the_policy_is_error() {
+    let broker = broker(1).await;
+    produce(&broker, 1, 0..20);
+    let mut consumer = member(&broker, 1).auto_offset_reset(OffsetReset::Error).connect().await.unwrap();
+    while next(&mut consumer).await.is_ok() {}
+    consumer.seek(&tp(0), Offset::At(0)).await.unwrap();
+    while !matches!(next(&mut consumer).await.unwrap(), Some(Event::Batch(_))) {}
+    recreate(&broker, 1).await;
+    produce(&broker, 1, 0..20);
+    let error = loop {
+        if let Err(error) = next(&mut consumer).await {
+            break error;
+        }
+    };
+    assert_eq!((error.kind(), error.topic_partition()), (ErrorKind::DataLoss, Some(&tp(0))), "{error}");
+    consumer.close().await.unwrap();
+    assert_eq!(broker.committed(GROUP, TOPIC, 0), None, "of the new topic nothing was read");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_topic_that_comes_back_is_new_and_begins_at_earliest() {
     let broker = broker(1).await;

@@ -133,12 +133,14 @@ impl ConsumerGroup {
     pub(super) fn open_revocation(&mut self, now: Timestamp, partitions: &BTreeSet<TopicPartition>) {
         let rebalance = self.config.rebalance_timeout;
         let margin = self.margin();
-        let since = self.owes_since.take().into_iter().chain(self.held_since.take()).min().unwrap_or(now);
-        let deadline = since + self.config.revoke_timeout.min(rebalance.saturating_sub(margin));
+        let since = self.owes_since.take().unwrap_or(now);
+        // The coordinator's time has run since then, the reader's has not.
+        let known = self.held_since.take().map_or(since, |held| held.min(since));
+        let deadline = (since + self.config.revoke_timeout).min(known + rebalance.saturating_sub(margin));
         // Who is asked too late is asked all the same.
         let deadline = deadline.max(now + Duration::from_millis(1));
         // The last commit is sent at the deadline; half the margin is its, the other half the heartbeat's.
-        self.revocation = Some(deadline.max(since + rebalance.saturating_sub(margin / 2)));
+        self.revocation = Some(deadline.max(known + rebalance.saturating_sub(margin / 2)));
         self.assignment.begin_revocation(partitions);
         let partitions = partitions.iter().cloned().collect();
         self.actions.push_back(GroupAction::Revoke { partitions, deadline });

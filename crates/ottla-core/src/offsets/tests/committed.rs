@@ -219,3 +219,13 @@ fn topics_are_asked_for_by_their_ids_where_all_are_known() {
     let asked = request.groups[0].topics.as_ref().expect("topics");
     assert_eq!((asked.len(), asked[0].topic_id, max_version), (2, TopicId::ZERO, BY_NAME));
 }
+
+#[test]
+fn what_is_asked_anew_takes_no_answer_of_before() {
+    let mut lookups = CommittedLookups::new("g".to_owned(), BACKOFF, Rng::new(1));
+    lookups.begin(T0, POSITION, tp(0));
+    let (_, tag) = by_name(&mut lookups, T0, 5, None);
+    assert!(lookups.ask_anew(T0, POSITION, &tp(0)) && !lookups.ask_anew(T0, POSITION, &tp(1)));
+    let findings = lookups.answered(T0, 5, &committed(&[(0, 42, "", 0)], 0), tag).expect("well formed");
+    assert!(findings.answers.is_empty() && lookups.is_due(T0));
+}
