@@ -369,6 +369,31 @@ fn nothing_of_a_deleted_topic_is_committed_for_the_one_made_anew() {
     }
 }
 
+/// The coordinator takes back what was deleted, and before metadata says so there is another topic of the name: where
+/// commits name topics, the last one waits for metadata.
+#[test]
+fn what_is_taken_back_is_not_committed_for_a_topic_that_metadata_has_not_told_of() {
+    let mut world = older("4.1");
+    world.cluster.create_topic("t", PARTITIONS as i32).expect("a topic");
+    let member = subscriber(&mut world, group());
+    settle(&mut world, &[member], &[PARTITIONS]);
+    let all = world.member(member).owned();
+    produce(&mut world, &all);
+    world.run_until(MINUTE, |w| w.member(member).count() == PARTITIONS);
+    world.member(member).auto_read = false;
+    world.cluster.add_fault(Fault::on(Api::Metadata).always().delay(Duration::from_millis(200)));
+    let now = world.broker_now();
+    world.cluster.delete_topic(now, "t").expect("deleted");
+    world.run_until(MINUTE, |w| {
+        w.read(member);
+        matches!(w.member(member).seen.last(), Some((_, Seen::Revoking(_))))
+    });
+    world.cluster.create_topic("t", 1).expect("made anew");
+    produce(&mut world, &[TopicPartition::new("t", 0)]);
+    world.member(member).auto_read = true;
+    world.run_until(MINUTE, |w| w.member(member).count() == PARTITIONS + 1);
+}
+
 /// `auto`: the consumer protocol where the brokers really offer it, the classic one elsewhere, and beside classic
 /// members that have to stay alone.
 #[test]
