@@ -304,8 +304,7 @@ impl CommitQueue {
     /// an id.
     pub(crate) fn may_name(&mut self, now: Timestamp, told: impl Fn(&str) -> Option<u64>) -> MayName {
         let mut may = MayName::Yes;
-        let ends = |job: &&mut CommitJob| job.last || matches!(job.origin, CommitOrigin::Revocation(_));
-        for job in self.jobs.iter_mut().filter(ends) {
+        for job in self.jobs.iter_mut().filter(|job| matches!(job.origin, CommitOrigin::Revocation(_))) {
             let topics: BTreeSet<&Arc<str>> = job.entries.iter().map(|entry| entry.tp.topic_arc()).collect();
             let present = topics.into_iter().filter_map(|topic| Some((Arc::clone(topic), told(topic)?)));
             let present: BTreeMap<_, _> = present.collect();
