@@ -22,7 +22,9 @@ use ottla_wire::messages::offset_commit_request::{OffsetCommitRequestPartition, 
 use ottla_wire::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use ottla_wire::{ErrorCode, View};
 
-use super::{BY_NAME, CommitResults, names_of};
+use super::CommitResults;
+use super::judge::{Verdict, judge, late};
+use super::topic_ids::TopicIds;
 use crate::delivery::{CommitEntry, RevocationId};
 use crate::group::GroupIdentity;
 use crate::planted::planted;
@@ -191,8 +193,7 @@ struct Sent {
     generation_id: i32,
     /// How many jobs the request carries: the first ones.
     jobs: usize,
-    /// The topics' names, where it tells them by their ids.
-    names: BTreeMap<TopicId, Arc<str>>,
+    topic_ids: TopicIds,
     /// Topics that were made anew since: what is not taken of them is not sent again.
     anew: BTreeSet<Arc<str>>,
 }
@@ -400,8 +401,7 @@ impl CommitQueue {
         let jobs = self.mergeable();
         let named =
             self.jobs.iter().take(jobs).flat_map(|job| &job.entries).map(|entry| entry.tp.topic_arc());
-        let names = names_of(named, version > BY_NAME, id_of);
-        let ids: BTreeMap<&str, TopicId> = names.iter().map(|(id, name)| (&**name, *id)).collect();
+        let topic_ids = TopicIds::new(named, version, id_of);
         let mut topics: BTreeMap<&str, BTreeMap<i32, OffsetCommitRequestPartition>> = BTreeMap::new();
         for entry in self.jobs.iter().take(jobs).flat_map(|job| &job.entries) {
             if entry.leader_epoch.is_none() && planted!(UnknownEpochNotCommitted) {
@@ -429,7 +429,7 @@ impl CommitQueue {
         }
         let topics = topics.into_iter().map(|(name, partitions)| OffsetCommitRequestTopic {
             name: name.to_owned(),
-            topic_id: ids.get(name).copied().unwrap_or(TopicId::ZERO),
+            topic_id: topic_ids.id_of(name),
             partitions: partitions.into_values().collect(),
             ..OffsetCommitRequestTopic::default()
         });
@@ -441,9 +441,8 @@ impl CommitQueue {
             topics: topics.collect(),
             ..OffsetCommitRequest::default()
         };
-        let max_version = if names.is_empty() { BY_NAME } else { i16::MAX };
-        let anew = BTreeSet::new();
-        self.in_flight = Some(Sent { generation_id: identity.generation_id, jobs, names, anew });
+        let (max_version, anew) = (topic_ids.max_version(), BTreeSet::new());
+        self.in_flight = Some(Sent { generation_id: identity.generation_id, jobs, topic_ids, anew });
         Some((request, max_version))
     }
 
@@ -493,13 +492,8 @@ impl CommitQueue {
         };
         let mut told = Told::new();
         for topic in answer.topics.iter() {
-            let name = if version > BY_NAME {
-                sent.names.get(&topic.topic_id).map(|name| &**name)
-            } else {
-                Some(topic.name)
-            };
             // A topic that was not asked about: what was is left out, and sent again.
-            let Some(name) = name else { continue };
+            let Some(name) = sent.topic_ids.name_of(version, topic.name, topic.topic_id) else { continue };
             for p in topic.partitions.iter() {
                 told.entry((name, p.partition_index)).or_insert(p.error_code);
             }
@@ -550,74 +544,8 @@ impl CommitQueue {
         };
         let deadline = self.jobs.iter().enumerate().filter(waits).map(|(_, job)| job.deadline).min();
         let retry = (self.in_flight.is_none() && !self.jobs.is_empty()).then_some(self.not_before);
-        let named =
-            self.jobs.iter().filter_map(|job| job.told_before.as_ref()).map(|(_, until)| *until).min();
+        // Each of them: one that is past must not hide one that is to come.
+        let named = self.jobs.iter().filter_map(|job| job.told_before.as_ref()).map(|(_, until)| *until);
         deadline.into_iter().chain(retry).chain(named).filter(|at| *at > now).min()
-    }
-}
-
-/// What is said of a partition whose commit was not answered in time.
-fn late(origin: CommitOrigin, tp: &TopicPartition) -> CommitError {
-    let text = match origin {
-        CommitOrigin::User(_) => {
-            "the offset was not committed in time: the coordinator did not answer; default_api_timeout says how long \
-             to wait"
-        }
-        _ => "the offset was not committed in time: the coordinator did not answer",
-    };
-    CommitError::Retriable(Error::new(ErrorKind::Transport, text).with_partition(tp.clone()))
-}
-
-enum Verdict {
-    Committed,
-    Again { coordinator_lost: bool, refused: bool },
-    Fenced,
-    Failed(Error),
-}
-
-fn judge(code: ErrorCode, sent: i32, present: Present) -> Verdict {
-    let again = Verdict::Again { coordinator_lost: false, refused: false };
-    match code {
-        ErrorCode::None => Verdict::Committed,
-        _ if planted!(RefusedIsCommitted) => Verdict::Committed,
-        ErrorCode::CoordinatorLoadInProgress
-        | ErrorCode::UnknownTopicOrPartition
-        | ErrorCode::UnknownTopicId => again,
-        ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable | ErrorCode::RequestTimedOut => {
-            Verdict::Again { coordinator_lost: true, refused: false }
-        }
-        ErrorCode::RebalanceInProgress | ErrorCode::StaleMemberEpoch => {
-            Verdict::Again { coordinator_lost: false, refused: true }
-        }
-        ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId | ErrorCode::GroupIdNotFound
-            if present.generation_id.is_some_and(|p| p != sent) =>
-        {
-            again
-        }
-        ErrorCode::IllegalGeneration if present.joins => again,
-        ErrorCode::IllegalGeneration
-        | ErrorCode::UnknownMemberId
-        | ErrorCode::GroupIdNotFound
-        | ErrorCode::FencedMemberEpoch
-        | ErrorCode::FencedInstanceId => Verdict::Fenced,
-        ErrorCode::GroupAuthorizationFailed => Verdict::Failed(
-            Error::new(ErrorKind::Authorization, "committing is not allowed: grant READ on the group")
-                .with_code(code),
-        ),
-        ErrorCode::TopicAuthorizationFailed => Verdict::Failed(
-            Error::new(ErrorKind::Authorization, "committing is not allowed: grant READ on the topic")
-                .with_code(code),
-        ),
-        ErrorCode::OffsetMetadataTooLarge => Verdict::Failed(
-            Error::new(
-                ErrorKind::Limit,
-                "the metadata is longer than the broker's offset.metadata.max.bytes (4096 by default)",
-            )
-            .with_code(code),
-        ),
-        code if code.is_retriable() => again,
-        code => {
-            Verdict::Failed(Error::new(ErrorKind::BrokerMisbehaved, "the offset was refused").with_code(code))
-        }
     }
 }

@@ -1,7 +1,6 @@
 //! OffsetFetch: what the group has committed (stable offsets only, KIP-447).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_wire::messages::offset_fetch_request::{
@@ -10,7 +9,8 @@ use ottla_wire::messages::offset_fetch_request::{
 use ottla_wire::messages::{OffsetFetchRequest, OffsetFetchResponse};
 use ottla_wire::{ErrorCode, View};
 
-use super::{Asker, BY_NAME, CommittedOffset, Refused, names_of, refused};
+use super::topic_ids::TopicIds;
+use super::{Asker, CommittedOffset, Refused, refused};
 use crate::group::GroupIdentity;
 use crate::planted::planted;
 use crate::{Backoff, Error, ErrorKind, LeaderEpoch, Rng, Timestamp, TopicId, TopicPartition};
@@ -57,8 +57,7 @@ pub(crate) struct CommittedTag {
     keys: Vec<Key>,
     /// The member epoch that it carried.
     epoch: Option<i32>,
-    /// The topics' names, where it tells them by their ids.
-    names: BTreeMap<TopicId, Arc<str>>,
+    topic_ids: TopicIds,
 }
 
 /// All lookups of committed offsets that are under way.
@@ -131,14 +130,12 @@ impl CommittedLookups {
             topics.entry(key.1.topic().to_owned()).or_default().insert(key.1.partition());
             tag.push(key.clone());
         }
-        let names = names_of(tag.iter().map(|(_, tp): &Key| tp.topic_arc()), version > BY_NAME, id_of);
-        let ids: BTreeMap<&str, TopicId> = names.iter().map(|(id, name)| (&**name, *id)).collect();
-        let max_version = if names.is_empty() { BY_NAME } else { i16::MAX };
+        let topic_ids = TopicIds::new(tag.iter().map(|(_, tp): &Key| tp.topic_arc()), version, id_of);
         let mut request =
             OffsetFetchRequest { require_stable: version >= 7, ..OffsetFetchRequest::default() };
         if version >= 8 {
             let topics = topics.into_iter().map(|(name, partitions)| OffsetFetchRequestTopics {
-                topic_id: ids.get(&*name).copied().unwrap_or(TopicId::ZERO),
+                topic_id: topic_ids.id_of(&name),
                 name,
                 partition_indexes: partitions.into_iter().collect(),
                 ..OffsetFetchRequestTopics::default()
@@ -159,7 +156,7 @@ impl CommittedLookups {
             request.group_id.clone_from(&self.group_id);
             request.topics = Some(topics.collect());
         }
-        (request, max_version, CommittedTag { keys: tag, epoch, names })
+        (request, topic_ids.max_version(), CommittedTag { keys: tag, epoch, topic_ids })
     }
 
     pub(crate) fn failed(&mut self, now: Timestamp, tag: CommittedTag) {
@@ -202,11 +199,7 @@ impl CommittedLookups {
             for group in answer.groups.iter().filter(|g| g.group_id == self.group_id) {
                 error = ErrorCode::from_i16(group.error_code);
                 for topic in group.topics.iter() {
-                    let name = if version > BY_NAME {
-                        tag.names.get(&topic.topic_id).map(|name| &**name)
-                    } else {
-                        Some(topic.name)
-                    };
+                    let name = tag.topic_ids.name_of(version, topic.name, topic.topic_id);
                     let Some(name) = name else { continue };
                     for p in topic.partitions.iter() {
                         let (offset, epoch) = (p.committed_offset, p.committed_leader_epoch);

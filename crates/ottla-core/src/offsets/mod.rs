@@ -6,46 +6,24 @@
 
 mod commit;
 mod committed;
+mod judge;
 mod lookup;
 mod place;
 #[cfg(test)]
 mod tests;
+mod topic_ids;
 mod validate;
 
 pub(crate) use commit::{CommitJob, CommitOrigin, CommitQueue, JobResult, MayName, Present};
 pub(crate) use committed::{CommittedAnswer, CommittedLookups, CommittedTag};
 pub(crate) use lookup::{LookupAnswer, LookupTag, Lookups, Place};
 pub use place::{CommitResults, CommittedOffset, Offset};
+pub(crate) use topic_ids::BY_NAME;
 pub(crate) use validate::{Doubt, MIN_VERSION as VALIDATE_MIN_VERSION, ValidationTag, Validations, Verdict};
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use ottla_wire::ErrorCode;
 
-use crate::{CommandId, Error, ErrorKind, OwnershipEpoch, TopicId, TopicPartition};
-
-/// The last version of OffsetCommit and of OffsetFetch that names topics. Later ones tell them by their ids (KIP-848):
-/// an offset of a topic that was deleted is never taken for one of a topic that was made under its name since.
-pub(crate) const BY_NAME: i16 = 9;
-
-/// The names of `topics` by their ids, for a request that can tell topics by id; nothing if it cannot, or if the id
-/// of one is not known, so that it names all of them.
-fn names_of<'a>(
-    topics: impl Iterator<Item = &'a Arc<str>>,
-    by_id: bool,
-    id_of: impl Fn(&str) -> Option<TopicId>,
-) -> BTreeMap<TopicId, Arc<str>> {
-    let mut names = BTreeMap::new();
-    for name in topics {
-        let Some(id) = id_of(name).filter(|_| by_id) else { return BTreeMap::new() };
-        if names.insert(id, Arc::clone(name)).is_some_and(|other| other != *name) {
-            // Metadata that gives two topics one id is not to be believed.
-            return BTreeMap::new();
-        }
-    }
-    names
-}
+use crate::{CommandId, Error, ErrorKind, OwnershipEpoch, TopicPartition};
 
 /// So many times in a row a position is asked for in vain before the reader is told why. It is asked for on.
 const TELL_AFTER: u32 = 5;

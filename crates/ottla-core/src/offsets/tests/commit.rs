@@ -437,6 +437,12 @@ fn what_is_taken_back_is_committed_by_name_only_after_its_ids_were_told_again() 
     assert_eq!(hasty.may_name(T0, |_| Some(3)), MayName::Ask);
     let half = T0 + Duration::from_millis(300);
     assert_eq!(hasty.may_name(half, |_| Some(3)), MayName::Yes, "half of its time is over");
+    // The time of one that is over does not hide that of the next.
+    let mut two = taken_back();
+    two.may_name(T0, |_| Some(3));
+    two.push(job(CommitOrigin::Revocation(RevocationId(2)), vec![entry(1, 7)]));
+    two.may_name(second, |_| Some(3));
+    assert_eq!(two.next_timeout(second), Some(second + Duration::from_secs(1)));
     assert_eq!(taken_back().may_name(T0, |_| None), MayName::Yes, "brokers without topic ids");
     assert_eq!(queue(vec![entry(0, 7)]).may_name(T0, |_| Some(3)), MayName::Yes, "nothing is taken back");
 }
