@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ottla_wire::records::{self as wire, RecordCursor};
 
 use super::ledger::Pin;
-use super::record::{Record, RecordRef};
+use super::record::{Record, RecordRef, gap};
 use super::strip::Strip;
 use super::token::{CommitToken, Ownership};
 use crate::{LeaderEpoch, TopicPartition};
@@ -289,14 +289,13 @@ impl<'a> Iterator for BatchIter<'a> {
     #[inline(always)]
     fn next(&mut self) -> Option<RecordRef<'a>> {
         if self.at.left == 0 {
-            self.at = self.at.next(self.inner)?;
+            self.at = InPart::nth(self.at.next, self.at.behind, self.inner)?;
         }
         self.at.left -= 1;
         let record = self.at.records.as_mut()?.next()?;
-        let offset = record.offset();
-        let gap = u32::try_from(offset.saturating_sub(self.expected)).unwrap_or(u32::MAX);
-        self.expected = offset.saturating_add(1);
-        Some(RecordRef { record, inner: self.inner, part: self.at.next.wrapping_sub(1), gap })
+        let expected = self.expected;
+        self.expected = record.offset().saturating_add(1);
+        Some(RecordRef { record, inner: self.inner, part: self.at.next.wrapping_sub(1), expected })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -306,17 +305,17 @@ impl<'a> Iterator for BatchIter<'a> {
 }
 
 impl<'a> InPart<'a> {
-    /// At the beginning of the next part. By value, so that the state of a loop stays in registers.
+    /// At the beginning of the part `next`, or of the one after it that has records. Takes no reference to where the
+    /// iteration is: the state of a loop that lends a part of itself does not stay in registers.
     #[cold]
     #[inline(never)]
-    fn next(&self, inner: &'a BatchInner) -> Option<Self> {
-        let mut next = self.next;
+    fn nth(mut next: u32, behind: usize, inner: &'a BatchInner) -> Option<Self> {
         loop {
             let part = inner.part(next as usize)?;
             next += 1;
             if part.count > 0 {
                 let records = Some(part.batch.iter_from(part.cursor));
-                let behind = self.behind.saturating_sub(part.count);
+                let behind = behind.saturating_sub(part.count);
                 return Some(Self { next, records, left: part.count, behind });
             }
         }
@@ -360,7 +359,7 @@ impl Iterator for BatchRecords {
         let (offset, span) = (record.offset(), record.span());
         self.left -= 1;
         self.total = self.total.saturating_sub(1);
-        let gap = u32::try_from(offset.saturating_sub(self.expected)).unwrap_or(u32::MAX);
+        let gap = gap(self.expected, offset);
         self.expected = offset.saturating_add(1);
         Some(Record { inner: Arc::clone(&self.inner), span, place: self.part as u32, gap })
     }

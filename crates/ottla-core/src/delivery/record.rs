@@ -16,7 +16,8 @@ pub struct RecordRef<'a> {
     pub(super) record: wire::RecordRef<'a>,
     pub(super) inner: &'a Arc<BatchInner>,
     pub(super) part: u32,
-    pub(super) gap: u32,
+    /// The offset behind the record before.
+    pub(super) expected: i64,
 }
 
 /// An owned record: a cheap clone of a share in its batch, for other tasks and threads.
@@ -30,6 +31,12 @@ pub struct Record {
     pub(super) place: u32,
     /// Offsets without a record before this one: its mark covers them.
     pub(super) gap: u32,
+}
+
+/// How many offsets lie from `expected`, the one behind the record before, to `offset`.
+#[inline]
+pub(super) fn gap(expected: i64, offset: i64) -> u32 {
+    u32::try_from(offset.saturating_sub(expected)).unwrap_or(u32::MAX)
 }
 
 impl Clone for Record {
@@ -109,9 +116,14 @@ impl<'a> RecordRef<'a> {
         self.record.headers()
     }
 
+    /// Offsets without a record before this one.
+    fn gap(&self) -> u32 {
+        gap(self.expected, self.offset())
+    }
+
     /// Stands for this record.
     pub fn token(&self) -> CommitToken {
-        self.inner.record_token(self.offset(), self.gap, self.leader_epoch())
+        self.inner.record_token(self.offset(), self.gap(), self.leader_epoch())
     }
 
     /// Whether the partition is still owned as it was when the record was handed out.
@@ -122,7 +134,7 @@ impl<'a> RecordRef<'a> {
     /// The record on its own, sharing the batch's memory.
     pub fn to_owned(&self) -> Record {
         let inner = Arc::clone(self.inner);
-        Record { inner, span: self.record.span(), place: self.part, gap: self.gap }
+        Record { inner, span: self.record.span(), place: self.part, gap: self.gap() }
     }
 }
 

@@ -26,7 +26,7 @@ use super::checkout::Checkout;
 use super::events::{Filter, Taken};
 use super::ledger::{Pins, Queued};
 use super::queue::{Rest, Segment};
-use super::record::Record;
+use super::record::{Record, gap};
 use super::{Delivery, Key, Shared};
 use crate::{LeaderEpoch, Timestamp};
 
@@ -195,7 +195,7 @@ impl RecordReader {
         if !inner.strip.as_ref()?.claim(self.index, self.position, behind) {
             return None;
         }
-        let gap = u32::try_from(offset.saturating_sub(self.position)).unwrap_or(u32::MAX);
+        let gap = gap(self.position, offset);
         let record = Record { inner: Arc::clone(inner), span: record.span(), place: self.index, gap };
         self.cursor = records.cursor();
         self.part_left -= 1;
