@@ -11,7 +11,7 @@ const FRAMES: [u64; 2] = [4, 20];
 
 /// Codec, bytes of a value, and how many times the floor's instructions the delivery may take. Above what it is by a
 /// tenth: lower them when it gets better.
-const LIMITS: [(&str, &str, f64); 3] = [("none", "100", 1.75), ("lz4", "100", 1.45), ("lz4", "1000", 1.25)];
+const LIMITS: [(&str, &str, f64); 3] = [("none", "100", 1.15), ("lz4", "100", 1.2), ("lz4", "1000", 1.25)];
 
 /// Counts and compares.
 pub(crate) fn check() -> Result<Skipped, String> {

@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use super::control::ControlRecords;
 use super::header::{BatchHeader, TimestampType};
-use super::validate::{read_record, take_header};
+use super::span::RecordSpan;
+use super::validate::take_header;
 
 /// A decoded batch: every record was validated, so iterating it allocates nothing and cannot fail.
 ///
@@ -67,7 +68,7 @@ impl Batch {
     /// The record that `span` was taken from; `span` must be of this batch.
     #[inline]
     pub fn record_at(&self, span: &RecordSpan) -> RecordRef<'_> {
-        RecordRef { batch: self, span: *span }
+        RecordRef { batch: self, data: &self.data, span: *span }
     }
 
     /// The same batch with its records copied into memory of their own.
@@ -144,9 +145,9 @@ impl<'a> Iterator for Records<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<RecordRef<'a>> {
-        let span = read_record(self.data, self.cursor.position as usize)?;
+        let span = RecordSpan::read(self.data, self.cursor.position)?;
         self.cursor = RecordCursor { position: span.end, index: self.cursor.index.wrapping_add(1) };
-        Some(RecordRef { batch: self.batch, span })
+        Some(RecordRef { batch: self.batch, data: self.data, span })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -157,33 +158,12 @@ impl<'a> Iterator for Records<'a> {
 
 impl ExactSizeIterator for Records<'_> {}
 
-/// Where a record lies inside [`Batch::data`]: with the batch it gives the record back, without parsing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RecordSpan {
-    pub(super) timestamp_delta: i64,
-    pub(super) offset_delta: i32,
-    pub(super) start: u32,
-    pub(super) end: u32,
-    pub(super) key_start: u32,
-    pub(super) key_len: i32,
-    pub(super) value_start: u32,
-    pub(super) value_len: i32,
-    pub(super) headers_start: u32,
-    pub(super) header_count: u32,
-}
-
 /// A record, borrowed from its batch.
 #[derive(Clone, Copy)]
 pub struct RecordRef<'a> {
     batch: &'a Batch,
+    data: &'a [u8],
     span: RecordSpan,
-}
-
-/// `start` and, unless it is negative, the length, as a range.
-#[inline]
-fn range(start: u32, len: i32) -> Option<Range<usize>> {
-    let start = start as usize;
-    Some(start..start.wrapping_add(usize::try_from(len).ok()?))
 }
 
 impl<'a> RecordRef<'a> {
@@ -215,20 +195,20 @@ impl<'a> RecordRef<'a> {
     /// The key; `None` is null, which is not the same as empty.
     #[inline]
     pub fn key(&self) -> Option<&'a [u8]> {
-        range(self.span.key_start, self.span.key_len).and_then(|at| self.batch.data.get(at))
+        self.span.key().and_then(|at| self.data.get(at))
     }
 
     /// The value; `None` is null (a tombstone), which is not the same as empty.
     #[inline]
     pub fn value(&self) -> Option<&'a [u8]> {
-        range(self.span.value_start, self.span.value_len).and_then(|at| self.batch.data.get(at))
+        self.span.value().and_then(|at| self.data.get(at))
     }
 
     /// The headers, in order, duplicates kept, read as the iterator advances.
     #[inline]
     pub fn headers(&self) -> Headers<'a> {
-        let at = self.span.headers_start as usize..self.span.end as usize;
-        Headers { buf: self.batch.data.get(at).unwrap_or_default(), left: self.span.header_count as usize }
+        let (count, at) = self.span.headers(self.data).unwrap_or_default();
+        Headers { buf: self.data.get(at).unwrap_or_default(), left: count as usize }
     }
 
     /// The sequence number that the idempotent producer gave it (KIP-98).
@@ -249,22 +229,22 @@ impl<'a> RecordRef<'a> {
 
     /// Its bytes inside [`Batch::data`], length prefix included.
     pub fn range(&self) -> Range<usize> {
-        self.span.start as usize..self.span.end as usize
+        self.span.range()
     }
 
     /// The bytes of its key inside [`Batch::data`].
     pub fn key_range(&self) -> Option<Range<usize>> {
-        range(self.span.key_start, self.span.key_len)
+        self.span.key()
     }
 
     /// The bytes of its value inside [`Batch::data`].
     pub fn value_range(&self) -> Option<Range<usize>> {
-        range(self.span.value_start, self.span.value_len)
+        self.span.value()
     }
 
     /// The bytes of its headers, their number not included, inside [`Batch::data`].
     pub fn headers_range(&self) -> Range<usize> {
-        self.span.headers_start as usize..self.span.end as usize
+        self.span.headers(self.data).unwrap_or_default().1
     }
 }
 
@@ -276,7 +256,7 @@ impl fmt::Debug for RecordRef<'_> {
             .field("timestamp", &self.timestamp())
             .field("key_len", &self.key().map(<[u8]>::len))
             .field("value_len", &self.value().map(<[u8]>::len))
-            .field("headers", &self.span.header_count)
+            .field("headers", &self.headers().len())
             .finish()
     }
 }

@@ -34,17 +34,19 @@ mod encode;
 mod error;
 mod header;
 mod legacy;
+mod span;
 mod transactions;
 mod validate;
 mod varint;
 mod writer;
 
-pub use batch::{Batch, HeaderKey, Headers, RecordCursor, RecordRef, RecordSpan, Records};
+pub use batch::{Batch, HeaderKey, Headers, RecordCursor, RecordRef, Records};
 pub use batches::{Batches, DecodeOptions, RawBatch};
 pub use codec::BatchDecoder;
 pub use control::{ControlRecord, ControlRecordError, ControlRecords};
 pub use error::{BatchError, BatchErrorKind};
 pub use header::{BatchHeader, Compression, TimestampType};
+pub use span::RecordSpan;
 pub use transactions::AbortedTransactions;
 pub use writer::{BatchWriter, set_base_offset, set_log_append_time, set_partition_leader_epoch};
 

@@ -33,12 +33,24 @@ fn read_long<const MOST: u32>(data: &[u8], at: usize) -> Option<(u64, usize)> {
     None
 }
 
+/// Reads a varint of at most 5 bytes: what it says before zigzag, and where it ends.
+#[inline(always)]
+pub(super) fn read_u32(data: &[u8], at: usize) -> Option<(u32, usize)> {
+    let (value, end) = read::<5>(data, at)?;
+    Some((value as u32, end))
+}
+
 /// Reads a varint of at most 5 bytes: its value, and where it ends.
 #[inline(always)]
 pub(super) fn read_i32(data: &[u8], at: usize) -> Option<(i32, usize)> {
-    let (value, end) = read::<5>(data, at)?;
-    let value = value as u32;
-    Some(((value >> 1) as i32 ^ (value & 1).wrapping_neg() as i32, end))
+    let (value, end) = read_u32(data, at)?;
+    Some((unzigzag(value), end))
+}
+
+/// The number that zigzag writes as `value`.
+#[inline(always)]
+pub(super) fn unzigzag(value: u32) -> i32 {
+    (value >> 1) as i32 ^ (value & 1).wrapping_neg() as i32
 }
 
 /// Reads a varint of at most 10 bytes: its value, and where it ends.
