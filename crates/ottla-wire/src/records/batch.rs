@@ -143,7 +143,9 @@ impl Records<'_> {
 impl<'a> Iterator for Records<'a> {
     type Item = RecordRef<'a>;
 
-    #[inline]
+    // In line whatever the size of the user's function: by call it takes twice as long, and gives back everything by
+    // memory.
+    #[inline(always)]
     fn next(&mut self) -> Option<RecordRef<'a>> {
         let span = RecordSpan::read(self.data, self.cursor.position)?;
         self.cursor = RecordCursor { position: span.end, index: self.cursor.index.wrapping_add(1) };
