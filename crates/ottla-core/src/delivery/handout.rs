@@ -99,9 +99,9 @@ impl Delivery {
             self.ready.pop_front();
             p.in_ready = false;
         }
-        if drained {
-            self.signals.wake_driver();
-        }
+        // After every megabyte or so: woken under the lock the driver would come at once on a core that both share, and
+        // have to wait for it.
+        self.wakes_driver |= drained;
         self.make_ready(key);
         self.settle_partition(key, Some(now));
         self.settle(Some(now));

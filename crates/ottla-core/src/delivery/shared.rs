@@ -16,7 +16,7 @@ use crate::planted::planted;
 /// The lock is short: nothing is decoded, awaited or called back under it. A panic of another thread under the
 /// lock does not poison it.
 pub struct Shared {
-    state: Mutex<Delivery>,
+    pub(super) state: Mutex<Delivery>,
     pub(super) signals: Arc<Signals>,
     pub(super) config: DeliveryConfig,
 }
@@ -84,6 +84,7 @@ pub struct Guard<'a> {
 
 #[derive(Default)]
 struct Wakes {
+    driver: Option<Arc<Signals>>,
     wake: Vec<Waker>,
     /// Only dropped, which may free the task that held a reader.
     stale: Vec<Waker>,
@@ -105,6 +106,8 @@ impl DerefMut for Guard<'_> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
+        let wakes_driver = std::mem::take(&mut self.state.wakes_driver);
+        self.after.driver = wakes_driver.then(|| Arc::clone(&self.state.signals));
         self.after.wake = std::mem::take(&mut self.state.wakes);
         self.after.stale = std::mem::take(&mut self.state.stale);
     }
@@ -112,6 +115,9 @@ impl Drop for Guard<'_> {
 
 impl Drop for Wakes {
     fn drop(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            driver.wake_driver();
+        }
         for waker in self.wake.drain(..) {
             waker.wake();
         }

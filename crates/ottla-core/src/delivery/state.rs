@@ -63,6 +63,8 @@ pub struct Delivery {
     pub(super) reader_waker: Option<Waker>,
     /// To be called after the lock.
     pub(super) wakes: Vec<Waker>,
+    /// The driver is to be woken when the lock is given back.
+    pub(super) wakes_driver: bool,
     /// To be dropped after the lock: that may run foreign code.
     pub(super) stale: Vec<Waker>,
     /// Whether the reader asks for events.
@@ -134,6 +136,7 @@ impl Delivery {
             questions: BTreeMap::new(),
             reader_waker: None,
             wakes: Vec::new(),
+            wakes_driver: false,
             stale: Vec::new(),
             events_mode: false,
             holding: false,

@@ -1,5 +1,9 @@
 //! The driver's side: positions, provisional offsets, what is to be fetched (design §4, §5).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Wake, Waker};
+
 use bytes::{Bytes, BytesMut};
 
 use super::support::*;
@@ -240,6 +244,27 @@ fn the_driver_is_woken_when_a_partition_was_drained() {
     rig.batch_of(1);
     assert_eq!(woken.count(), 1, "empty");
     assert!(rig.shared.take_driver_dirty() && !rig.shared.take_driver_dirty());
+}
+
+/// Looks whether the lock is free when it is called.
+struct Looks(Arc<Shared>, AtomicUsize);
+
+impl Wake for Looks {
+    fn wake(self: Arc<Self>) {
+        assert!(self.0.state.try_lock().is_ok(), "woken only to wait for the lock");
+        self.1.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn whoever_drains_a_partition_wakes_the_driver_behind_the_lock() {
+    let mut rig = Rig::new(auto());
+    rig.own(0, 0);
+    let looks = Arc::new(Looks(Arc::clone(&rig.shared), AtomicUsize::new(0)));
+    rig.shared.set_driver_waker(Waker::from(Arc::clone(&looks)));
+    rig.push(0, data(0, 100));
+    assert_eq!(rig.batch().len(), 100);
+    assert!(looks.1.load(Ordering::SeqCst) > 0);
 }
 
 #[test]
