@@ -207,8 +207,11 @@ impl Client {
 
     /// Bytes arrived: takes the whole frames out of `buf` and leaves the rest in it.
     pub fn handle_bytes(&mut self, now: Timestamp, conn: ConnectionId, buf: &mut BytesMut) {
-        self.network.handle_bytes(now, conn, buf);
-        self.advance(now);
+        // A large answer comes in many pieces, and nothing is to be done before the last one. What is due meanwhile its
+        // timer tells.
+        if self.network.handle_bytes(now, conn, buf) {
+            self.advance(now);
+        }
     }
 
     /// Connecting failed, or the connection broke or was closed by the broker.

@@ -426,13 +426,19 @@ impl<T> Network<T> {
         self.slots.get(&conn).map_or(1, |slot| slot.connection.read_hint())
     }
 
-    pub(crate) fn handle_bytes(&mut self, now: Timestamp, conn: ConnectionId, buf: &mut BytesMut) {
+    /// Takes the whole frames out of `buf`; false if there was none, and nothing has come of it.
+    pub(crate) fn handle_bytes(&mut self, now: Timestamp, conn: ConnectionId, buf: &mut BytesMut) -> bool {
+        let mut moved = false;
         while let Some(slot) = self.slots.get_mut(&conn) {
             let frame = match slot.connection.next_frame(buf) {
                 Ok(Some(frame)) => frame,
-                Ok(None) => return,
-                Err(error) => return self.fail(now, conn, error, true),
+                Ok(None) => return moved,
+                Err(error) => {
+                    self.fail(now, conn, error, true);
+                    return true;
+                }
             };
+            moved = true;
             let (target, bytes) = (slot.target, frame.len() as u64 + SIZE_FIELD);
             match slot.connection.handle_frame(frame) {
                 Ok(Received::Nothing) => {}
@@ -456,10 +462,14 @@ impl<T> Network<T> {
                         took,
                     });
                 }
-                Err(error) => return self.fail(now, conn, error, true),
+                Err(error) => {
+                    self.fail(now, conn, error, true);
+                    return true;
+                }
             }
             self.traffic(target).bytes_received += bytes;
         }
+        moved
     }
 
     pub(crate) fn handle_closed(&mut self, now: Timestamp, conn: ConnectionId, error: Error) {

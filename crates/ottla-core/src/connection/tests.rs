@@ -326,6 +326,23 @@ fn a_connection_is_opened_once_per_use_and_told_when_it_is_ready() {
 }
 
 #[test]
+fn of_a_part_of_a_frame_nothing_comes() {
+    let mut network = network();
+    let conn = connect(&mut network, T0);
+    network.handle_connected(T0, conn);
+    let mut rest = frame(&payload(0, &versions_v3(ALL)));
+    let mut buf = BytesMut::new();
+    while rest.len() > 1 {
+        buf.extend_from_slice(&rest.split_to(1));
+        assert!(!network.handle_bytes(T0, conn, &mut buf) && !network.has_events());
+    }
+    buf.extend_from_slice(&rest);
+    assert!(network.handle_bytes(T0, conn, &mut buf) && network.has_events());
+    assert!(!network.handle_bytes(T0, conn, &mut buf), "it is empty");
+    assert!(network.handle_bytes(T0, conn, &mut BytesMut::from(&[0xff; 4][..])), "no frame is an error");
+}
+
+#[test]
 fn what_went_to_and_fro_is_counted_and_never_goes_back() {
     let mut network = network();
     let conn = connect(&mut network, T0);
