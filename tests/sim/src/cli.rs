@@ -309,7 +309,19 @@ fn report(arguments: &Arguments, mut total: Total, (seconds, cpu): (f64, f64)) -
     {
         total.failed.push((arguments.from, format!("{} never hit", fault.name())));
     }
+    let unlisted = total.coverage.unlisted();
+    if !unlisted.is_empty() {
+        let text =
+            format!("transitions that tests/sim/transitions.txt does not list: {}", unlisted.join(", "));
+        total.failed.push((arguments.from, text));
+    }
     if arguments.scenario.is_none() && count >= ENOUGH {
+        let never = total.coverage.never_taken();
+        if !never.is_empty() && !arguments.consumer {
+            total
+                .failed
+                .push((arguments.from, format!("transitions that were never taken: {}", never.join(", "))));
+        }
         let never = total.coverage.never();
         if !never.is_empty() {
             total.failed.push((arguments.from, format!("faults that never hit: {}", never.join(", "))));

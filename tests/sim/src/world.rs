@@ -17,6 +17,8 @@ use super::network::{Condition, Conditions, Queue, Way, Weather, Wire};
 use super::tamper::{Answer, Lie, Then};
 use super::trace::Trace;
 
+#[cfg(test)]
+mod tests;
 mod wires;
 
 /// Numbers the members of a world in the order in which they came.

@@ -173,6 +173,24 @@ impl Cluster {
         Ok(())
     }
 
+    /// Compacts a log: of the batches with records that end below `until`, and below the high watermark, those go that
+    /// `keep` does not want, told by their first offsets. Markers of transactions and the last batch stay. Gives the
+    /// first and last offsets of what went.
+    ///
+    /// # Errors
+    /// There is no such partition.
+    pub fn compact(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        until: i64,
+        keep: impl FnMut(i64) -> bool,
+    ) -> Result<Vec<(i64, i64)>> {
+        let partition = self.topics.expect(topic, partition)?;
+        let until = until.min(partition.high_watermark());
+        Ok(partition.log.compact(until, keep))
+    }
+
     /// Cuts the log's end back to `offset` (to the start of the batch that holds it) under a new leader epoch, as an
     /// unclean leader election does.
     ///

@@ -244,7 +244,8 @@ impl PartitionLog {
             let length = entry.header.length.min(limit - taken);
             taken += length;
             match runs.last_mut() {
-                Some((segment, _, to)) if *segment == entry.segment => *to = entry.position + length,
+                // Not where compaction has left a hole.
+                Some((segment, _, to)) if (*segment, *to) == (entry.segment, entry.position) => *to += length,
                 _ => runs.push((entry.segment, entry.position, entry.position + length)),
             }
         }
@@ -259,6 +260,23 @@ impl PartitionLog {
         joined.extend_from_slice(&head);
         pieces.for_each(|piece| joined.extend_from_slice(&piece));
         joined.freeze()
+    }
+
+    /// Compaction: of the batches with records that end below `until`, those go that `keep` does not want, told by their
+    /// first offsets. Gives which offsets those were; the last batch of the log stays.
+    pub(crate) fn compact(&mut self, until: i64, mut keep: impl FnMut(i64) -> bool) -> Vec<(i64, i64)> {
+        let last = self.entries.back().map(|entry| entry.header.base_offset);
+        let mut gone = Vec::new();
+        self.entries.retain(|entry| {
+            let h = &entry.header;
+            let stays = h.is_control() || h.last_offset() >= until || Some(h.base_offset) == last;
+            let stays = stays || keep(h.base_offset);
+            if !stays {
+                gone.push((h.base_offset, h.last_offset()));
+            }
+            stays
+        });
+        gone
     }
 
     /// Whether the batches that a read from `offset` returns hold one of codec `codec`.

@@ -94,7 +94,8 @@ impl Client {
     }
 
     /// Another topic has this name now (KIP-516): the offsets of the former one say nothing of it. What is owned of
-    /// it begins at its first record, and the reader is told, once.
+    /// it begins at its first record, and the reader is told, once. Under the consumer protocol (KIP-848) only the former
+    /// one's partitions are owned: nothing more is read before the group has exchanged them.
     pub(super) fn topic_recreated(&mut self, now: Timestamp, topic: &Arc<str>) {
         tracing::warn!(%topic, "the topic was deleted and created anew");
         self.first_seen.insert(Arc::clone(topic), 0);
@@ -113,9 +114,11 @@ impl Client {
         if !owned.is_empty() && !by_hand {
             self.delivery.lock().report(error.clone());
         }
+        // Who assigns by id takes the former topic's partitions back, and gives those of the new one to whom it likes.
+        let by_id = self.mode == Mode::Subscribed && self.group.as_ref().is_some_and(|g| g.is_consumer());
         for (tp, _) in owned {
             self.delivery.lock().recreated(now, &tp);
-            if !by_hand {
+            if !by_hand && !by_id {
                 self.begin_reset(now, &tp, ResetCause::TopicRecreated, None);
                 continue;
             }
@@ -123,7 +126,9 @@ impl Client {
             let epoch = self.delivery.lock().begin_seek(now, &tp);
             if let Some(epoch) = epoch {
                 self.forget_position_of(&tp);
-                self.delivery.lock().fail(&tp, epoch, error.clone());
+                if by_hand {
+                    self.delivery.lock().fail(&tp, epoch, error.clone());
+                }
             }
         }
     }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use kafka_protocol::messages::{ListOffsetsResponse, OffsetCommitResponse, OffsetFetchResponse};
+use kafka_protocol::messages::{
+    FetchResponse, ListOffsetsResponse, OffsetCommitResponse, OffsetFetchResponse,
+};
 use ottla_broker::{Api, Corruption, ErrorCode, Fault as Scripted};
 use ottla_core::{Rng, Timestamp, TopicPartition};
 
@@ -20,6 +22,8 @@ pub struct Active {
     number: usize,
     until: Timestamp,
     undo: Undo,
+    /// Whom it troubles, if not everybody.
+    concerns: Option<MemberId>,
 }
 
 /// What is to be done at its end.
@@ -46,12 +50,19 @@ enum Undo {
     Exact,
     /// Answers are complete again.
     Honest(Vec<usize>),
+    /// Transactions end at once again.
+    Transactions,
 }
 
 impl Active {
     /// When it is over.
     pub fn until(&self) -> Timestamp {
         self.until
+    }
+
+    /// Whom it troubles, if not everybody.
+    pub fn concerns(&self) -> Option<MemberId> {
+        self.concerns
     }
 }
 
@@ -73,17 +84,30 @@ impl Simulation {
         let still =
             matches!(fault, Fault::ConsumerPause | Fault::SlowUser | Fault::StuckUser | Fault::Throttle);
         // Members and topics may come and go while all is well.
-        let well = matches!(fault, Fault::Churn | Fault::NewTopic | Fault::PartitionsGrow);
+        let well = matches!(
+            fault,
+            Fault::Churn
+                | Fault::NewTopic
+                | Fault::PartitionsGrow
+                | Fault::Compaction
+                | Fault::Transactions
+                | Fault::Resubscribe
+                | Fault::Close
+        );
+        let mut concerns = None;
+        let trouble = match fault {
+            Fault::StuckUser => HEALED_AT,
+            _ if still => now + planned.lasts + Duration::from_secs(20),
+            _ => now,
+        };
         if !well {
-            let until = match fault {
-                Fault::StuckUser => HEALED_AT,
-                _ if still => now + planned.lasts + Duration::from_secs(20),
-                _ => now,
-            };
-            self.oracle.disturbed(until);
+            self.oracle.disturbed(trouble);
         }
         if matches!(fault, Fault::Hostile | Fault::Damage) {
             self.oracle.damages();
+        }
+        if fault == Fault::Refusals {
+            self.oracle.refuses();
         }
         let mut hit = false;
         let mut undo = Undo::Nothing;
@@ -141,25 +165,30 @@ impl Simulation {
                     Fault::ClientCut => (member, None),
                     _ => (member, Some(node)),
                 };
+                concerns = member;
                 undo = self.weather(member, node, way, until, Weather::Blocked);
             }
             Fault::SlowLink => {
                 let rate = 2_000 + rng.below(60_000);
                 let member = self.some_member(&mut rng).filter(|_| rng.below(2) == 0);
+                concerns = member;
                 undo = self.weather(member, None, Way::Both, until, Weather::Slow(rate));
             }
             Fault::Latency => {
                 let by = Duration::from_millis(1 + rng.below(400));
                 let member = self.some_member(&mut rng).filter(|_| rng.below(2) == 0);
+                concerns = member;
                 undo = self.weather(member, None, Way::Both, until, Weather::Late(by));
             }
             Fault::Dribble => {
                 let until = until.min(now + Duration::from_secs(1));
                 let member = self.some_member(&mut rng);
+                concerns = member;
                 undo = self.weather(member, None, Way::Both, until, Weather::Dribble);
             }
             Fault::HalfOpen | Fault::MidFrame => {
                 let member = self.some_member(&mut rng);
+                concerns = member;
                 let links = self.world.links_of(|l| Some(l.member) == member);
                 let mut lines = Vec::new();
                 for link in links {
@@ -239,6 +268,7 @@ impl Simulation {
             Fault::LaggingWatermark => {
                 let Some(tp) = self.some_partition(&mut rng) else { return };
                 let end = self.world.cluster.log_end_offset(tp.topic(), tp.partition()).unwrap_or(0);
+                self.oracle.log(&tp).held.push(end);
                 // Never below what was shown: a watermark does not go back.
                 hit =
                     self.world.cluster.hold_high_watermark(at, tp.topic(), tp.partition(), Some(end)).is_ok();
@@ -256,6 +286,15 @@ impl Simulation {
                 undo = Undo::Replica(tp, node);
             }
             Fault::TopicDelete => hit = self.delete_topic(),
+            Fault::TopicRecreated => hit = self.recreate_topic(&mut rng),
+            Fault::Compaction => hit = self.compact(&mut rng),
+            Fault::Transactions => {
+                self.producer.take_time();
+                undo = Undo::Transactions;
+            }
+            Fault::Resubscribe => hit = self.resubscribe(&mut rng),
+            Fault::Migration => hit = self.migrate(&mut rng),
+            Fault::Close => hit = self.close_some(&mut rng),
             Fault::PartitionsGrow => hit = self.grow(&mut rng),
             Fault::NewTopic => hit = self.new_topic(),
             Fault::ConsumerKill => hit = self.kill_member(&mut rng, true),
@@ -267,6 +306,7 @@ impl Simulation {
                     let until = (now + lasts).min(HEALED_AT);
                     self.world.freeze(member, until);
                     self.freeze_user(member, until);
+                    concerns = Some(member);
                     hit = true;
                 }
             }
@@ -279,6 +319,7 @@ impl Simulation {
                         HEALED_AT
                     };
                     self.freeze_user(member, until);
+                    concerns = Some(member);
                     hit = true;
                 }
             }
@@ -299,6 +340,7 @@ impl Simulation {
             | Fault::LostAnswers
             | Fault::LateHeartbeats
             | Fault::GroupErrors
+            | Fault::Refusals
             | Fault::FetchErrors
             | Fault::Throttle
             | Fault::Hostile
@@ -310,9 +352,14 @@ impl Simulation {
         if hit {
             self.coverage.hit(fault, planned.number);
         }
+        // Whoever joins, leaves or reads on may wait for one that is troubled: a group's members are in one boat.
+        let concerns = concerns.filter(|_| !matches!(fault, Fault::ConsumerPause | Fault::SlowUser));
+        if !well {
+            self.oracle.troubled(concerns, trouble);
+        }
         self.world.drain();
         if !matches!(undo, Undo::Nothing) {
-            self.active.push(Active { fault, number: planned.number, until, undo });
+            self.active.push(Active { fault, number: planned.number, until, undo, concerns });
         }
     }
 
@@ -357,6 +404,12 @@ impl Simulation {
             }
             Undo::TakeIn(node)
                 if self.active.iter().any(|a| matches!(a.undo, Undo::TakeIn(n) if n == node)) => {}
+            Undo::Transactions if self.active.iter().any(|a| matches!(a.undo, Undo::Transactions)) => {}
+            Undo::Transactions => {
+                if self.producer.finish(&mut self.world, &mut self.oracle) {
+                    self.coverage.hit(fault, active.number);
+                }
+            }
             Undo::Thaw if self.active.iter().any(|a| matches!(a.undo, Undo::Thaw)) => {}
             Undo::Exact if self.active.iter().any(|a| matches!(a.undo, Undo::Exact)) => {}
             Undo::Lead if self.active.iter().any(|a| matches!(a.undo, Undo::Lead)) => {}
@@ -449,7 +502,7 @@ impl Simulation {
     }
 }
 
-/// Answers that leave a partition out.
+/// Answers that leave a partition out, or everything.
 fn omissions(times: usize) -> Vec<Lie> {
     let offset_fetch = Lie::about(Api::OffsetFetch, |answer| {
         answer.try_edit(|r: &mut OffsetFetchResponse| {
@@ -468,7 +521,15 @@ fn omissions(times: usize) -> Vec<Lie> {
             r.topics.iter_mut().for_each(|t| drop(t.partitions.pop()));
         });
     });
-    [offset_fetch, offset_commit, list_offsets].map(|lie| lie.times(times)).into()
+    // One that is refused as a whole is refused as long as it lasts.
+    let fetch = Lie::about(Api::Fetch, |answer| {
+        answer.try_edit(|r: &mut FetchResponse| {
+            (r.error_code, r.session_id) = (-1, 0);
+            r.responses.clear();
+        });
+    });
+    let few = [offset_fetch, offset_commit, list_offsets].map(|lie| lie.times(times));
+    few.into_iter().chain((times == 1).then(|| fetch.times(usize::MAX))).collect()
 }
 
 /// The lines of the brokers' script for a fault.
@@ -543,6 +604,16 @@ fn script(fault: Fault, rng: &mut Rng, consumer: bool) -> Vec<Scripted> {
                             ErrorCode::UNKNOWN_MEMBER_ID,
                         ],
                     ))
+            }
+            Fault::Refusals => {
+                let (to, code) = match rng.below(5) {
+                    0 => (Api::JoinGroup, ErrorCode::GROUP_AUTHORIZATION_FAILED),
+                    1 => (Api::JoinGroup, ErrorCode::GROUP_MAX_SIZE_REACHED),
+                    2 => (Api::Heartbeat, ErrorCode::FENCED_INSTANCE_ID),
+                    3 => (Api::OffsetCommit, ErrorCode::FENCED_INSTANCE_ID),
+                    _ => (Api::OffsetCommit, ErrorCode::GROUP_AUTHORIZATION_FAILED),
+                };
+                Scripted::on(sent(to)).times(1).error(code)
             }
             Fault::FetchErrors => {
                 Scripted::on(api(rng, &[Api::Fetch, Api::ListOffsets])).times(times).error(pick(

@@ -67,7 +67,14 @@ impl Oracle {
         let present = member.spans.get(tp).map(|s| (s.start, s.contig, s.moved));
         let member_position = member.spans.get(tp).map(|s| s.position);
         let past = member.past.get(tp).into_iter().flatten();
-        let past = past.filter(|p| self.may_be_under_way(p.ended)).map(|p| (p.start, p.contig, p.moved));
+        let past = past.filter(|p| self.may_be_under_way(p.ended));
+        // Before offsets are committed by topic id one of a former topic of this name may be taken for the new one's.
+        let former = self.logs.get(tp).map_or(0, |log| log.former);
+        let holds = |start: i64, contig: i64| start <= offset && offset <= contig;
+        let of_former = former > 0
+            && (member.spans.get(tp).is_some_and(|s| s.of < former && holds(s.start, s.position))
+                || past.clone().any(|p| p.of < former && holds(p.start, p.contig)));
+        let past = past.map(|p| (p.start, p.contig, p.moved));
         let mut rows: Vec<(i64, i64, bool)> = present.into_iter().chain(past).collect();
         // A row without a record yet: offsets without a record in front of the first one are done.
         let expect = member.expect.get(tp).copied().unwrap_or(Expect::Committed(member.born));
@@ -90,20 +97,30 @@ impl Oracle {
             };
             present.into_iter().chain(sought).any(|at| at < l.start)
         };
-        let is_start = log
-            .is_some_and(|l| (before < l.start || fell_off(l)) && l.is_reset(offset, member.traits.latest))
-            || (before < 0 && log.is_none_or(|l| l.is_reset(offset, member.traits.latest)));
+        let is_reset = self.is_reset(id, tp, offset, Timestamp::ZERO);
+        // Who learns late that the topic is another one begins it anew, whatever others have done meanwhile.
+        let is_anew = former > 0 && self.logs.get(tp).is_some_and(|log| log.is_begin(offset));
+        let is_start =
+            is_anew || is_reset && (before < 0 || log.is_some_and(|l| before < l.start || fell_off(l)));
         // So is the place where the logs part.
         let is_cut = log.is_some_and(|l| l.was_cut_below(before) && l.parts_at(offset));
         let ever_cut = log.is_some_and(|l| l.cuts().next().is_some());
         let latest = member.traits.latest;
         // Whoever comes next begins here, whatever was done before.
         let gone_back = offset < before && !member.traits.by_hand;
-        let rewound = member.rewound.contains(&(tp.clone(), offset));
+        // What was told to have failed may have been on its way.
+        let under_way = |told: Option<Timestamp>| told.is_none_or(|at| self.may_be_under_way(at));
+        let rewound = member.rewound.iter().any(|r| r.tp == *tp && r.offset == offset && under_way(r.told));
         let done = rows.iter().any(|(start, contig, _)| *start <= offset && reaches(*contig));
-        if is_start && latest && !member.traits.by_hand {
+        if (is_start && latest || of_former) && !member.traits.by_hand {
             self.log(tp).excuse(0, offset);
         }
+        if of_former {
+            self.handovers.remove(tp);
+            self.log(tp).mistaken = true;
+            return;
+        }
+        let mistaken = former > 0 && std::mem::take(&mut self.log(tp).mistaken);
         if !rewound && !is_start && !is_cut && !done {
             let owns = self.owners.get(tp) == Some(&id.0) || !rows.is_empty();
             let text = format!("{id} commits {tp} at {offset}; what is done in its rows is {rows:?}");
@@ -112,7 +129,7 @@ impl Oracle {
         if offset < before {
             // Going back is legal where the user, or the policy, went back first.
             let went_back = rewound || rows.iter().any(|(start, _, moved)| *moved && *start <= offset);
-            if !went_back && !is_cut {
+            if !went_back && !is_cut && !mistaken && !is_anew {
                 self.fail("S11", format!("{id} commits {tp} at {offset}, {before} was committed"));
             }
         }

@@ -50,8 +50,22 @@ pub struct GhostLog {
     pub starts: Vec<i64>,
     /// When the partition came to be.
     pub born: Timestamp,
+    /// Where its high watermark was held for a while.
+    pub held: Vec<i64>,
     /// The topic was deleted.
     pub deleted: bool,
+    /// Open transactions: by producer, their first offsets.
+    open: std::collections::BTreeMap<i64, i64>,
+    /// When one of them ended last: what lies behind it may be read since then.
+    pub(super) stable_since: Timestamp,
+    /// Records that compaction has taken away: offset and content.
+    compacted: std::collections::BTreeMap<i64, u64>,
+    /// How many topics of this name there were before.
+    pub(super) former: u32,
+    /// An offset of one of them was committed for this one.
+    pub(super) mistaken: bool,
+    /// What was in them: offset and content.
+    former_entries: std::collections::BTreeSet<(i64, u64)>,
     /// Ranges that users have passed over of their own will, or by `latest`.
     excused: Vec<(i64, i64)>,
 }
@@ -91,10 +105,62 @@ impl GhostLog {
         self.starts.push(offset);
     }
 
-    /// Whether the reset policy may have chosen this offset.
-    pub fn is_reset(&self, offset: i64, latest: bool) -> bool {
-        let end = || offset == 0 || self.ends.iter().any(|(_, end)| *end == offset);
-        if latest { end() } else { offset == 0 || self.starts.contains(&offset) }
+    /// A transaction that stays open has written there.
+    pub fn transaction_goes_on(&mut self, producer: i64, first: i64) {
+        self.open.entry(producer).or_insert(first);
+    }
+
+    /// The marker of its end is written.
+    pub fn transaction_ended(&mut self, now: Timestamp, producer: i64) {
+        if self.open.remove(&producer).is_some() {
+            self.stable_since = now;
+        }
+    }
+
+    /// Compaction has taken these offsets away.
+    pub fn compact(&mut self, (first, last): (i64, i64)) {
+        let (from, to) = (self.index_of(first), self.index_of(last + 1));
+        self.compacted.extend(self.entries.drain(from..to).map(|e| (e.offset, e.content)));
+    }
+
+    /// Whether this was here before compaction took it away.
+    pub(super) fn was_compacted(&self, offset: i64, content: u64) -> bool {
+        self.compacted.get(&offset) == Some(&content)
+    }
+
+    /// The last stable offset, if everything is below the high watermark.
+    pub fn stable_end(&self) -> i64 {
+        self.open.values().copied().min().unwrap_or(self.end)
+    }
+
+    /// Another topic has this name from now on.
+    pub(super) fn replaced(&mut self, now: Timestamp, former: u32) {
+        let old = std::mem::take(self);
+        self.born = now;
+        self.former = former;
+        self.former_entries = old.former_entries;
+        self.former_entries.extend(old.entries.iter().map(|e| (e.offset, e.content)));
+        self.former_entries.extend(old.compacted);
+    }
+
+    /// Whether this was in the log of the topic that had the name before.
+    pub(super) fn had(&self, offset: i64, content: u64) -> bool {
+        self.former_entries.contains(&(offset, content))
+    }
+
+    /// Whether the log began there once, or does.
+    pub(super) fn is_begin(&self, offset: i64) -> bool {
+        offset == 0 || self.starts.contains(&offset)
+    }
+
+    /// Where the log ended at `time`, as whoever asked was told: before what was written at the very moment, or behind
+    /// it; or where its watermark was held.
+    pub(super) fn ends_about(&self, time: Timestamp) -> Vec<i64> {
+        let at = self.ends.partition_point(|(at, _)| *at < time);
+        let before = at.checked_sub(1).map_or(0, |i| self.ends[i].1);
+        let now = self.ends[at..].iter().take_while(|(at, _)| *at == time).map(|(_, end)| *end);
+        let held = self.held.iter().copied();
+        now.chain([before]).chain(held).collect()
     }
 
     pub(super) fn index_of(&self, offset: i64) -> usize {

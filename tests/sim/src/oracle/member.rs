@@ -58,6 +58,8 @@ pub(super) struct Span {
     pub(super) moved: bool,
     /// The log was cut here, below what was given: the user has to be told.
     pub(super) cut: Option<i64>,
+    /// How many topics of this name there had been before the one it is of.
+    pub(super) of: u32,
 }
 
 impl Span {
@@ -107,9 +109,11 @@ impl Expect {
 }
 
 /// An ownership as the user was told of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Owned {
     pub(super) revoking: bool,
+    /// The user came back after it was told, or said so itself: it has finished giving it back.
+    pub(super) given_back: bool,
 }
 
 /// A span that is over, for commits that come late.
@@ -119,6 +123,16 @@ pub(super) struct Past {
     pub(super) contig: i64,
     pub(super) moved: bool,
     pub(super) ended: Timestamp,
+    pub(super) of: u32,
+}
+
+/// A commit of an offset that lies below what is committed, which the user means.
+#[derive(Clone, Debug)]
+pub(super) struct Rewind {
+    pub(super) tp: TopicPartition,
+    pub(super) offset: i64,
+    /// When the client told what became of it.
+    pub(super) told: Option<Timestamp>,
 }
 
 /// One member.
@@ -137,7 +151,11 @@ pub(super) struct GhostMember {
     /// What was committed for the group that it has for itself, by hand.
     pub(super) committed: Committed,
     /// Offsets that the user committed as a rewind.
-    pub(super) rewound: std::collections::BTreeSet<(TopicPartition, i64)>,
+    pub(super) rewound: Vec<Rewind>,
+    /// What its user subscribes to, and since when; none is everything.
+    pub(super) subscribed: Option<(Timestamp, Vec<String>)>,
+    /// Something troubles it alone, until then.
+    pub(super) troubled_until: Timestamp,
     /// Since when the coordinator does not know it; none while it does.
     pub(super) out_since: Option<Timestamp>,
     pub(super) given: u64,
@@ -160,7 +178,9 @@ impl GhostMember {
             past: BTreeMap::new(),
             paused: std::collections::BTreeSet::new(),
             committed: Committed::new(),
-            rewound: std::collections::BTreeSet::new(),
+            rewound: Vec::new(),
+            subscribed: None,
+            troubled_until: Timestamp::ZERO,
             out_since: Some(now),
             given: 0,
             hurt: None,
@@ -176,6 +196,7 @@ impl GhostMember {
                 contig: span.contig,
                 moved: span.moved,
                 ended,
+                of: span.of,
             });
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! The invariants are those of the project's list, in [`INVARIANTS`]; each failure names its own.
 
+mod claims;
 mod commits;
 mod invariants;
 mod log;
@@ -73,6 +74,8 @@ pub struct Oracle {
     ids: BTreeMap<String, usize>,
     /// Who owns what by the coordinator's word.
     owners: BTreeMap<TopicPartition, usize>,
+    /// Who did last, where nobody does at the moment.
+    last_owners: BTreeMap<TopicPartition, usize>,
     group: Option<(ottla_broker::GroupState, i32, usize)>,
     /// The last that was complete.
     generation: Option<i32>,
@@ -86,6 +89,8 @@ pub struct Oracle {
     pub commits: u64,
     /// Positions that the policy chose.
     pub resets: u64,
+    /// When members have asked where partitions end.
+    ends_asked: BTreeMap<(usize, TopicPartition), Vec<Timestamp>>,
     /// Members whose partitions the coordinator has moved: all of theirs, or this one.
     moved: Vec<(usize, Option<TopicPartition>)>,
     /// A member is known to the group whose id is not known here.
@@ -96,10 +101,14 @@ pub struct Oracle {
     rebalanced_at: Timestamp,
     /// Something goes wrong, or did, until then.
     disturbed_until: Timestamp,
+    /// The same, where it concerns everybody.
+    troubled_until: Timestamp,
     /// When something went wrong: from, to, in order.
     disturbances: Vec<(Timestamp, Timestamp)>,
     /// What comes from brokers may be nonsense.
     damaged: bool,
+    /// They may refuse somebody for good.
+    refuses: bool,
     /// Partitions that were given back in order and not read since.
     handovers: BTreeMap<TopicPartition, Handover>,
 }
@@ -159,6 +168,29 @@ impl Oracle {
         }
     }
 
+    /// A topic is gone, and there is another one of its name, with so many partitions.
+    pub fn topic_recreated(&mut self, now: Timestamp, topic: &str, partitions: i32) {
+        let of_it = |tp: &TopicPartition| tp.topic() == topic;
+        let former = self.logs.iter().filter(|(tp, _)| of_it(tp)).map(|(_, log)| log.former).max();
+        let former = former.unwrap_or(0) + 1;
+        for (tp, log) in self.logs.iter_mut().filter(|(tp, log)| of_it(tp) && !log.deleted) {
+            log.replaced(now, former);
+            log.deleted = tp.partition() >= partitions;
+            // The offsets of the former one go with it.
+            self.committed.remove(tp);
+            self.bare.remove(tp);
+            self.handovers.remove(tp);
+            self.members.iter_mut().for_each(|member| drop(member.committed.remove(tp)));
+        }
+        for partition in 0..partitions {
+            let tp = TopicPartition::new(topic, partition);
+            let log = self.log(&tp);
+            if log.former < former {
+                log.replaced(now, former);
+            }
+        }
+    }
+
     /// A member starts.
     pub fn joined(&mut self, now: Timestamp, traits: Traits) {
         self.members.push(GhostMember::new(traits, now));
@@ -213,8 +245,13 @@ impl Oracle {
             if !self.ids.contains_key(&member.member_id) {
                 self.ids.insert(member.member_id.clone(), id);
             }
-            if let Some(known) = inside.get_mut(id) {
-                *known = true;
+            // Its id is its own for life (KIP-1082), where it chooses it.
+            let chosen = member.session_timeout.is_zero() && member.group_instance_id.is_none();
+            if let Some(known) = inside.get_mut(id)
+                && std::mem::replace(known, true)
+                && chosen
+            {
+                self.fail("S7", format!("the group has two members of m{id}"));
             }
         }
         for (member, inside) in self.members.iter_mut().zip(inside) {
@@ -250,10 +287,12 @@ impl Oracle {
                 }
             }
             self.check_handovers(now, &owners);
+            self.check_claims(&group, &owners);
             // Under KIP-848 partitions come and go within a generation.
             for (tp, id) in owners.iter().filter(|(tp, id)| self.owners.get(tp) != Some(id)) {
                 self.moved.push((*id, Some(tp.clone())));
             }
+            self.last_owners.extend(owners.iter().map(|(tp, id)| (tp.clone(), *id)));
             self.owners = owners;
         }
     }

@@ -8,6 +8,7 @@ use ottla_broker::Api;
 use ottla_broker::sim::Cluster;
 use ottla_core::{Error, ErrorKind, Timestamp, TopicPartition};
 
+use super::member::Expect;
 use super::{GROUP, MemberId, Oracle};
 
 /// So long after the last thing that went wrong nothing of it is left.
@@ -21,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// So long something that went wrong may have an effect: throttled requests, requests that are not answered.
 const LEFTOVERS: Duration = Duration::from_secs(20);
+
+/// So long a request may take to be answered or to have timed out, with another one behind it.
+const TIMEOUTS: Duration = Duration::from_secs(9);
 
 /// So long a commit may be on its way while something goes wrong: a client that stands still, until its requests have
 /// timed out.
@@ -60,6 +64,15 @@ impl Oracle {
         }
     }
 
+    /// Something troubles one member, or everybody, until then.
+    pub fn troubled(&mut self, whom: Option<MemberId>, until: Timestamp) {
+        let troubled = match whom.and_then(|id| self.members.get_mut(id.0)) {
+            Some(member) => &mut member.troubled_until,
+            None => &mut self.troubled_until,
+        };
+        *troubled = (*troubled).max(until);
+    }
+
     /// Whether nothing was wrong then, nor shortly before, nor shortly after.
     fn was_quiet_then(&self, at: Timestamp) -> bool {
         let later = self.disturbances.iter().rev().take_while(|(_, to)| *to + AFTERMATH > at);
@@ -77,36 +90,92 @@ impl Oracle {
         self.now < ended + for_so_long
     }
 
+    /// The user subscribes to these topics, or to all that there are.
+    pub fn subscribed(&mut self, now: Timestamp, id: MemberId, topics: Option<&[String]>) {
+        self.members[id.0].subscribed = topics.map(|topics| (now, topics.to_vec()));
+    }
+
+    /// S6: nobody is given for long what it does not subscribe to any more.
+    pub(super) fn check_subscription(&mut self, now: Timestamp, id: MemberId, tp: &TopicPartition) {
+        let member = &self.members[id.0];
+        let Some((since, topics)) = member.subscribed.as_ref().filter(|_| !member.traits.by_hand) else {
+            return;
+        };
+        let calm = self.troubled_until.max(member.troubled_until).max(*since) + TIMEOUTS + PATIENCE;
+        if now > calm && !topics.iter().any(|topic| topic == tp.topic()) {
+            let text =
+                format!("{id} was given a record of {tp}, and subscribes to {topics:?} since {since:?}");
+            self.fail("S6", text);
+        }
+    }
+
     /// L4: the user waits for records, and some that it should have been given have been there for a while.
     pub fn waits(&mut self, now: Timestamp, id: MemberId) {
         let member = &self.members[id.0];
-        // A request may have to time out first, and a throttled one to wait.
-        if now < member.drained + PATIENCE || !self.was_quiet(now - LEFTOVERS - PATIENCE) {
+        // A request may have to time out first.
+        let calm = self.troubled_until.max(member.troubled_until) + TIMEOUTS + PATIENCE;
+        let told = member.traits.events || member.traits.by_hand;
+        // Who is told nothing may hold on to what is being taken back, until its time for that is over.
+        let patience = if told { PATIENCE } else { TIMEOUTS };
+        if now < (member.drained + patience).max(calm) {
             return;
         }
-        let owned = member.owned.iter().filter(|(tp, o)| !o.revoking && !member.paused.contains(tp));
-        let starved = owned.filter_map(|(tp, _)| {
-            let position = member.spans.get(tp)?.position;
-            let log = self.logs.get(tp).filter(|log| !log.deleted)?;
-            let offset = log.visible_in(position, log.end, member.traits.read_committed)?;
-            let at = log.get(offset)?.at;
-            (at + PATIENCE < now).then(|| format!("{id} waits, and {tp} {offset} is there since {at:?}"))
+        let read_committed = member.traits.read_committed;
+        // Who is told nothing may have begun anew where the group was.
+        let group = |tp: &TopicPartition| {
+            self.committed.get(tp).and_then(|c| c.last()).map_or(0, |(_, offset)| *offset)
+        };
+        let starved = self.given(id).into_iter().find_map(|tp| {
+            let log = self.logs.get(&tp).filter(|log| !log.deleted)?;
+            let end = if read_committed { log.stable_end() } else { log.end };
+            let from = match member.spans.get(&tp) {
+                // Who reads another topic of this name yet is told so in time, or S15 says that it was not.
+                Some(span) if span.of < log.former => return None,
+                Some(span) if told => span.position,
+                Some(span) => span.position.max(group(&tp)),
+                // As far ahead as it may begin; where it looks at the end nobody else can tell where that was.
+                None => {
+                    let expect = member.expect.get(&tp).filter(|e| now > e.since() + TIMEOUTS + PATIENCE)?;
+                    let latest = member.traits.latest || matches!(expect, Expect::End(_));
+                    self.starts(id, *expect, &tp, latest).into_iter().max().filter(|_| !latest)?
+                }
+            };
+            let offset = log.visible_in(from, end, read_committed)?;
+            let at = log.get(offset)?.at.max(log.stable_since);
+            (at + patience < now).then(|| format!("{id} waits, and {tp} {offset} is there since {at:?}"))
         });
-        if let Some(text) = starved.into_iter().next() {
+        if let Some(text) = starved {
             self.fail("L4", text);
         }
     }
 
+    /// What a member has and does not pause: by what its user was told, or by the group's word if nobody tells it.
+    fn given(&self, id: MemberId) -> Vec<TopicPartition> {
+        let member = &self.members[id.0];
+        let told = member.traits.events || member.traits.by_hand;
+        let owned = member.owned.iter().filter(|(_, owned)| told && !owned.revoking).map(|(tp, _)| tp);
+        let rested = self.now > self.rebalanced_at + TIMEOUTS + PATIENCE;
+        let by_word = self
+            .owners
+            .iter()
+            .filter(|(tp, owner)| !told && rested && **owner == id.0 && member.spans.contains_key(*tp));
+        let all = owned.chain(by_word.map(|(tp, _)| tp));
+        all.filter(|tp| !member.paused.contains(*tp)).cloned().collect()
+    }
+
     /// The client says that it has committed this.
-    pub fn told_committed(&mut self, id: MemberId, tp: &TopicPartition, offset: i64) {
+    /// It was asked `at`.
+    pub fn told_committed(&mut self, at: Timestamp, id: MemberId, tp: &TopicPartition, offset: i64) {
         let most = self
             .committed_of(id)
             .get(tp)
             .and_then(|c| c.iter().map(|(_, offset)| *offset).max())
             .unwrap_or(-1);
-        // A rewind that is sent along with it takes its place.
-        let rewound = self.members[id.0].rewound.iter().any(|(of, _)| of == tp);
-        if most < offset && !rewound {
+        // A rewind that is sent along with it takes its place. What was committed of a former topic went with it.
+        let beside = |told: Option<Timestamp>| told.is_none_or(|told| told >= at);
+        let rewound = self.members[id.0].rewound.iter().any(|r| r.tp == *tp && beside(r.told));
+        let reborn = self.logs.get(tp).is_some_and(|log| log.former > 0);
+        if most < offset && !rewound && !reborn {
             let text =
                 format!("{id} says that it has committed {tp} at {offset}, the coordinator has taken {most}");
             self.fail("S15", text);
@@ -115,7 +184,7 @@ impl Oracle {
 
     /// The client says that this is committed; it was asked `at`.
     pub fn told_offset(&mut self, at: Timestamp, id: MemberId, tp: &TopicPartition, told: Option<i64>) {
-        if self.logs.get(tp).is_none_or(|log| log.deleted) {
+        if self.logs.get(tp).is_none_or(|log| log.deleted || log.former > 0) {
             return;
         }
         let known = self.committed_of(id).get(tp).map_or(&[][..], |c| c);
@@ -133,8 +202,11 @@ impl Oracle {
     /// E1: what the user is told went wrong.
     pub fn told_error(&mut self, now: Timestamp, id: MemberId, error: &Error, is_static: bool) {
         // A static member may be too young for its brokers, or have a twin.
+        let refusal = matches!(error.kind(), ErrorKind::Authorization | ErrorKind::Limit | ErrorKind::Fenced);
         let cause = if error.is_fatal() {
-            self.damaged || is_static && matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Fenced)
+            self.damaged
+                || self.refuses && refusal
+                || is_static && matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Fenced)
         } else {
             match error.kind() {
                 ErrorKind::Corrupt | ErrorKind::Unsupported => self.damaged,
@@ -144,6 +216,11 @@ impl Oracle {
         if !cause {
             self.fail("E1", format!("{id} is told at {now:?}, and there is no reason: {error}"));
         }
+    }
+
+    /// From now on brokers may refuse somebody for good.
+    pub fn refuses(&mut self) {
+        self.refuses = true;
     }
 
     /// From now on what comes from brokers may be nonsense.
@@ -156,7 +233,7 @@ impl Oracle {
         self.owners.iter().find_map(|(tp, owner)| {
             let member = self.members.get(*owner).filter(|m| m.alive && m.traits.auto)?;
             let span = member.spans.get(tp).filter(|s| s.contig > s.start)?;
-            let log = self.logs.get(tp).filter(|l| !l.deleted)?;
+            let log = self.logs.get(tp).filter(|l| !l.deleted && l.former == span.of)?;
             let committed = self.committed.get(tp).and_then(|c| c.last()).map_or(0, |(_, offset)| *offset);
             let behind = log.visible_in(committed, span.contig, member.traits.read_committed)?;
             Some(format!("m{owner} is done with {tp} up to {}, {behind} is not committed", span.contig))
@@ -170,7 +247,9 @@ impl Oracle {
 
     /// A partition is about to be given back in order.
     pub(super) fn gives_back(&mut self, id: MemberId, tp: &TopicPartition) {
-        if self.members[id.0].traits.auto {
+        let former = self.logs.get(tp).map_or(0, |log| log.former);
+        let member = &self.members[id.0];
+        if member.traits.auto && member.spans.get(tp).is_none_or(|span| span.of == former) {
             self.handovers.insert(tp.clone(), Handover { from: id.0, done: None });
         }
     }
@@ -181,9 +260,9 @@ impl Oracle {
             return;
         }
         let taken = owners.iter().find_map(|(tp, new)| {
-            let old = *self.owners.get(tp).filter(|old| *old != new)?;
+            let old = *self.last_owners.get(tp).filter(|old| *old != new)?;
             let member = &self.members[old];
-            let holds = member.owned.get(tp).is_some_and(|owned| !owned.revoking);
+            let holds = member.owned.get(tp).is_some_and(|owned| !owned.given_back);
             (member.alive && member.out_since.is_none() && holds).then_some((tp, *new, old))
         });
         if let Some((tp, new, old)) = taken {
@@ -197,7 +276,11 @@ impl Oracle {
         if member.traits.auto && !member.traits.by_hand {
             let from = id.0;
             let told = |tp: &TopicPartition| member.owned.get(tp).is_some_and(|owned| !owned.revoking);
-            let rows = member.spans.iter().filter(|(tp, _)| member.traits.events && told(tp));
+            let present = |tp| self.logs.get(tp).map_or(0, |log| log.former);
+            let rows = member
+                .spans
+                .iter()
+                .filter(|(tp, s)| member.traits.events && told(tp) && s.of == present(*tp));
             let rows: Vec<_> =
                 rows.map(|(tp, s)| (tp.clone(), Handover { from, done: Some(s.contig) })).collect();
             self.handovers.extend(rows);

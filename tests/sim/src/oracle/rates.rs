@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ottla_broker::sim::Cluster;
 use ottla_broker::{Api, ErrorCode, Observed};
-use ottla_core::Timestamp;
+use ottla_core::{Timestamp, TopicPartition};
 
 use super::{GROUP, MemberId, Oracle, World};
 
@@ -15,6 +15,9 @@ const MOST: u64 = 60;
 /// Attempts of one member to connect to one address within a second. Each of its three connections there, and the way
 /// in, has a backoff of 50 ms at the first.
 const MOST_CONNECTS: u64 = 40;
+
+/// The timestamp that stands for the end of a partition.
+const LATEST: i64 = -1;
 
 /// So many seconds a commit may wait for those before it, which may have to time out.
 const MAY_WAIT: u64 = 30;
@@ -93,6 +96,13 @@ impl Oracle {
                     && let Some(member) = self.members.get_mut(id)
                 {
                     member.behind = member.spans.values().map(|s| s.epoch).max().max(member.behind);
+                }
+            }
+            if request.api == Api::ListOffsets {
+                for asked in request.partitions.iter().filter(|asked| asked.offset == Some(LATEST)) {
+                    let Some(partition) = asked.partition else { continue };
+                    let tp = TopicPartition::new(asked.topic.as_str(), partition);
+                    self.ends_asked.entry((id, tp)).or_default().push(Timestamp::ZERO + request.at);
                 }
             }
             if request.error == Some(ErrorCode::INVALID_FETCH_SESSION_EPOCH) {

@@ -45,8 +45,9 @@ impl Oracle {
         records: &[(i64, u64, i32)],
     ) {
         let tp = tp.clone();
-        let Some((first, ..)) = records.first().copied() else { return };
+        let Some((first, content, _)) = records.first().copied() else { return };
         self.check_ownership(now, id, &tp);
+        self.check_subscription(now, id, &tp);
         if self.members[id.0].behind.is_some_and(|behind| epoch <= behind) {
             let text = format!("{id} was given a record of {tp} by an ownership of before it joined anew");
             self.fail("S7", text);
@@ -64,10 +65,14 @@ impl Oracle {
         // A pause ends with the ownership.
         self.members[id.0].paused.remove(&tp);
         if self.members[id.0].spans.get(&tp).is_none_or(|s| s.epoch != epoch) {
-            self.begin_span(now, id, &tp, epoch, first);
+            self.begin_span(now, id, &tp, epoch, (first, content));
         }
         let Some(position) = self.members[id.0].spans.get(&tp).map(|s| s.position) else { return };
         let mut expected = position;
+        let of = self.members[id.0].spans.get(&tp).map_or(0, |span| span.of);
+        if of < self.log(&tp).former {
+            return self.handed_of_former(now, id, &tp, (number, next), records);
+        }
         for (offset, content, told) in records.iter().copied() {
             if offset < expected {
                 self.fail("S2", format!("{id} was given {tp} {offset} after {expected} was next"));
@@ -80,6 +85,11 @@ impl Oracle {
                 if let Some(span) = self.members[id.0].spans.get_mut(&tp) {
                     span.cut = Some(span.cut.map_or(cut, |before| before.min(cut)));
                 }
+                expected = offset + 1;
+                continue;
+            }
+            if self.log(&tp).was_compacted(offset, content) {
+                // It was fetched before.
                 expected = offset + 1;
                 continue;
             }
@@ -110,6 +120,11 @@ impl Oracle {
                     }
                 }
             }
+            let stable = self.log(&tp).stable_end();
+            if read_committed && offset >= stable {
+                let text = format!("{id} was given {tp} {offset}, the last stable offset is {stable}");
+                self.fail("S5", text);
+            }
             if offset >= high_watermark {
                 let text = format!("{id} was given {tp} {offset}, the high watermark is {high_watermark}");
                 self.fail("S5", text);
@@ -122,11 +137,44 @@ impl Oracle {
         {
             self.fail("S3", format!("{id}'s batch of {tp} ends at {next} and leaves {skipped} out"));
         }
-        let count = records.len() as u64;
+        self.was_given(now, id, &tp, (number, next), records.len() as u64);
+    }
+
+    /// Records of a topic that is no more, which were on their way; or of the one that has its name now, and nobody has
+    /// told.
+    fn handed_of_former(
+        &mut self,
+        now: Timestamp,
+        id: MemberId,
+        tp: &TopicPartition,
+        (number, next): (u64, i64),
+        records: &[(i64, u64, i32)],
+    ) {
+        let log = self.log(tp);
+        let strange = records.iter().find(|(offset, content, _)| !log.had(*offset, *content));
+        if let Some((offset, content, _)) = strange.copied() {
+            let text = if log.has(offset, content) {
+                format!("{id} was given {tp} {offset} of another topic of this name, and not told")
+            } else {
+                format!("{id} was given {tp} {offset}, which was in no topic of this name")
+            };
+            self.fail("S13", text);
+        }
+        self.was_given(now, id, tp, (number, next), records.len() as u64);
+    }
+
+    fn was_given(
+        &mut self,
+        now: Timestamp,
+        id: MemberId,
+        tp: &TopicPartition,
+        (number, next): (u64, i64),
+        count: u64,
+    ) {
         self.given += count;
         let member = &mut self.members[id.0];
         member.given += count;
-        if let Some(span) = member.spans.get_mut(&tp) {
+        if let Some(span) = member.spans.get_mut(tp) {
             let from = span.batches.back().map_or(span.position, |b| b.to);
             span.batches.push_back(Handed {
                 from,
@@ -181,11 +229,16 @@ impl Oracle {
         id: MemberId,
         tp: &TopicPartition,
         epoch: OwnershipEpoch,
-        first: i64,
+        (first, content): (i64, u64),
     ) {
+        let log = self.log(tp);
+        let now_of = log.former;
+        // What was on its way when the topic went may have been of an ownership that nobody had read of.
+        let of = if !log.has(first, content) && log.had(first, content) { now_of - 1 } else { now_of };
         let member = &mut self.members[id.0];
         let traits = member.traits;
         let before = member.spans.get(tp).map(|s| (s.position, s.last));
+        let recreated = member.spans.get(tp).is_some_and(|s| s.of < now_of);
         let expect = member.expect.remove(tp);
         let born = member.born;
         if before.is_some() && expect.is_none() && traits.events {
@@ -201,31 +254,47 @@ impl Oracle {
             let more = self.starts(id, Expect::Committed(since), tp, traits.latest);
             starts.extend(more);
             starts.extend(before.map(|(position, _)| position));
+            starts.extend(recreated.then_some(0));
+        }
+        if traits.latest {
+            starts.extend(self.told_ends(id, tp, since));
         }
         let log = self.log(tp);
         let fits =
             |start: &i64| *start <= first && log.visible_in(*start, first, traits.read_committed).is_none();
-        let from_end = log.end_at(since);
-        let at_end = traits.latest && first >= from_end;
-        let start = starts.iter().copied().filter(fits).max();
+        let fitting = starts.iter().copied().filter(fits).max();
+        let start = if of < now_of { Some(first) } else { fitting };
         let moved = expect.is_chosen();
-        if !moved {
+        if !moved && of == now_of {
             self.takes_over(now, id, tp, first);
         }
         if start.is_none() {
-            if !traits.by_hand {
-                self.log(tp).excuse(0, first);
-            }
-            if !at_end {
-                let text =
-                    format!("{id} begins to read {tp} at {first}; it may begin at {starts:?} ({expect:?})");
-                self.fail("S4", text);
-            }
+            let text =
+                format!("{id} begins to read {tp} at {first}; it may begin at {starts:?} ({expect:?})");
+            self.fail("S4", text);
         }
         let start = start.unwrap_or(first);
+        // Who begins at the end leaves out what lies before it.
+        if traits.latest && !traits.by_hand && self.told_ends(id, tp, since).contains(&start) {
+            self.log(tp).excuse(0, start);
+        }
         let (batches, contig, position, last) = (VecDeque::new(), start, start, now);
-        let span = Span { epoch, start, position, batches, contig, last, moved, cut: None };
+        let span = Span { epoch, start, position, batches, contig, last, moved, cut: None, of };
         self.members[id.0].spans.insert(tp.clone(), span);
+    }
+
+    /// What a member has been told of where a partition ends, when it asked at `since` or later.
+    fn told_ends(&self, id: MemberId, tp: &TopicPartition, since: Timestamp) -> Vec<i64> {
+        let Some(log) = self.logs.get(tp) else { return Vec::new() };
+        let asked = self.ends_asked.get(&(id.0, tp.clone())).map_or(&[][..], |asked| asked);
+        let asked = asked.iter().filter(|at| **at >= since);
+        asked.flat_map(|at| log.ends_about(*at)).collect()
+    }
+
+    /// Whether the policy may have chosen this offset for a member that asked for it at `since` or later.
+    pub(super) fn is_reset(&self, id: MemberId, tp: &TopicPartition, offset: i64, since: Timestamp) -> bool {
+        let begins = self.logs.get(tp).is_none_or(|log| log.is_begin(offset));
+        begins || self.members[id.0].traits.latest && self.told_ends(id, tp, since).contains(&offset)
     }
 
     /// Where a row of records may begin.

@@ -101,6 +101,7 @@ fn a_position_below_the_start_of_the_log_may_be_reset_to_its_end() {
         oracle.log(&tp()).delete_below(15);
         let now = Timestamp::from_millis(5000);
         oracle.committed.insert(tp(), vec![(now, 20)]);
+        oracle.ends_asked.insert((0, tp()), vec![now]);
         oracle.assigned(now, MemberId(0), &[tp()]);
         oracle.sought(now, MemberId(0), &tp(), Sought::At(sought));
         oracle.check_commit(MemberId(0), &tp(), (30, -1), None);

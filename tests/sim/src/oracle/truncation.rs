@@ -107,7 +107,10 @@ impl Oracle {
         member.end_span(now, tp);
         member.expect.insert(tp.clone(), Expect::Reset(offset, now));
         let log = self.log(tp);
-        let text = if !log.was_cut_below(asked) {
+        // It may have been the log of a former topic of this name.
+        let text = if log.former > 0 {
+            return;
+        } else if !log.was_cut_below(asked) {
             format!("{id} is told that {tp} was cut below {asked}, which it was not")
         } else if cut.is_some_and(|cut| log.holds_any(cut, offset)) {
             format!("{id} goes on with {tp} at {offset}, beyond the cut at {cut:?}")

@@ -3,7 +3,7 @@
 use ottla_core::delivery::ResetCause;
 use ottla_core::{OwnershipEpoch, Timestamp, TopicPartition};
 
-use super::member::{Expect, GhostMember, Owned, Past};
+use super::member::{Expect, GhostMember, Owned, Past, Rewind};
 use super::{MemberId, Oracle};
 
 impl Oracle {
@@ -11,7 +11,7 @@ impl Oracle {
     pub fn assigned(&mut self, now: Timestamp, id: MemberId, partitions: &[TopicPartition]) {
         for tp in partitions {
             let member = &mut self.members[id.0];
-            let before = member.owned.insert(tp.clone(), Owned { revoking: false });
+            let before = member.owned.insert(tp.clone(), Owned::default());
             member.end_span(now, tp);
             // The event may have waited for its reader: the position was looked up when the group said so, after
             // the reader had last found nothing.
@@ -39,7 +39,7 @@ impl Oracle {
         self.gave_up(id, &[]);
         for (tp, at) in partitions {
             let member = &mut self.members[id.0];
-            member.owned.insert(tp.clone(), Owned { revoking: false });
+            member.owned.insert(tp.clone(), Owned::default());
             member.expect.insert(tp.clone(), at.expected(now));
         }
     }
@@ -50,7 +50,8 @@ impl Oracle {
         let starts = self.starts(id, expect, tp, self.members[id.0].traits.latest);
         let moved = expect.is_chosen();
         let ended = self.now;
-        let past = starts.into_iter().map(|start| Past { start, contig: start, moved, ended });
+        let of = self.log(tp).former;
+        let past = starts.into_iter().map(|start| Past { start, contig: start, moved, ended, of });
         self.members[id.0].past.entry(tp.clone()).or_default().extend(past);
     }
 
@@ -61,8 +62,18 @@ impl Oracle {
 
     /// A static member takes the place of another.
     pub fn replaced(&mut self, old: MemberId, new: MemberId) {
-        self.owners.values_mut().filter(|owner| **owner == old.0).for_each(|owner| *owner = new.0);
+        let owners = self.owners.values_mut().chain(self.last_owners.values_mut());
+        owners.filter(|owner| **owner == old.0).for_each(|owner| *owner = new.0);
         self.watched = Some(new.0);
+    }
+
+    /// The user has finished giving these back.
+    pub fn gives_up(&mut self, id: MemberId, partitions: &[TopicPartition]) {
+        for tp in partitions {
+            if let Some(owned) = self.members[id.0].owned.get_mut(tp) {
+                owned.given_back = true;
+            }
+        }
     }
 
     /// `Event::Revoking` was read.
@@ -131,6 +142,18 @@ impl Oracle {
             self.committed_of(id).get(tp).is_none_or(|c| c.first().is_none_or(|(at, _)| *at > since));
         let log = self.log(tp);
         match cause {
+            // All that the new one holds came after what was read of the former one.
+            ResetCause::TopicRecreated => {
+                if log.former == 0 {
+                    let text = format!("{id} is told that {tp} is of another topic now, which it is not");
+                    self.fail("S12", text);
+                } else if offset > log.start {
+                    let text =
+                        format!("{id} begins with the new {tp} at {offset}, the log is at {}", log.start);
+                    self.fail("S4", text);
+                }
+                return;
+            }
             ResetCause::NoCommittedOffset if !never_committed => {
                 self.fail(
                     "S12",
@@ -149,16 +172,17 @@ impl Oracle {
             _ => {}
         }
         let log = self.log(tp);
+        let first = log.start;
         if latest {
-            if offset != 0 && log.ends_since(since).all(|end| offset < end) {
+            if !self.is_reset(id, tp, offset, Timestamp::ZERO) {
                 let text = format!("{id} resets {tp} to the end at {offset}, which is not the end");
                 self.fail("S4", text);
             }
             if !self.members[id.0].traits.by_hand {
                 self.log(tp).excuse(position.unwrap_or(0), offset);
             }
-        } else if offset > log.start {
-            let text = format!("{id} resets {tp} to the beginning at {offset}, which is at {}", log.start);
+        } else if offset > first {
+            let text = format!("{id} resets {tp} to the beginning at {offset}, which is at {first}");
             self.fail("S4", text);
         }
     }
@@ -207,6 +231,7 @@ impl Oracle {
         let Self { members, logs, .. } = self;
         let member = &mut members[id.0];
         let auto = member.traits.auto;
+        member.owned.values_mut().filter(|owned| owned.revoking).for_each(|owned| owned.given_back = true);
         for (tp, span) in member.spans.iter_mut().filter(|(tp, _)| of.is_none_or(|of| of == *tp)) {
             let mut changed = false;
             for batch in span.batches.iter_mut().rev() {
@@ -302,7 +327,16 @@ impl Oracle {
 
     /// The user commits an offset that lies below what is committed, and means it.
     pub fn rewinds_to(&mut self, id: MemberId, tp: &TopicPartition, offset: i64) {
-        self.members[id.0].rewound.insert((tp.clone(), offset));
+        self.members[id.0].rewound.push(Rewind { tp: tp.clone(), offset, told: None });
+    }
+
+    /// The client has told what became of it.
+    pub fn rewind_told(&mut self, id: MemberId, tp: &TopicPartition, offset: i64) {
+        let now = self.now;
+        let mut rewinds = self.members[id.0].rewound.iter_mut();
+        if let Some(rewind) = rewinds.find(|r| r.tp == *tp && r.offset == offset && r.told.is_none()) {
+            rewind.told = Some(now);
+        }
     }
 
     /// S14: where the client says that the next record lies.
@@ -311,8 +345,11 @@ impl Oracle {
         let read_committed = member.traits.read_committed;
         // A position of an ownership that the user has not read of says nothing about this row.
         let row = member.spans.get(tp).filter(|s| s.epoch == epoch);
-        let Some(known) = row.map(|s| s.position) else { return };
+        let Some((known, of)) = row.map(|s| (s.position, s.of)) else { return };
         let log = self.log(tp);
+        if of < log.former {
+            return;
+        }
         let skipped = log.visible_in(known, position, read_committed);
         if position < known || skipped.is_some() {
             self.fail(

@@ -1,5 +1,6 @@
 //! Members that come and go.
 
+use ottla_core::config::GroupProtocol;
 use ottla_core::{Rng, Timestamp};
 
 use super::Simulation;
@@ -42,8 +43,12 @@ impl Simulation {
         };
         if self.producer.compresses() {
             traits.max_ledger += traits.readers * super::settings::MAX_DECODED;
+            // Two of three are decoded ahead for.
+            config.decode_threads = number % 3;
         }
         config.client_id = format!("m{number}");
+        let classic = config.group.as_ref().is_some_and(|g| g.protocol == GroupProtocol::Classic);
+        let dies = self.settings.is_mixed() && classic && hand.is_none();
         if let Some(group) = &mut config.group
             && hand.is_none()
         {
@@ -57,6 +62,7 @@ impl Simulation {
         let topics = self.topics.clone();
         let mut user = User::new(id, (style, patience), self.rng.split(), topics, now);
         user.is_static = instance.is_some();
+        user.dies = dies;
         if now >= super::HEALED_AT {
             user.hurry();
         }
@@ -96,6 +102,42 @@ impl Simulation {
                 self.arrive();
             }
         }
+        true
+    }
+
+    /// Users want something else: some of the topics, or all of them again.
+    pub(crate) fn resubscribe(&mut self, rng: &mut Rng) -> bool {
+        let mut any = false;
+        for user in self.users.iter_mut().filter(|u| u.may_change_its_mind()) {
+            if rng.below(3) > 0 {
+                user.changes_its_mind(&mut self.world, &mut self.oracle);
+                any = true;
+            }
+        }
+        any && self.topics.len() > 1
+    }
+
+    /// Some members are replaced by others, whichever protocol those speak.
+    pub(crate) fn migrate(&mut self, rng: &mut Rng) -> bool {
+        for _ in 0..1 + rng.below(3) {
+            if self.users.iter().filter(|u| !u.over).count() > 1
+                && let Some(index) = self.some_user(rng)
+            {
+                self.users[index].close(&mut self.world, &mut self.oracle);
+            }
+            self.arrive_in_group();
+        }
+        self.settings.is_mixed()
+    }
+
+    /// Somebody closes, and has no time for it. Another one comes.
+    pub(crate) fn close_some(&mut self, rng: &mut Rng) -> bool {
+        let Some(index) = self.some_user(rng).filter(|index| !self.users[*index].is_leaving()) else {
+            return false;
+        };
+        let timeout = std::time::Duration::from_millis(rng.below(300));
+        self.users[index].comes_again = true;
+        self.users[index].close_within(&mut self.world, &mut self.oracle, timeout);
         true
     }
 

@@ -3,6 +3,7 @@
 mod assignor;
 mod members;
 mod settings;
+mod threads;
 mod topics;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +19,7 @@ use super::trace::Trace;
 use super::workload::{Producer, User, key};
 use super::{MemberId, World};
 use settings::Settings;
+use threads::Threads;
 
 /// Producers stop here.
 const WRITTEN_UNTIL: Timestamp = Timestamp::from_millis(45_000);
@@ -100,6 +102,7 @@ pub(super) struct Simulation {
     /// Who reads everything from the start in the end.
     pub(super) final_reader: Option<usize>,
     restarts: u64,
+    threads: Threads,
     healed: Option<Timestamp>,
     looked: Timestamp,
     /// When to look next whether somebody waits in vain.
@@ -155,10 +158,22 @@ impl Simulation {
         if plan.iter().any(|p| p.fault == Fault::LaggingReplica) {
             settings.spread();
         }
+        if plan.iter().any(|p| p.fault == Fault::Transactions) {
+            (settings.transactions, settings.latest) = (true, false);
+        }
+        if plan.iter().any(|p| p.fault == Fault::TopicRecreated) {
+            settings.know_ids();
+        }
+        if plan.iter().any(|p| p.fault == Fault::Migration) {
+            settings.mix();
+        }
         let mut world = World::with_config(rng.next_u64(), settings.cluster());
         world.trace = trace;
         world.trace.number(seed);
         let mut producer = Producer::new(rng.split(), settings.records_per_second, settings.transactions);
+        if !settings.latest && seed.is_multiple_of(2) {
+            producer.take_time();
+        }
         if settings.jepsen {
             producer.numbered = true;
             world.history = Some(History::new(settings.transactions));
@@ -181,6 +196,7 @@ impl Simulation {
             static_user: None,
             final_reader: None,
             restarts: 0,
+            threads: Threads::new(seed),
             healed: None,
             looked: Timestamp::ZERO,
             hungry: Timestamp::ZERO,
@@ -215,6 +231,7 @@ impl Simulation {
                 self.arrivals.last().copied(),
                 self.users.iter().filter_map(User::next).min(),
                 self.healed.is_none().then_some(HEALED_AT),
+                self.threads.next(),
             ];
             let limit = next.into_iter().flatten().min().unwrap_or(Timestamp::NEVER);
             let limit = limit.max(now + Duration::from_nanos(1)).min(now + Duration::from_secs(1));
@@ -242,6 +259,12 @@ impl Simulation {
         // Who has not noticed yet that its connection is gone will be troubled by it.
         if !self.active.is_empty() || now >= self.hungry && self.world.is_cut() {
             self.oracle.disturbed(now);
+            if self.active.is_empty() {
+                self.oracle.troubled(None, now);
+            }
+        }
+        for active in &self.active {
+            self.oracle.troubled(active.concerns(), now);
         }
         while self.plan.last().is_some_and(|p| p.at <= now) {
             if let Some(planned) = self.plan.pop() {
@@ -253,6 +276,10 @@ impl Simulation {
         }
         if now < WRITTEN_UNTIL {
             self.producer.run(&mut self.world, &mut self.oracle, &self.partitions);
+        }
+        if self.producer.compresses() {
+            let members = self.users.iter().filter(|u| !u.over).map(|u| u.id);
+            self.threads.run(&mut self.world, now, members);
         }
         for index in 0..self.users.len() {
             self.turn_of(index, now);
@@ -319,6 +346,7 @@ impl Simulation {
         self.healed = Some(now);
         self.plan.clear();
         self.end_all_faults();
+        self.producer.finish(&mut self.world, &mut self.oracle);
         for index in 0..self.users.len() {
             let user = &mut self.users[index];
             user.calm(&mut self.world, &mut self.oracle);

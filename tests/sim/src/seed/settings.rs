@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     initial_delay: Duration,
     /// The members speak the consumer protocol (KIP-848).
     pub(crate) consumer: bool,
+    /// Some do, the others the classic one.
+    mixed: bool,
     /// Every node is in a rack of its own, and members read from the one in theirs (KIP-392).
     racks: bool,
 }
@@ -71,9 +73,26 @@ impl Settings {
             max_poll: (rng.below(2) == 0).then(|| seconds(rng, 8, 15)),
             release: rng.below(4),
             consumer,
+            mixed: false,
             initial_delay: Duration::from_millis(if rng.below(2) == 0 { 0 } else { rng.below(1000) }),
             racks: rng.below(4) == 0,
         }
+    }
+
+    /// Topics are to have ids.
+    pub(crate) fn know_ids(&mut self) {
+        self.release = self.release.max(1);
+    }
+
+    /// Members of both protocols are to be in the group, with no assignor of their own.
+    pub(crate) fn mix(&mut self) {
+        (self.mixed, self.release) = (!self.consumer, 2);
+        self.assignors = self.assignors.min(4);
+    }
+
+    /// Whether members of both protocols are in the group.
+    pub(crate) fn is_mixed(&self) -> bool {
+        self.mixed
     }
 
     /// Somebody is to read from a follower.
@@ -97,6 +116,11 @@ impl Settings {
         self.consumer || self.release != 0 || !self.session.as_secs().is_multiple_of(2)
     }
 
+    /// Whether they tell topic ids (2.8).
+    pub(crate) fn tells_ids(&self) -> bool {
+        self.consumer || self.release != 0
+    }
+
     pub(crate) fn cluster(&self) -> ClusterConfig {
         let config = ClusterConfig::with_nodes(self.nodes);
         let mut config = match self.release {
@@ -115,7 +139,9 @@ impl Settings {
         config.initial_rebalance_delay = self.initial_delay;
         config.auto_create_topics = false;
         config.consumer_session_timeout = self.session;
-        config.consumer_heartbeat_interval = self.session / 4;
+        // Now and then so often that one comes while something is being given back.
+        config.consumer_heartbeat_interval =
+            if self.session.as_secs() < 8 { Duration::from_millis(200) } else { self.session / 4 };
         config.max_observed = 2_000;
         config
     }
@@ -136,7 +162,8 @@ impl Settings {
     pub(crate) fn member(&self, base: Config, rng: &mut Rng) -> (Config, Style, Traits) {
         let mut group = GroupConfig::new(GROUP);
         let rack = rng.below(self.nodes as u64 + 1) as usize;
-        if self.consumer {
+        let consumer = self.consumer || self.mixed && rng.below(2) == 0;
+        if consumer {
             group.protocol = GroupProtocol::Consumer;
         }
         group.session_timeout = self.session;
@@ -217,7 +244,7 @@ impl Settings {
             latest: self.latest,
             read_committed: self.transactions,
             // Who is cut off does not learn when its session is over (KIP-848): an answer that fences tells.
-            session: if self.consumer { Duration::MAX / 2 } else { self.session },
+            session: if consumer { Duration::MAX / 2 } else { self.session },
             max_ledger: max_buffered_bytes + self.nodes * MAX_BATCH,
             readers: if reads == Reads::Partitions { 2 * MAX_PARTITIONS } else { 1 },
             max_sockets: self.nodes * 4 + 3,

@@ -79,7 +79,41 @@ impl Simulation {
         true
     }
 
-    fn subscribe_all(&mut self) {
+    /// A topic is deleted and made anew at once, with fewer or more partitions and at least as many records. Jepsen's
+    /// checker knows a topic by its name, before there were topic ids nobody could tell, and neither can a classic member of
+    /// a group that goes by ids.
+    pub(crate) fn recreate_topic(&mut self, rng: &mut Rng) -> bool {
+        if self.world.history.is_some() || !self.settings.tells_ids() || self.settings.is_mixed() {
+            return false;
+        }
+        let Some(topic) = self.topics.get(rng.below(self.topics.len() as u64) as usize).cloned() else {
+            return false;
+        };
+        let before: Vec<TopicPartition> =
+            self.partitions.iter().filter(|tp| tp.topic() == topic).cloned().collect();
+        let ends: Vec<i64> = before.iter().map(|tp| self.oracle.log(tp).end).collect();
+        let most = (super::settings::MAX_PARTITIONS as i32).min(2 * before.len() as i32 + 1);
+        let count = 1 + rng.below(most as u64) as i32;
+        let (now, at) = (self.world.now(), self.world.broker_now());
+        if self.world.cluster.delete_topic(at, &topic).is_err() {
+            return false;
+        }
+        if let Err(error) = self.world.cluster.create_topic(&topic, count) {
+            panic!("the simulator cannot make {topic} anew: {error}");
+        }
+        self.partitions.retain(|tp| tp.topic() != topic);
+        self.oracle.topic_recreated(now, &topic, count);
+        self.producer.forget(&topic);
+        self.add_partitions(&topic, 0, count);
+        for (tp, end) in before.iter().zip(ends).filter(|(tp, _)| tp.partition() < count) {
+            while self.oracle.log(tp).end < end + 1 {
+                self.producer.write(&mut self.world, &mut self.oracle, tp);
+            }
+        }
+        true
+    }
+
+    pub(super) fn subscribe_all(&mut self) {
         let topics = self.topics.clone();
         for user in &mut self.users {
             user.set_topics(&mut self.world, &mut self.oracle, &topics);
@@ -111,6 +145,26 @@ impl Simulation {
         let to = self.world.cluster.log_end_offset(topic, partition).unwrap_or(to);
         self.oracle.truncated(now, &tp, to);
         true
+    }
+
+    /// Some of what lies in a log, batch by batch, is compacted away. Jepsen's checker knows of no record that is taken
+    /// back.
+    pub(crate) fn compact(&mut self, rng: &mut Rng) -> bool {
+        let Some(tp) = self.some_partition(rng).filter(|_| self.world.history.is_none()) else {
+            return false;
+        };
+        let until = self.oracle.log(&tp).stable_end();
+        let pattern = rng.next_u64();
+        let mut number = 0;
+        let keep = |_first: i64| {
+            number += 1;
+            (pattern >> (number % 64)) & 1 == 1
+        };
+        let gone = self.world.cluster.compact(tp.topic(), tp.partition(), until, keep).unwrap_or_default();
+        for range in &gone {
+            self.oracle.log(&tp).compact(*range);
+        }
+        !gone.is_empty()
     }
 
     /// The oldest records of a partition are deleted.

@@ -45,9 +45,10 @@ impl User {
             if !self.reads_all && self.rng.below(4) == 0 {
                 continue;
             }
-            let end = oracle.log(&tp).end;
-            // The end is where the watermark is.
-            let lags = world.cluster.high_watermark(tp.topic(), tp.partition()).is_ok_and(|high| high < end);
+            let (end, stable) = (oracle.log(&tp).end, oracle.log(&tp).stable_end());
+            // The end is where the watermark is, or the first open transaction.
+            let lags = stable < end
+                || world.cluster.high_watermark(tp.topic(), tp.partition()).is_ok_and(|high| high < end);
             let at = if self.reads_all { Sought::Beginning } else { self.somewhere(end, lags) };
             chosen.push((tp, at));
         }
@@ -68,7 +69,7 @@ impl User {
     }
 
     /// It wants something else from now on.
-    pub(super) fn changes_its_mind(&mut self, world: &mut World, oracle: &mut Oracle) {
+    pub(crate) fn changes_its_mind(&mut self, world: &mut World, oracle: &mut Oracle) {
         if self.style.hand.is_some() {
             self.drop_all(oracle);
             return self.assign(world, oracle);
@@ -85,6 +86,7 @@ impl User {
     pub(super) fn subscribe_to(&mut self, world: &mut World, oracle: &mut Oracle, topics: Vec<String>) {
         self.note(world, || What::Subscribed { logged: true });
         let all = self.style.pattern && topics == self.topics;
+        oracle.subscribed(world.now(), self.id, (!all).then_some(&topics[..]));
         let command = match TopicPattern::new(ALL_TOPICS) {
             Ok(pattern) if all => Command::SubscribePattern(pattern),
             _ => Command::Subscribe(topics),

@@ -91,6 +91,8 @@ pub(super) enum Asked {
     /// It cannot fail.
     Sure,
     Seek(TopicPartition, Sought),
+    /// To go back to there.
+    Rewind(TopicPartition, i64),
     /// What is committed of these.
     Committed,
     /// Where these end, and where they did at least.
@@ -127,6 +129,8 @@ pub(crate) struct User {
     pub(crate) failed: bool,
     /// It has a group instance id.
     pub(crate) is_static: bool,
+    /// It never closes: it is killed.
+    pub(crate) dies: bool,
     next_batch: u64,
     /// A wait for several batches that goes on.
     gathering: Option<Gathering>,
@@ -162,6 +166,7 @@ impl User {
             over: false,
             failed: false,
             is_static: false,
+            dies: false,
             next_batch: 0,
             gathering: None,
             tasks: Vec::new(),
@@ -189,6 +194,11 @@ impl User {
         self.over || self.closing
     }
 
+    /// Whether it subscribes, and may want something else.
+    pub(crate) fn may_change_its_mind(&self) -> bool {
+        self.free && !self.is_leaving() && !self.unsubscribed && self.style.hand.is_none()
+    }
+
     /// It does nothing for so long.
     pub(crate) fn freeze(&mut self, until: Timestamp) {
         self.next = Some(self.next.map_or(until, |n| n.max(until)));
@@ -208,13 +218,21 @@ impl User {
 
     /// It closes.
     pub(crate) fn close(&mut self, world: &mut World, oracle: &mut Oracle) {
+        let timeout = Duration::from_millis(500 + self.rng.below(5000));
+        self.close_within(world, oracle, timeout);
+    }
+
+    /// The same, with so much time for it.
+    pub(crate) fn close_within(&mut self, world: &mut World, oracle: &mut Oracle, timeout: Duration) {
         if self.over || self.closing {
             return;
+        }
+        if self.dies {
+            return self.kill(world, oracle);
         }
         self.closing = true;
         self.drop_all(oracle);
         self.end_tasks(world, oracle);
-        let timeout = Duration::from_millis(500 + self.rng.below(5000));
         let asked = Asked::Close(world.now() + timeout);
         self.command(world, oracle, Command::Close { timeout }, asked);
     }
@@ -248,10 +266,11 @@ impl User {
                     for (tp, offset) in offsets {
                         let mut told = results.iter().filter(|(of, _)| *of == tp).peekable();
                         if told.peek().is_some() && told.all(|(_, result)| result.is_ok()) {
-                            oracle.told_committed(self.id, &tp, offset);
+                            oracle.told_committed(at, self.id, &tp, offset);
                         }
                     }
                 }
+                (Asked::Rewind(tp, offset), _) => oracle.rewind_told(self.id, &tp, offset),
                 (Asked::Seek(tp, to), Outcome::Done) => {
                     self.note(world, || What::Sought(key(&tp)));
                     oracle.sought(now, self.id, &tp, to);
@@ -469,8 +488,9 @@ impl User {
         let offset = (held.range.1 - 1 - self.rng.below(100) as i64).max(0);
         oracle.rewinds_to(self.id, &topic_partition, offset);
         let (leader_epoch, metadata) = (None, None);
+        let asked = Asked::Rewind(topic_partition.clone(), offset);
         let item = CommitItem::Offset { topic_partition, offset, leader_epoch, metadata, rewind: true };
-        self.command(world, oracle, Command::Commit(vec![item]), Asked::Other);
+        self.command(world, oracle, Command::Commit(vec![item]), asked);
     }
 
     fn drop_first(&mut self, oracle: &mut Oracle) {
@@ -491,8 +511,10 @@ impl User {
         }
     }
 
-    fn event(&mut self, world: &mut World, oracle: &mut Oracle, event: Event) {
+    /// How long it keeps the user busy.
+    fn event(&mut self, world: &mut World, oracle: &mut Oracle, event: Event) -> Duration {
         let (now, id) = (world.now(), self.id);
+        let mut busy = Duration::ZERO;
         world.trace.line(now, id, || format!("is told: {event:?}"));
         match event {
             Event::Assigned(tps) => {
@@ -512,6 +534,10 @@ impl User {
             Event::Revoking(revocation) => {
                 let tps = revocation.partitions().to_vec();
                 oracle.revoking(id, &tps);
+                // As often as not it has something to write down first.
+                if self.free && self.next_batch.is_multiple_of(2) {
+                    busy = Duration::from_millis(50 + self.next_batch * 37 % 400);
+                }
                 if self.style.commits == Commits::Auto {
                     self.drop_all(oracle);
                 } else if self.rng.below(2) == 0 {
@@ -526,10 +552,12 @@ impl User {
                         tokens.push(held.batch.token());
                     }
                     revocation.finish(tokens);
+                    oracle.gives_up(id, &tps);
                 }
             }
             _ => {}
         }
+        busy
     }
 
     fn error(&mut self, world: &mut World, oracle: &mut Oracle, error: &ottla_core::Error) {

@@ -41,7 +41,7 @@ impl User {
             }
             Taken::Batch(batch) => wait = self.take(world, oracle, Given::Batch(batch)),
             Taken::Record(record) => wait = self.take(world, oracle, Given::Record(record)),
-            Taken::Event(event) => self.event(world, oracle, event),
+            Taken::Event(event) => wait = self.event(world, oracle, event),
             Taken::Error(error) => {
                 world.trace.line(now, self.id, || format!("is told: {error}"));
                 self.error(world, oracle, &error);

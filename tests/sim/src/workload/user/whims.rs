@@ -58,8 +58,9 @@ impl User {
             }
             9 => self.command(world, oracle, Command::Committed(owned), Asked::Committed),
             10 => {
-                let high = |tp: &TopicPartition| {
-                    world.cluster.high_watermark(tp.topic(), tp.partition()).unwrap_or(0)
+                let mut high = |tp: &TopicPartition| {
+                    let high = world.cluster.high_watermark(tp.topic(), tp.partition()).unwrap_or(0);
+                    high.min(oracle.log(tp).stable_end())
                 };
                 let least = owned.iter().map(|tp| (tp.clone(), high(tp))).collect();
                 let places = owned.into_iter().map(|tp| (tp, Offset::Latest)).collect();
