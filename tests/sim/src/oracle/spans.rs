@@ -46,7 +46,10 @@ impl Oracle {
     ) {
         let tp = tp.clone();
         let Some((first, content, _)) = records.first().copied() else { return };
-        self.check_ownership(now, id, &tp);
+        let log = self.log(&tp);
+        // What was fetched of a topic that was made anew since is nobody else's.
+        let of_former = !log.has(first, content) && log.had(first, content);
+        self.check_ownership(now, id, &tp, of_former);
         self.check_subscription(now, id, &tp);
         if self.members[id.0].behind.is_some_and(|behind| epoch <= behind) {
             let text = format!("{id} was given a record of {tp} by an ownership of before it joined anew");
@@ -190,7 +193,7 @@ impl Oracle {
     }
 
     /// S6 and S7: records are given only to the owner.
-    fn check_ownership(&mut self, now: Timestamp, id: MemberId, tp: &TopicPartition) {
+    fn check_ownership(&mut self, now: Timestamp, id: MemberId, tp: &TopicPartition, of_former: bool) {
         let member = &self.members[id.0];
         if member.traits.events {
             match member.owned.get(tp) {
@@ -204,7 +207,7 @@ impl Oracle {
                 Some(_) => {}
             }
         }
-        if member.traits.by_hand {
+        if member.traits.by_hand || of_former {
             return;
         }
         let Some(&owner) = self.owners.get(tp).filter(|owner| **owner != id.0) else { return };
