@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use ottla_broker::sim::ClusterConfig;
 use ottla_broker::{Api, ErrorCode, Fault, GroupState, MigrationPolicy};
-use ottla_core::TopicPartition;
 use ottla_core::client::{Command, Outcome};
 use ottla_core::config::{GroupConfig, GroupProtocol};
+use ottla_core::{ErrorKind, TopicPartition};
 use ottla_tests::sim::{MemberId, Seen, World};
 
 mod members;
@@ -367,6 +367,33 @@ fn nothing_of_a_deleted_topic_is_committed_for_the_one_made_anew() {
             world.run_until(MINUTE, |w| w.member(member).count() == PARTITIONS + 1);
         }
     }
+}
+
+/// Who had a partition of a topic that was deleted reads nothing of the new one of its name before the group has
+/// exchanged them: the group goes by ids, and may give it to somebody else.
+#[test]
+fn a_topic_made_anew_is_not_read_before_the_group_has_given_it() {
+    let mut world = world(1);
+    let member = subscriber(&mut world, group());
+    settle(&mut world, &[member], &[PARTITIONS]);
+    let all = world.member(member).owned();
+    produce(&mut world, &all);
+    world.run_until(MINUTE, |w| w.member(member).count() == PARTITIONS);
+
+    let held = Duration::from_secs(20);
+    world.cluster.add_fault(Fault::on(Api::ConsumerGroupHeartbeat).delay(held));
+    let now = world.broker_now();
+    world.cluster.delete_topic(now, "t").expect("deleted");
+    world.cluster.create_topic("t", PARTITIONS as i32).expect("made anew");
+    produce(&mut world, &all);
+    world.run_until(held / 2, |w| {
+        let mut seen = w.member(member).seen.iter();
+        seen.any(|(_, seen)| matches!(seen, Seen::Error(e) if e.kind() == ErrorKind::DataLoss))
+    });
+    world.run_for(held / 4);
+    assert_eq!(world.member(member).count(), PARTITIONS, "read without having been given it");
+    world.run_until(MINUTE, |w| w.member(member).count() == 2 * PARTITIONS);
+    assert_eq!(world.member(member).owned().len(), PARTITIONS);
 }
 
 /// The coordinator takes back what was deleted, and before metadata says so there is another topic of the name: where

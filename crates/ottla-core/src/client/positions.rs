@@ -107,15 +107,15 @@ impl Client {
             if by_hand { "seek to where it shall be read from" } else { "it is read from its beginning" };
         let text = format!("topic {topic:?} was deleted and created anew, what it held is gone: {how}");
         let error = Error::new(ErrorKind::DataLoss, text).with_fatal(false);
+        // Who assigns by id takes the former topic's partitions back, and gives those of the new one to whom it likes.
+        let by_id = self.mode == Mode::Subscribed && self.group.as_ref().is_some_and(|g| g.is_consumer());
         // Who only just asks what the group has committed may have to go on in the new one: it is asked again, by its id.
-        if let Some(committed) = &mut self.committed {
+        if let Some(committed) = self.committed.as_mut().filter(|_| !by_id) {
             owned.retain(|(tp, epoch)| !committed.ask_anew(now, Asker::Position(*epoch), tp));
         }
         if !owned.is_empty() && !by_hand {
             self.delivery.lock().report(error.clone());
         }
-        // Who assigns by id takes the former topic's partitions back, and gives those of the new one to whom it likes.
-        let by_id = self.mode == Mode::Subscribed && self.group.as_ref().is_some_and(|g| g.is_consumer());
         for (tp, _) in owned {
             self.delivery.lock().recreated(now, &tp);
             if !by_hand && !by_id {
