@@ -14,6 +14,7 @@ mod spans;
 #[cfg(test)]
 mod tests;
 mod truncation;
+mod turns;
 mod users;
 
 use std::collections::BTreeMap;
@@ -77,6 +78,7 @@ pub struct Oracle {
     /// Who did last, where nobody does at the moment.
     last_owners: BTreeMap<TopicPartition, usize>,
     group: Option<(ottla_broker::GroupState, i32, usize)>,
+    turns: turns::Turns,
     /// The last that was complete.
     generation: Option<i32>,
     /// Generations after the first.
@@ -238,6 +240,7 @@ impl Oracle {
         self.group = summary;
         self.look_again = false;
         let Some(group) = cluster.group(GROUP) else { return };
+        self.turns.observe(now, &group);
         let number = |client: &str| client.strip_prefix('m').and_then(|n| n.parse::<usize>().ok());
         let mut inside = vec![false; self.members.len()];
         for member in &group.members {

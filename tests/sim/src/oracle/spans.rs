@@ -213,6 +213,7 @@ impl Oracle {
         let Some(&owner) = self.owners.get(tp).filter(|owner| **owner != id.0) else { return };
         // Another one owns it by the coordinator's word: only who was put out may not know yet.
         match member.out_since {
+            None if self.turns.in_haste().is_some_and(|since| now <= since + member.traits.session) => {}
             None => self.fail("S7", format!("{id} was given a record of {tp}, which m{owner} owns")),
             Some(since) if now > since + member.traits.session => {
                 let ago = now.since(since).as_millis();

@@ -190,9 +190,10 @@ impl Oracle {
     /// The user moves the position.
     pub fn sought(&mut self, now: Timestamp, id: MemberId, tp: &TopicPartition, to: Sought) {
         self.end_expected(id, tp);
+        let former = self.log(tp).former;
         let member = &mut self.members[id.0];
-        // What was handed out and is not done is given up as well.
-        let done = member.spans.get(tp).map(|s| s.contig);
+        // What was handed out and is not done is given up as well. Nothing is done yet of a topic that was made anew.
+        let done = member.spans.get(tp).filter(|s| s.of == former).map(|s| s.contig);
         member.end_span(now, tp);
         member.expect.insert(tp.clone(), to.expected(now));
         // What lies between is passed over because the user wants it so.
@@ -213,9 +214,9 @@ impl Oracle {
             paused.remove(tp);
             return;
         }
-        // Of what is not owned any more, or is being revoked, nothing comes anyway. Who reads no events knows only
-        // what it reads.
-        let owns = owned.get(tp).is_some_and(|owned| !owned.revoking);
+        // Of what is being revoked nothing comes anyway; what it is yet to be told of may be paused already. Who reads
+        // no events knows only what it reads.
+        let owns = owned.get(tp).is_none_or(|owned| !owned.revoking);
         if if traits.events || traits.by_hand { owns } else { spans.contains_key(tp) } {
             paused.insert(tp.clone());
         }

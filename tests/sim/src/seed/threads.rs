@@ -20,7 +20,7 @@ pub(super) struct Threads {
 
 impl Threads {
     pub(super) fn new(seed: u64) -> Self {
-        Self { rng: Rng::new(seed ^ 0xdec0_de), decoder: BatchDecoder::new(), running: Vec::new() }
+        Self { rng: Rng::new(seed ^ 0x00de_c0de), decoder: BatchDecoder::new(), running: Vec::new() }
     }
 
     /// When the next one is done.
