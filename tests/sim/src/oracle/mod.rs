@@ -20,6 +20,7 @@ mod users;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ottla_broker::GroupState;
 use ottla_broker::sim::Cluster;
 use ottla_core::{Timestamp, TopicPartition};
 
@@ -61,6 +62,11 @@ impl std::fmt::Display for Violation {
     }
 }
 
+/// Whether members have what the group says that they have, or are on their way there.
+fn is_settled(state: GroupState) -> bool {
+    matches!(state, GroupState::Stable | GroupState::Reconciling | GroupState::Assigning)
+}
+
 /// The oracle.
 #[derive(Debug, Default)]
 pub struct Oracle {
@@ -77,7 +83,7 @@ pub struct Oracle {
     owners: BTreeMap<TopicPartition, usize>,
     /// Who did last, where nobody does at the moment.
     last_owners: BTreeMap<TopicPartition, usize>,
-    group: Option<(ottla_broker::GroupState, i32, usize)>,
+    group: Option<(GroupState, i32, usize)>,
     turns: turns::Turns,
     /// The last that was complete.
     generation: Option<i32>,
@@ -233,7 +239,7 @@ impl Oracle {
         let watched =
             self.watched.is_some_and(|id| self.members[id].alive && self.members[id].out_since.is_some());
         // In a consumer group (KIP-848) partitions change hands one by one, at no particular moment.
-        let moving = summary.is_some_and(|(state, ..)| state == ottla_broker::GroupState::Reconciling);
+        let moving = summary.is_some_and(|(state, ..)| state == GroupState::Reconciling);
         if summary == self.group && !self.look_again && !watched && !moving {
             return;
         }
@@ -264,12 +270,7 @@ impl Oracle {
                 (false, Some(_)) => {}
             }
         }
-        if matches!(
-            group.state,
-            ottla_broker::GroupState::Stable
-                | ottla_broker::GroupState::Reconciling
-                | ottla_broker::GroupState::Assigning
-        ) {
+        if is_settled(group.state) {
             // The same generation may be looked at again and again, for other reasons.
             if self.generation != Some(group.generation) {
                 self.rebalances += u64::from(self.generation.is_some());

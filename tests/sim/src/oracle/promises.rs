@@ -9,7 +9,7 @@ use ottla_broker::sim::Cluster;
 use ottla_core::{Error, ErrorKind, Timestamp, TopicPartition};
 
 use super::member::Expect;
-use super::{GROUP, MemberId, Oracle};
+use super::{GROUP, MemberId, Oracle, is_settled};
 
 /// So long after the last thing that went wrong nothing of it is left.
 const AFTERMATH: Duration = Duration::from_secs(3);
@@ -154,7 +154,9 @@ impl Oracle {
         let member = &self.members[id.0];
         let told = member.traits.events || member.traits.by_hand;
         let owned = member.owned.iter().filter(|(_, owned)| told && !owned.revoking).map(|(tp, _)| tp);
-        let rested = self.now > self.rebalanced_at + TIMEOUTS + PATIENCE;
+        // Nobody has anything by the word of a group whose members are still called to join: L1 bounds how long that is.
+        let settled = self.group.is_some_and(|(state, ..)| is_settled(state));
+        let rested = settled && self.now > self.rebalanced_at + TIMEOUTS + PATIENCE;
         let by_word = self
             .owners
             .iter()
