@@ -148,6 +148,8 @@ pub(super) struct GhostMember {
     pub(super) spans: BTreeMap<TopicPartition, Span>,
     pub(super) past: BTreeMap<TopicPartition, Vec<Past>>,
     pub(super) paused: std::collections::BTreeSet<TopicPartition>,
+    /// It may read these or not.
+    pub(super) perhaps_paused: std::collections::BTreeSet<TopicPartition>,
     /// What was committed for the group that it has for itself, by hand.
     pub(super) committed: Committed,
     /// Offsets that the user committed as a rewind.
@@ -177,6 +179,7 @@ impl GhostMember {
             spans: BTreeMap::new(),
             past: BTreeMap::new(),
             paused: std::collections::BTreeSet::new(),
+            perhaps_paused: std::collections::BTreeSet::new(),
             committed: Committed::new(),
             rewound: Vec::new(),
             subscribed: None,

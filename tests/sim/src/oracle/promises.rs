@@ -162,7 +162,8 @@ impl Oracle {
             .iter()
             .filter(|(tp, owner)| !told && rested && **owner == id.0 && member.spans.contains_key(*tp));
         let all = owned.chain(by_word.map(|(tp, _)| tp));
-        all.filter(|tp| !member.paused.contains(*tp)).cloned().collect()
+        let paused = |tp: &TopicPartition| member.paused.contains(tp) || member.perhaps_paused.contains(tp);
+        all.filter(|tp| !paused(tp)).cloned().collect()
     }
 
     /// The client says that it has committed this.

@@ -67,6 +67,7 @@ impl Oracle {
         }
         // A pause ends with the ownership.
         self.members[id.0].paused.remove(&tp);
+        self.members[id.0].perhaps_paused.remove(&tp);
         if self.members[id.0].spans.get(&tp).is_none_or(|s| s.epoch != epoch) {
             self.begin_span(now, id, &tp, epoch, (first, content));
         }

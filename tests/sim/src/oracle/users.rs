@@ -1,5 +1,7 @@
 //! What users do and are told.
 
+use std::collections::BTreeSet;
+
 use ottla_core::delivery::ResetCause;
 use ottla_core::{OwnershipEpoch, Timestamp, TopicPartition};
 
@@ -24,9 +26,18 @@ impl Oracle {
                 self.fail("S6", format!("{id} is told that {tp} is assigned, which it owns already"));
             }
         }
-        // A pause comes back with a partition that was taken and is given again at once, no later.
-        let GhostMember { paused, owned, .. } = &mut self.members[id.0];
-        paused.retain(|tp| owned.get(tp).is_some_and(|owned| !owned.revoking));
+        self.doubt_pauses(id);
+    }
+
+    /// A pause comes back with a partition that was taken and is in the next assignment. Which one that is depends on
+    /// when the revocation ended: with it, what is taken or given beside it may be told before or after.
+    fn doubt_pauses(&mut self, id: MemberId) {
+        let GhostMember { paused, perhaps_paused, owned, .. } = &mut self.members[id.0];
+        let (stay, perhaps): (BTreeSet<_>, BTreeSet<_>) = std::mem::take(paused)
+            .into_iter()
+            .partition(|tp| owned.get(tp).is_some_and(|owned| !owned.revoking));
+        *paused = stay;
+        perhaps_paused.extend(perhaps);
     }
 
     /// The user chose what it reads, and where it begins. Everything else is given up.
@@ -78,9 +89,7 @@ impl Oracle {
 
     /// `Event::Revoking` was read.
     pub fn revoking(&mut self, id: MemberId, partitions: &[TopicPartition]) {
-        // With another revocation the pauses of an earlier one are over (KIP-848: nothing is assigned in between).
-        let GhostMember { paused, owned, .. } = &mut self.members[id.0];
-        paused.retain(|tp| owned.get(tp).is_some_and(|owned| !owned.revoking));
+        self.doubt_pauses(id);
         for tp in partitions {
             match self.members[id.0].owned.get_mut(tp) {
                 Some(owned) => {
@@ -209,7 +218,8 @@ impl Oracle {
 
     /// The user pauses or resumes.
     pub fn paused(&mut self, id: MemberId, tp: &TopicPartition, yes: bool) {
-        let GhostMember { paused, owned, spans, traits, .. } = &mut self.members[id.0];
+        let GhostMember { paused, perhaps_paused, owned, spans, traits, .. } = &mut self.members[id.0];
+        perhaps_paused.remove(tp);
         if !yes {
             paused.remove(tp);
             return;
@@ -225,6 +235,7 @@ impl Oracle {
     /// A partition that is not owned any more is not paused either, unless it comes back at once.
     pub fn forget_pauses(&mut self, id: MemberId) {
         self.members[id.0].paused.clear();
+        self.members[id.0].perhaps_paused.clear();
     }
 
     /// The user comes back for more: of all partitions, or of one that it reads on its own.
