@@ -15,7 +15,7 @@ use super::trace::Trace;
 
 const USAGE: &str = "\
 usage: cargo xtask sim [--seeds A..B] [--scenario NAME] [--consumer] [--jobs N] [--trace | --live] [--hash] [--keep-going]
-       cargo xtask sim --planted [NAME... | all] [--seeds A..B] [--jobs N] [--trace | --docs | --check]
+       cargo xtask sim --planted [NAME... | all] [--consumer] [--seeds A..B] [--jobs N] [--trace | --docs | --check]
 
   --seeds A..B       these seeds (default 0..5000); --seeds N is that one alone
   --scenario NAME    only this kind of fault instead of a mix of up to five, or `jepsen`; `list` names them
@@ -56,6 +56,8 @@ pub(super) struct Planted {
     pub(super) docs: bool,
     /// Only hold the table.
     pub(super) check: bool,
+    /// Only among members of the consumer protocol (KIP-848).
+    pub(super) consumer: bool,
 }
 
 fn parse(arguments: &[String]) -> Result<Arguments, String> {
@@ -114,8 +116,15 @@ fn parse(arguments: &[String]) -> Result<Arguments, String> {
             _ => return Err(USAGE.to_owned()),
         }
     }
-    if parsed.planted.is_some() && !seeds_given {
-        parsed.to = 10_000;
+    if let Some(planted) = &mut parsed.planted {
+        planted.consumer = parsed.consumer;
+        // A line of the table is of both.
+        if planted.docs && planted.consumer {
+            return Err(USAGE.to_owned());
+        }
+        if !seeds_given {
+            parsed.to = 10_000;
+        }
     }
     Ok(parsed)
 }

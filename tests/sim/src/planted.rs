@@ -6,11 +6,11 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use ottla_core::planted::{Bug, hits, plant};
+use ottla_core::planted::{Bug, Members, hits, plant};
 
 use super::cli::Planted;
 use super::oracle::Violation;
@@ -19,7 +19,7 @@ use super::trace::Trace;
 
 mod rows;
 
-use rows::{ROWS, UNSEEN};
+use rows::{OPEN, ROWS, UNSEEN};
 
 /// How many beyond the seed of the table `--check` tries: seeds change their meaning whenever the simulator does.
 const DRIFT: u64 = 2_000;
@@ -27,10 +27,39 @@ const DRIFT: u64 = 2_000;
 /// A bug: its row in the list of historic bugs, and what it does.
 type Known = (Bug, &'static str, &'static str);
 
-/// What became of one bug.
+/// Members of which protocol a simulation is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mix {
+    Classic,
+    Consumer,
+}
+
+impl Mix {
+    const ALL: [Self; 2] = [Self::Classic, Self::Consumer];
+
+    /// Those in which a bug can be.
+    fn of(bug: Bug) -> Vec<Self> {
+        let has = |mix: &Self| match bug.members() {
+            Members::Both => true,
+            Members::Classic => *mix == Self::Classic,
+            Members::Consumer => *mix == Self::Consumer,
+        };
+        Self::ALL.into_iter().filter(has).collect()
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Consumer => "consumer",
+        }
+    }
+}
+
+/// What became of one bug in one mix.
 #[derive(Debug)]
 struct Hunt {
     bug: Known,
+    mix: Mix,
     /// The first seed that fails because of it, and how.
     caught: Option<(u64, Violation)>,
     /// How many seeds were run, that one included.
@@ -46,9 +75,14 @@ fn name(bug: Known) -> String {
     format!("{:?}", bug.0)
 }
 
+/// All that are to be caught.
+fn all() -> Vec<Known> {
+    Bug::ALL.iter().copied().filter(|bug| !OPEN.contains(&bug.0)).collect()
+}
+
 fn chosen(names: &[String]) -> Result<Vec<Known>, String> {
     if names.is_empty() || names == ["all"] {
-        return Ok(Bug::ALL.to_vec());
+        return Ok(all());
     }
     let known = |wanted: &String| {
         let found = Bug::ALL.iter().copied().find(|bug| name(*bug) == *wanted);
@@ -87,12 +121,15 @@ pub(super) fn main(asked: &Planted, seeds: std::ops::Range<u64>, jobs: usize) ->
     }
     let begun = Instant::now();
     let mut hunts = Vec::new();
-    for bug in bugs {
-        let hunt = hunt(bug, seeds.clone(), jobs);
+    for (bug, mix) in in_mixes(&bugs) {
+        if asked.consumer && mix == Mix::Classic {
+            continue;
+        }
+        let hunt = hunt((bug, mix), seeds.clone(), jobs);
         println!("{}", line(&hunt));
         hunts.push(hunt);
     }
-    println!("{} bugs in {:.0} s", hunts.len(), begun.elapsed().as_secs_f64());
+    println!("{} hunts in {:.0} s", hunts.len(), begun.elapsed().as_secs_f64());
     if asked.docs {
         let before = std::fs::read_to_string(table_path()).unwrap_or_default();
         std::fs::write(table_path(), table(&hunts, &before)?)
@@ -101,9 +138,15 @@ pub(super) fn main(asked: &Planted, seeds: std::ops::Range<u64>, jobs: usize) ->
     verdict(&hunts)
 }
 
+/// Each bug in all the mixes that it can be in.
+fn in_mixes(bugs: &[Known]) -> Vec<(Known, Mix)> {
+    bugs.iter().flat_map(|bug| Mix::of(bug.0).into_iter().map(|mix| (*bug, mix))).collect()
+}
+
 fn verdict(hunts: &[Hunt]) -> Result<(), String> {
     let which = |wrong: fn(&Hunt) -> bool| -> Vec<String> {
-        hunts.iter().filter(|h| wrong(h)).map(|h| name(h.bug)).collect()
+        let bug = |h: &Hunt| format!("{} ({})", name(h.bug), h.mix.name());
+        hunts.iter().filter(|h| wrong(h)).map(bug).collect()
     };
     let never = which(|h| h.hits == 0);
     let survived = which(|h| h.hits > 0 && h.caught.is_none());
@@ -114,7 +157,7 @@ fn verdict(hunts: &[Hunt]) -> Result<(), String> {
 }
 
 /// Runs seeds until one fails because of the bug.
-fn hunt(bug: Known, seeds: std::ops::Range<u64>, jobs: usize) -> Hunt {
+fn hunt((bug, mix): (Known, Mix), seeds: std::ops::Range<u64>, jobs: usize) -> Hunt {
     let next = AtomicU64::new(seeds.start);
     let first = AtomicU64::new(u64::MAX);
     let found: Mutex<Vec<Found>> = Mutex::new(Vec::new());
@@ -127,21 +170,22 @@ fn hunt(bug: Known, seeds: std::ops::Range<u64>, jobs: usize) -> Hunt {
                     if seed >= seeds.end || seed > first.load(Ordering::Relaxed) {
                         return;
                     }
-                    let one = try_seed(bug, seed);
+                    let one = try_seed((bug, mix), seed);
                     if one.is_caught() {
                         first.fetch_min(seed, Ordering::Relaxed);
                     }
-                    found.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(one);
+                    found.lock().unwrap_or_else(PoisonError::into_inner).push(one);
                 }
             });
         }
     });
-    let mut found = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.sort_unstable_by_key(|f| f.seed);
     let caught = found.iter().position(Found::is_caught);
     found.truncate(caught.map_or(found.len(), |at| at + 1));
     Hunt {
         bug,
+        mix,
         seeds: found.len() as u64,
         hits: found.iter().map(|f| f.hits).sum(),
         hit_seeds: found.iter().filter(|f| f.hits > 0).count() as u64,
@@ -165,8 +209,9 @@ impl Found {
     }
 }
 
-fn try_seed(bug: Known, seed: u64) -> Found {
-    let spec = Spec { seed, scenario: None, jepsen: false, faults: None, consumer: false };
+fn try_seed((bug, mix): (Known, Mix), seed: u64) -> Found {
+    let consumer = mix == Mix::Consumer;
+    let spec = Spec { seed, scenario: None, jepsen: false, faults: None, consumer };
     plant(Some(bug.0));
     let violation = run(&spec, Trace::default()).0.violation;
     let hits = hits();
@@ -178,12 +223,13 @@ fn try_seed(bug: Known, seed: u64) -> Found {
 fn line(hunt: &Hunt) -> String {
     let Hunt { seeds, hits, hit_seeds, innocent, .. } = hunt;
     let executed = format!("executed {hits} times in {hit_seeds} of {seeds} seeds");
+    let bug = format!("{:<24} {:<8}", name(hunt.bug), hunt.mix.name());
     let mut text = match &hunt.caught {
         Some((seed, violation)) => {
             let violation: String = violation.to_string().chars().take(110).collect();
-            format!("{:<24} seed {seed:>5}, {executed}: {violation}", name(hunt.bug))
+            format!("{bug} seed {seed:>5}, {executed}: {violation}")
         }
-        None => format!("{:<24} SURVIVED, {executed}", name(hunt.bug)),
+        None => format!("{bug} SURVIVED, {executed}"),
     };
     if !innocent.is_empty() {
         let _ = write!(text, " (not counted, they fail without it: {innocent:?})");
@@ -204,14 +250,16 @@ fn table_path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/planted-bugs.md")
 }
 
-/// The seeds of the table, by bug.
-fn known_seeds(text: &str) -> Vec<(String, u64)> {
-    let cells = |line: &str| -> Option<(String, u64)> {
-        let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);
-        let name = cells.next()?.trim_end_matches('`').to_owned();
-        Some((name, cells.nth(3)?.parse().ok()?))
+/// The seeds of the table, by bug and mix.
+fn known_seeds(text: &str) -> Vec<(String, Mix, u64)> {
+    let seeds = |line: &str| -> Option<Vec<(String, Mix, u64)>> {
+        let cells: Vec<&str> = line.strip_prefix("| `")?.split('|').map(str::trim).collect();
+        let name = cells.first()?.trim_end_matches('`');
+        // Behind the row and what it does.
+        let of = |mix: &Mix| cells.get(3 + 3 * *mix as usize)?.parse().ok();
+        Some(Mix::ALL.iter().filter_map(|mix| Some((name.to_owned(), *mix, of(mix)?))).collect())
     };
-    text.lines().filter_map(cells).collect()
+    text.lines().filter_map(seeds).flatten().collect()
 }
 
 /// Holds that every bug of the table is still caught, and that the table has them all.
@@ -220,20 +268,31 @@ fn check(bugs: &[Known], jobs: usize) -> Result<(), String> {
         .map_err(|e| format!("cannot read {}: {e}", table_path().display()))?;
     let known = known_seeds(&text);
     let again = "run cargo xtask sim --planted all --docs";
-    let mut hunts = Vec::new();
-    for bug in bugs {
-        let Some((_, seed)) = known.iter().find(|(n, _)| *n == name(*bug)) else {
-            return Err(format!("{} is not in docs/planted-bugs.md: {again}", name(*bug)));
+    let mut wanted = Vec::new();
+    for (bug, mix) in in_mixes(bugs) {
+        let Some((.., seed)) = known.iter().find(|(n, of, _)| *n == name(bug) && *of == mix) else {
+            return Err(format!("{} ({}) is not in docs/planted-bugs.md: {again}", name(bug), mix.name()));
         };
-        let mut hunt = self::hunt(*bug, *seed..*seed + 1, 1);
-        if hunt.caught.is_none() {
-            hunt = self::hunt(*bug, 0..DRIFT, jobs);
-            println!("{} (the table says {seed})", line(&hunt));
-        }
-        hunts.push(hunt);
+        wanted.push((bug, mix, *seed));
     }
-    if known.len() != Bug::ALL.len() {
+    if known.len() != in_mixes(&all()).len() {
         return Err(format!("docs/planted-bugs.md has bugs that are no more: {again}"));
+    }
+    let (next, found) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                while let Some((bug, mix, seed)) = wanted.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    let hunt = self::hunt((*bug, *mix), *seed..*seed + 1, 1);
+                    found.lock().unwrap_or_else(PoisonError::into_inner).push(hunt);
+                }
+            });
+        }
+    });
+    let mut hunts = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for hunt in hunts.iter_mut().filter(|hunt| hunt.caught.is_none()) {
+        *hunt = self::hunt((hunt.bug, hunt.mix), 0..DRIFT, jobs);
+        println!("{} (the table says otherwise)", line(hunt));
     }
     println!("{} planted bugs are caught", hunts.iter().filter(|h| h.caught.is_some()).count());
     verdict(&hunts)
@@ -241,14 +300,19 @@ fn check(bugs: &[Known], jobs: usize) -> Result<(), String> {
 
 const SURVIVED: &str = "**survived";
 
-fn table_line(hunt: &Hunt) -> String {
-    let (_, row, what) = hunt.bug;
-    let (seeds, seed, rule) = match &hunt.caught {
-        Some((seed, violation)) => (hunt.seeds.to_string(), seed.to_string(), rule(violation)),
-        None => (format!("{SURVIVED} {}**", hunt.seeds), "–".to_owned(), "–"),
-    };
+/// Of one mix: seed, rule, executed.
+fn cells(hunt: Option<&Hunt>) -> String {
+    match hunt.map(|hunt| (hunt, &hunt.caught)) {
+        Some((hunt, Some((seed, violation)))) => format!("{seed} | {} | {}", rule(violation), hunt.hits),
+        Some((hunt, None)) => format!("{SURVIVED} {}** | – | {}", hunt.seeds, hunt.hits),
+        None => "– | – | –".to_owned(),
+    }
+}
+
+fn table_line((bug, row, what): Known, hunts: &[&Hunt]) -> String {
     let row = if row == "-" { "–" } else { row };
-    format!("| `{}` | {row} | {what} | {seeds} | {seed} | {rule} | {} |", name(hunt.bug), hunt.hits)
+    let of = |mix| cells(hunts.iter().find(|hunt| hunt.mix == mix).copied());
+    format!("| `{bug:?}` | {row} | {what} | {} | {} |", of(Mix::Classic), of(Mix::Consumer))
 }
 
 /// The table with these hunts; all others are as they were `before`.
@@ -256,31 +320,31 @@ fn table(hunts: &[Hunt], before: &str) -> Result<String, String> {
     let mut text = String::from(
         "# Planted bugs\n\n\
          Written by `cargo xtask sim --planted all --docs`; do not edit. Each bug is planted alone, and seeds of the full mix \
-         run from 0 on until one fails because of it (without the bug it holds). *Rule* is the invariant that said so \
+         run from 0 on until one fails because of it (without the bug it holds): of classic members, and of members of the \
+         consumer protocol (KIP-848), wherever the code is that has the bug. *Seed* is that one, *rule* the invariant that said so \
          (`tests/sim/src/oracle/invariants.rs`), in brackets where the run ended before the oracle could say anything, *executed* how often the planted branch was executed in these seeds. \
          CI holds that each is still caught. Replay one with \
-         `cargo xtask sim --planted NAME --seeds SEED --trace`.\n\n\
-         | bug | row | what it does | seeds until caught | seed | rule | executed |\n\
-         |---|---|---|--:|--:|---|--:|\n",
+         `cargo xtask sim --planted NAME [--consumer] --seeds SEED --trace`.\n\n\
+         | bug | row | what it does | classic: seed | rule | executed | KIP-848: seed | rule | executed |\n\
+         |---|---|---|--:|---|--:|--:|---|--:|\n",
     );
     let mut caught = 0;
-    for bug in Bug::ALL.iter().copied() {
-        let line = match hunts.iter().find(|hunt| hunt.bug == bug) {
-            Some(hunt) => table_line(hunt),
+    for known in all() {
+        let own: Vec<&Hunt> = hunts.iter().filter(|hunt| hunt.bug == known).collect();
+        let line = if own.is_empty() {
             // What was not hunted now is as it was.
-            None => {
-                let start = format!("| `{}` |", name(bug));
-                let line = before.lines().find(|line| line.starts_with(&start));
-                line.ok_or_else(|| format!("{} was never hunted: --planted all --docs", name(bug)))?
-                    .to_owned()
-            }
+            let start = format!("| `{}` |", name(known));
+            let line = before.lines().find(|line| line.starts_with(&start));
+            line.ok_or_else(|| format!("{} was never hunted: --planted all --docs", name(known)))?.to_owned()
+        } else {
+            table_line(known, &own)
         };
         caught += u32::from(!line.contains(SURVIVED));
         text += &line;
         text.push('\n');
     }
     let of_row = |number: &str| -> Vec<String> {
-        let bugs = Bug::ALL.iter().copied().filter(|bug| bug.1.split('/').any(|row| row == number));
+        let bugs = all().into_iter().filter(|bug| bug.1.split('/').any(|row| row == number));
         bugs.map(|bug| format!("`{}`", name(bug))).collect()
     };
     let rows = ROWS.iter().filter(|(row, ..)| !of_row(row).is_empty()).count();
@@ -289,12 +353,16 @@ fn table(hunts: &[Hunt], before: &str) -> Result<String, String> {
         "\n{caught} of {} are caught; {rows} of the {} rows are planted.\n\n\
          ## Rows\n\nWhat other clients have had. A row without a bug here says why.\n\n\
          | row | bug | here |\n|--:|---|---|\n",
-        Bug::ALL.len(),
+        all().len(),
         ROWS.len()
     );
     for (row, what, why) in ROWS {
         let bugs = of_row(row);
-        let here = if bugs.is_empty() { (*why).to_owned() } else { bugs.join(", ") };
+        let here = match (bugs.is_empty(), why.is_empty()) {
+            (true, _) => (*why).to_owned(),
+            (false, true) => bugs.join(", "),
+            (false, false) => format!("{}; {why}", bugs.join(", ")),
+        };
         let _ = writeln!(text, "| {row} | {what} | {here} |");
     }
     text += "\n## Not planted\n\nWhat survives, or would, because nobody outside could tell.\n\n| bug | why |\n|---|---|\n";
@@ -308,47 +376,50 @@ fn table(hunts: &[Hunt], before: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
+    fn hunted(bug: Known, mix: Mix, caught: Option<(u64, Violation)>, hits: u64) -> Hunt {
+        Hunt { bug, mix, caught, seeds: 9, hits, hit_seeds: hits.min(2), innocent: vec![] }
+    }
+
+    fn violation(invariant: &'static str) -> Violation {
+        Violation { invariant, text: "too far".to_owned() }
+    }
+
     #[test]
     fn the_table_is_read_as_it_is_written() {
         let bug = Bug::ALL[0];
-        let violation = Violation { invariant: "S8", text: "too far".to_owned() };
-        let caught = Some((4711, violation));
-        let hunts = [Hunt { bug, caught, seeds: 12, hits: 3, hit_seeds: 2, innocent: vec![7] }];
-        assert_eq!(known_seeds(&table_line(&hunts[0])), [(name(bug), 4711)]);
-        assert_eq!(verdict(&hunts), Ok(()));
+        let classic = hunted(bug, Mix::Classic, Some((4711, violation("S8"))), 3);
+        let consumer = hunted(bug, Mix::Consumer, Some((12, violation("S9"))), 1);
+        let line = table_line(bug, &[&classic, &consumer]);
+        let seeds = [(name(bug), Mix::Classic, 4711), (name(bug), Mix::Consumer, 12)];
+        assert_eq!(known_seeds(&line), seeds);
+        assert_eq!(known_seeds(&table_line(bug, &[&consumer])), seeds[1..]);
+        assert_eq!(verdict(&[classic, consumer]), Ok(()));
     }
 
     #[test]
     fn what_is_not_hunted_again_keeps_its_line() {
-        let all: Vec<Hunt> = Bug::ALL
-            .to_vec()
-            .into_iter()
-            .map(|bug| Hunt { bug, caught: None, seeds: 9, hits: 3, hit_seeds: 2, innocent: vec![] })
-            .collect();
+        let all: Vec<Hunt> =
+            in_mixes(&all()).into_iter().map(|(bug, mix)| hunted(bug, mix, None, 3)).collect();
         let before = table(&all, "").expect("all were hunted");
         assert!(before.contains("\n0 of "), "{before}");
-        let violation = Violation { invariant: "S8", text: String::new() };
-        let first = Hunt {
-            bug: all[0].bug,
-            caught: Some((7, violation)),
-            seeds: 8,
-            hits: 3,
-            hit_seeds: 2,
-            innocent: vec![],
-        };
+        let first = hunted(Bug::ALL[0], Mix::Classic, Some((7, violation("S8"))), 3);
         let after = table(&[first], &before).expect("the others are there");
         assert!(after.contains("\n1 of "), "{after}");
-        assert_eq!(known_seeds(&after), [(name(all[0].bug), 7)]);
+        assert_eq!(known_seeds(&after), [(name(Bug::ALL[0]), Mix::Classic, 7)]);
         assert!(table(&[], "").is_err(), "nobody was ever hunted");
     }
 
     #[test]
     fn a_bug_that_survives_or_is_never_executed_is_an_error() {
         let bug = Bug::ALL[0];
-        let survivor = Hunt { bug, caught: None, seeds: 9, hits: 3, hit_seeds: 2, innocent: vec![] };
-        assert!(verdict(&[survivor]).is_err_and(|e| e.starts_with("survived: [\"CommitPosition\"]")));
-        let never = Hunt { bug, caught: None, seeds: 9, hits: 0, hit_seeds: 0, innocent: vec![] };
-        assert!(verdict(&[never]).is_err_and(|e| e.ends_with("never executed: [\"CommitPosition\"]")));
+        let survivor = hunted(bug, Mix::Consumer, None, 3);
+        assert!(
+            verdict(&[survivor]).is_err_and(|e| e.starts_with("survived: [\"CommitPosition (consumer)\"]"))
+        );
+        let never = hunted(bug, Mix::Classic, None, 0);
+        assert!(
+            verdict(&[never]).is_err_and(|e| e.ends_with("never executed: [\"CommitPosition (classic)\"]"))
+        );
     }
 
     #[test]

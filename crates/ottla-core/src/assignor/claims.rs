@@ -2,6 +2,7 @@
 
 use super::group::{Group, NONE, find, id};
 use super::{Assignor, user_data};
+use crate::planted::planted;
 
 /// What members claim to own, settled by generation (KIP-792): the highest generation that claims a partition
 /// has it; where two members of that generation claim it nobody has it. A missing generation is older than any.
@@ -68,7 +69,7 @@ impl Claims {
 
 impl Winner {
     fn challenge(&mut self, member: u32, generation: i32) {
-        if self.member == NONE || generation > self.generation {
+        if self.member == NONE || (generation > self.generation && !planted!(StaleClaims)) {
             *self = Self { member, generation, contested: false };
         } else if generation == self.generation && self.member != member {
             self.contested = true;

@@ -16,7 +16,7 @@ use crate::connection::{Role, Target};
 use crate::delivery::FetchPosition;
 use crate::fetch::{Candidate, MIN_GRANT, Replicas, Room};
 use crate::group::Group;
-use crate::planted::planted;
+use crate::planted::{planted, planting};
 use crate::{BrokerId, Timestamp, TopicPartition};
 
 /// The first version of Fetch that tells where the logs part.
@@ -207,8 +207,12 @@ impl Client {
             let Some(broker) = next else { return };
             let target = Target::Broker(broker);
             if !self.fetcher.is_busy(broker) && self.network.open(now, target, Role::Fetch) {
-                let room = if planted!(BudgetIgnored) { usize::MAX } else { room };
-                let left = room.saturating_sub(self.fetcher.reserved());
+                let mut left = room.saturating_sub(self.fetcher.reserved());
+                if left < self.config.fetch_max_bytes.try_into().unwrap_or(usize::MAX)
+                    && planted!(BudgetIgnored)
+                {
+                    left = usize::MAX;
+                }
                 self.fetch_from(now, broker, Room { left, brokers, of_one });
             }
             next = self.fetcher.leader_after(Some(broker));
@@ -228,9 +232,9 @@ impl Client {
         let target = Target::Broker(broker);
         let version = self.network.versions(target, Role::Fetch).and_then(|v| v.max(FetchRequest::API));
         let tells_divergence = version.is_some_and(|version| version >= DIVERGING_EPOCH)
-            && !planted!(NotValidated)
-            && !planted!(DivergenceIgnored)
-            && !planted!(FetchEpochNotSent);
+            && !planting!(NotValidated)
+            && !planting!(DivergenceIgnored)
+            && !planting!(FetchEpochNotSent);
         let candidate = |position: FetchPosition| {
             let (_, leader) =
                 source(cluster, replicas, now, &position.tp).filter(|(from, _)| *from == broker)?;

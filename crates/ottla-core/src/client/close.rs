@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::{Client, Mode, Outcome};
 use crate::offsets::{CommitJob, CommitOrigin};
-use crate::planted::planted;
+use crate::planted::{planted, planting};
 use crate::{CommandId, Error, ErrorKind, Timestamp};
 
 /// How long a consumer that was dropped may take to leave: nobody waits for it.
@@ -146,7 +146,7 @@ impl Client {
         match &self.closing {
             Closing::Committing(close) => Some(close.commits_until),
             Closing::Leaving(_) if planted!(BusyLoop) => Some(self.now),
-            Closing::Leaving(close) if self.now >= close.deadline && planted!(CloseHangs) => None,
+            Closing::Leaving(close) if self.now >= close.deadline && planting!(CloseHangs) => None,
             Closing::Leaving(close) => Some(close.deadline),
             Closing::No | Closing::Done => None,
         }

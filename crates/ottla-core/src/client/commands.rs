@@ -9,7 +9,7 @@ use crate::config::CommitMode;
 use crate::connection::{Role, Target};
 use crate::delivery::{CommitEntry, CommitRequest, CommitScope, ResetCause};
 use crate::offsets::{Asker, CommitJob, CommitOrigin, Place};
-use crate::planted::planted;
+use crate::planted::{planted, planting};
 use crate::{CommandId, CommitError, Error, ErrorKind, OwnershipEpoch, Timestamp, TopicPartition};
 
 /// How often every configured address must have refused us before the first contact is given up early.
@@ -337,7 +337,7 @@ impl Client {
 
     /// Where this partition begins is not looked for any more.
     pub(super) fn forget_position_of(&mut self, tp: &TopicPartition) {
-        if planted!(LateLoadOverridesSeek) {
+        if planting!(LateLoadOverridesSeek) {
             return;
         }
         let keep = |asker: Asker, other: &TopicPartition| matches!(asker, Asker::Query(_)) || other != tp;

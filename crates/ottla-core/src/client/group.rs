@@ -13,7 +13,7 @@ use crate::delivery::CommitScope;
 use crate::group::classic::{Described, no_assignor_in_common};
 use crate::group::{Group, GroupAction, GroupRequest, GroupRequestKind};
 use crate::offsets::{Asker, CommitJob, CommitOrigin, JobResult};
-use crate::planted::planted;
+use crate::planted::{planted, planting};
 use crate::{Error, ErrorKind, Timestamp, TopicPartition};
 
 /// How long an error waits for what would make it more helpful.
@@ -65,8 +65,9 @@ impl Client {
                 self.revoking.insert(id, partitions);
             }
             GroupAction::Assign(partitions) => {
-                if planted!(DuplicateRewinds) {
-                    let kept = self.delivery.lock().owned();
+                let kept =
+                    if planting!(DuplicateRewinds) { self.delivery.lock().owned() } else { Vec::new() };
+                if !kept.is_empty() && planted!(DuplicateRewinds) {
                     for (tp, _) in kept {
                         let epoch = self.delivery.lock().begin_seek(now, &tp);
                         epoch.inspect(|epoch| self.begin_position(now, tp, *epoch, super::Offset::Committed));

@@ -11,7 +11,7 @@ use super::ledger::{FrameCharge, Pins, Queued};
 use super::queue::{RawSegment, Rest, Segment};
 use super::token::Ownership;
 use super::{Shared, errors};
-use crate::planted::planted;
+use crate::planted::{planted, planting};
 use crate::{Error, LeaderEpoch};
 
 /// Batches are joined until they hold this many bytes: a reader waits for one batch, and what it waits for is
@@ -235,6 +235,8 @@ impl Checkout {
             self.pass(header.next_offset(), header.partition_leader_epoch);
             return true;
         }
+        // Only what would have been refused counts.
+        let _ = planting!(CorruptTaken) && batch.verify_crc().is_err() && planted!(CorruptTaken);
         let decoded = match raw.ahead.as_ref().map(|ahead| ahead.front(header.size)) {
             None | Some(Front::Undecoded) => batch.decode(decoder, options).map(|batch| (batch, None)),
             Some(Front::Decoded(result)) => result.map(|(batch, charge)| (batch, Some(charge))),

@@ -79,7 +79,7 @@ impl Delivery {
         }
         p.sweep(auto);
         let (mut offset, leader_epoch) = p.settle_done(p.done.to(), p.done.epoch());
-        if planted!(CommitPosition) {
+        if offset < p.position() && planted!(CommitPosition) {
             offset = p.position();
         }
         if offset > p.commit_above && planted!(CommitOneTooFar) {

@@ -11,7 +11,7 @@ use super::ledger::{FrameCharge, Queued};
 use super::partition::{Partition, Phase};
 use super::queue::{RawSegment, Rest, Segment};
 use super::{Delivery, Key};
-use crate::planted::planted;
+use crate::planted::{planted, planting};
 use crate::{Error, LeaderEpoch, OwnershipEpoch, Timestamp, TopicPartition};
 
 /// The least that is worth fetching into: the driver is woken when there is that much room again.
@@ -145,7 +145,7 @@ impl Delivery {
         match p.phase {
             Phase::Stopped => return Pushed::Stopped,
             Phase::Active if p.fetch_offset == fetched.fetch_offset => {}
-            Phase::Active if planted!(StaleFetchTaken) => {}
+            Phase::Active if planting!(StaleFetchTaken) => {}
             Phase::Active | Phase::AwaitingPosition => return Pushed::Stale,
         }
         if fetched.leader_epoch.is_some() && p.validated != fetched.leader_epoch {
@@ -188,8 +188,12 @@ impl Delivery {
             let bytes = fetched.records.slice(..walk.bytes);
             let charge = fetched.charge.unwrap_or_else(|| FrameCharge::new(&signals, fetched.records.len()));
             let mut aborted = if read_committed { fetched.aborted } else { Vec::new() };
-            if !aborted.is_empty() && planted!(AbortedDelivered) {
-                aborted.truncate(1);
+            if !aborted.is_sorted_by_key(|(_, first)| *first) && planted!(AbortedDelivered) {
+                let mut latest = 0;
+                for (_, first) in &mut aborted {
+                    latest = latest.max(*first);
+                    *first = latest;
+                }
             }
             // Mostly one, of each of many partitions.
             if p.queue.capacity() == 0 {

@@ -30,7 +30,7 @@ use super::strip::OpenStrip;
 use super::token::Ownership;
 use super::truncation::EpochSpans;
 use crate::LeaderEpoch;
-use crate::planted::planted;
+use crate::planted::{planted, planting};
 
 /// What the last responses said of a partition's log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -193,7 +193,7 @@ impl Partition {
         self.in_ready = old.in_ready;
         self.watermarks = old.watermarks;
         self.epochs = std::mem::take(&mut old.epochs);
-        if planted!(SeekKeepsQueue) {
+        if !old.queue.is_empty() && planted!(SeekKeepsQueue) {
             (self.queue, self.queued_bytes) = (std::mem::take(&mut old.queue), old.queued_bytes);
         }
         if old.started && self.paused.is_some() && planted!(SeekLostByResume) {
@@ -211,7 +211,7 @@ impl Partition {
         (self.position, self.position_epoch) = (offset, epoch);
         self.epochs.start(offset, epoch);
         self.delivered_end = offset;
-        if self.done.to() == 0 || !planted!(SeekCommitsOld) {
+        if self.done.to() == 0 || !planting!(SeekCommitsOld) {
             self.done = Done::new(offset, epoch);
         }
         self.committed = committed.then_some(offset);
@@ -267,7 +267,8 @@ impl Partition {
         if offset > self.position() {
             return None;
         }
-        self.epochs.before(offset).flatten()
+        let known = self.epochs.before(offset).flatten();
+        known.filter(|_| !planted!(BareCommits))
     }
 
     /// Everything up to the position is handed out.

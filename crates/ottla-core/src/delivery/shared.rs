@@ -9,7 +9,7 @@ use ottla_wire::records::DecodeOptions;
 
 use super::ledger::{FrameCharge, Signals};
 use super::{Delivery, DeliveryConfig};
-use crate::planted::planted;
+use crate::planted::planting;
 
 /// The state of delivery behind its lock.
 ///
@@ -47,7 +47,7 @@ impl Shared {
 
     pub(super) fn decode_options(&self) -> DecodeOptions {
         DecodeOptions {
-            check_crcs: self.config.check_crcs && !planted!(CorruptTaken),
+            check_crcs: self.config.check_crcs && !planting!(CorruptTaken),
             max_decompressed_batch_bytes: self.config.max_decompressed_batch_bytes,
         }
     }

@@ -11,6 +11,7 @@ use ottla_wire::{ErrorCode, View};
 use super::session::Wanted;
 use super::{Fetcher, MAX_PARTITION_BYTES, partition_error};
 use crate::delivery::{Delivery, Fetched, FrameCharge, Pushed};
+use crate::planted::planted;
 use crate::{BrokerId, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, Timestamp, TopicPartition};
 
 /// What the client has to do about an answer.
@@ -167,6 +168,9 @@ impl Fetcher {
             return;
         }
         let times = state.wait(now, self.retry_backoff, &mut self.rng);
+        if planted!(HotRefusals) {
+            state.not_before = now;
+        }
         let known = error.is_retriable() || error == ErrorCode::UnknownServerError;
         if !known && times == TELL_AFTER {
             let text = "the broker refuses to be fetched from; it is tried again";

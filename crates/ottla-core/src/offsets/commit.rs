@@ -27,7 +27,7 @@ use super::judge::{Verdict, judge, late};
 use super::topic_ids::TopicIds;
 use crate::delivery::{CommitEntry, RevocationId};
 use crate::group::GroupIdentity;
-use crate::planted::planted;
+use crate::planted::{planted, planting};
 use crate::{
     Backoff, CommandId, CommitError, Error, ErrorKind, LeaderEpoch, OwnershipEpoch, Rng, Timestamp, TopicId,
     TopicPartition,
@@ -408,10 +408,13 @@ impl CommitQueue {
                 continue;
             }
             let mut offset = entry.offset;
-            if planted!(MixedUpCommits) {
+            if planting!(MixedUpCommits) {
                 let all = self.jobs.iter().take(jobs).flat_map(|job| &job.entries);
                 let same = all.filter(|e| e.tp.partition() == entry.tp.partition());
-                offset = same.map(|e| e.offset).max().unwrap_or(offset);
+                let most = same.map(|e| e.offset).max().unwrap_or(offset);
+                if most > offset && planted!(MixedUpCommits) {
+                    offset = most;
+                }
             }
             let mut leader_epoch = LeaderEpoch::to_wire(entry.leader_epoch);
             if leader_epoch >= 0 && planted!(FutureEpochCommitted) {

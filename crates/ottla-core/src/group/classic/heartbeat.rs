@@ -59,7 +59,11 @@ impl ClassicGroup {
     /// The coordinator has not been heard of for a whole session: by now it may have given our partitions to
     /// others. The member id is kept, because it may just as well be that nobody else was heard either.
     pub(super) fn check_session(&mut self, now: Timestamp) {
-        if !self.session_runs() || now < self.clock.session || planted!(SessionNeverEnds) {
+        if !self.session_runs() || now < self.clock.session {
+            return;
+        }
+        if planted!(SessionNeverEnds) {
+            self.clock.session = now + self.config.session_timeout;
             return;
         }
         self.forget_rounds();

@@ -374,7 +374,7 @@ impl ClassicGroup {
     /// When [`Self::handle_timeout`] is to be called.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let mut next = Timestamp::NEVER;
-        if self.session_runs() && !planted!(SessionNeverEnds) {
+        if self.session_runs() {
             next = next.min(self.clock.session);
         }
         if let Some(revocation) = &self.revocation {

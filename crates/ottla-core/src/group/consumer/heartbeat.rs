@@ -11,6 +11,7 @@ use super::errors::{self, Reaction, reaction, with_words};
 use super::reply::{Reply, Told};
 use super::{ConsumerGroup, ConsumerState as S, Part};
 use crate::group::{GroupAction, GroupRequest};
+use crate::planted::{planted, planting};
 use crate::{Backoff, Error, ErrorKind, Timestamp, TopicId};
 
 /// How many heartbeats may be sent without waiting for the interval before pauses are made. A rebalance takes two.
@@ -66,7 +67,8 @@ impl ConsumerGroup {
     /// Whether a heartbeat is wanted, whatever the time.
     pub(super) fn can_beat(&self) -> bool {
         let under_way = |s: &Sent| !s.leaves && s.membership == self.membership;
-        self.coordinator && self.state.beats() && !self.in_flight.iter().any(under_way)
+        let can = self.coordinator && self.state.beats() && !self.in_flight.iter().any(under_way);
+        can && !(self.epoch > 0 && planted!(HeartbeatsStop))
     }
 
     /// The next heartbeat does not wait for the interval, unless that happened too often.
@@ -92,7 +94,14 @@ impl ConsumerGroup {
         self.pulse.hurried = if regular { 0 } else { self.pulse.hurried.saturating_add(1) };
         self.pulse.sent = Some(now);
         self.pulse.due = now + self.pulse.interval;
-        let owned = self.owned_parts();
+        let mut owned = self.owned_parts();
+        let revoking = self.assignment.revoking();
+        if self.epoch > 0 && !revoking.is_empty() && planted!(RevocationCleared) {
+            let ids = &self.ids;
+            owned.retain(|(id, p)| {
+                !revoking.iter().any(|tp| tp.partition() == *p && ids.get(tp.topic()) == Some(id))
+            });
+        }
         let mut request = self.request(self.epoch);
         let all = self.epoch == 0 || self.told_owned.is_none() || self.told_subscription.is_none();
         if all {
@@ -102,7 +111,8 @@ impl ConsumerGroup {
         }
         // While it ends it is told no more: what is given back is.
         let ends = self.subscription.is_empty();
-        if all || (!ends && self.told_subscription.as_ref() != Some(&self.subscription)) {
+        let changed = !ends && self.told_subscription.as_ref() != Some(&self.subscription);
+        if all || (changed && !planted!(SubscriptionUntold)) {
             request.subscribed_topic_names = Some(self.subscription.topics.iter().cloned().collect());
             // An empty one takes it back.
             let known = self.told_pattern.then(String::new);
@@ -219,7 +229,9 @@ impl ConsumerGroup {
         let joined = self.epoch == 0;
         // Decided: a group that turns classic later is told as such.
         self.may_fall_back = false;
-        self.epoch = reply.epoch;
+        if joined || reply.epoch == self.epoch || !planted!(EpochNotTaken) {
+            self.epoch = reply.epoch;
+        }
         self.released = false;
         let told = u64::try_from(reply.interval_ms).unwrap_or(0);
         if told > 0 {
@@ -247,14 +259,22 @@ impl ConsumerGroup {
             self.settle(now);
         }
         // What changed while the heartbeat was under way is told at once.
-        if self.told_subscription.as_ref() != Some(&self.subscription) && !self.subscription.is_empty() {
+        let changed = self.told_subscription.as_ref() != Some(&self.subscription);
+        if changed && !self.subscription.is_empty() && !planting!(SubscriptionUntold) {
             self.hurry(now);
         }
     }
 
     /// The coordinator does not know this member, or its epoch: what it owned may be somebody else's by now.
     fn fenced(&mut self, now: Timestamp) {
-        self.end_membership();
+        if !self.assignment.owned().is_empty() && planted!(Zombie) {
+            self.forget_membership();
+        } else {
+            self.end_membership();
+        }
+        if !self.is_static() && planted!(FreshIdWhenFenced) {
+            self.member_id = super::state::new_member_id(&mut self.rng);
+        }
         if self.subscription.is_empty() {
             return self.left_group();
         }

@@ -8,6 +8,7 @@ use super::errors;
 use super::{ConsumerGroup, ConsumerState as S, Reaction, reaction};
 use crate::Timestamp;
 use crate::group::GroupAction;
+use crate::planted::planted;
 
 /// The epoch of a member that leaves.
 const LEAVE: i32 = -1;
@@ -78,7 +79,7 @@ impl ConsumerGroup {
     /// Sends the leave if there may be a member to leave and there is a coordinator to tell it. It goes behind a
     /// heartbeat that is under way, also one that joins.
     pub(super) fn send_leave(&mut self, now: Timestamp) -> bool {
-        if !self.coordinator || !self.maybe_known {
+        if !self.coordinator || !self.maybe_known || planted!(LeaveNotSent) {
             return false;
         }
         let for_good = !self.is_static() || (self.config.leave_on_close && self.subscription.is_empty());

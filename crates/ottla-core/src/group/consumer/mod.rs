@@ -56,6 +56,7 @@ pub use self::state::ConsumerState;
 use super::{Assignment, GroupAction, GroupIdentity, stayed_away};
 use crate::assignor::Assignor;
 use crate::config::GroupConfig;
+use crate::planted::planted;
 use crate::{Backoff, Error, ErrorKind, Rng, Timestamp, TopicId, TopicPartition};
 
 /// A partition as the coordinator names it.
@@ -354,6 +355,10 @@ impl ConsumerGroup {
             return;
         }
         match code {
+            ErrorCode::StaleMemberEpoch if planted!(CommitLosesAssignment) => {
+                self.end_membership();
+                self.state = ConsumerState::Unsubscribed;
+            }
             ErrorCode::FencedInstanceId => self.fail(now, errors::fatal(code, None, &self.config)),
             ErrorCode::StaleMemberEpoch
             | ErrorCode::FencedMemberEpoch
@@ -399,6 +404,8 @@ impl ConsumerGroup {
         if news {
             self.settle(now);
             self.drive(now);
+        } else if !self.unnamed.is_empty() && planted!(TopicIdStranded) {
+            self.unnamed.clear();
         }
     }
 

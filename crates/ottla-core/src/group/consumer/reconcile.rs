@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{ConsumerGroup, ConsumerState as S, Part};
 use crate::group::GroupAction;
+use crate::planted::planted;
 use crate::{Timestamp, TopicPartition};
 
 /// How long a revocation waits for the names of what is assigned: brokers that have heard of the topic tell them at
@@ -45,7 +46,12 @@ impl ConsumerGroup {
             wanted.insert(TopicPartition::new(name.clone(), *partition));
         }
         self.want_names(unnamed);
-        let revoke: BTreeSet<_> = self.assignment.owned().difference(&wanted).cloned().collect();
+        let mut revoke: BTreeSet<_> = self.assignment.owned().difference(&wanted).cloned().collect();
+        if !revoke.is_empty() && planted!(RevocationForgotten) {
+            self.assignment.begin_revocation(&revoke);
+            self.assignment.gone(&revoke);
+            revoke.clear();
+        }
         if !revoke.is_empty() {
             self.state = S::Reconciling;
             if !self.holds_for_names(now) {
@@ -54,7 +60,10 @@ impl ConsumerGroup {
             return;
         }
         self.held_since = None;
-        let change = self.assignment.retarget(&wanted);
+        let mut change = self.assignment.retarget(&wanted);
+        if change.assign.len() < wanted.len() && planted!(AssignsTwice) {
+            change.assign = wanted.iter().cloned().collect();
+        }
         self.ids = ids;
         if !change.assign.is_empty() {
             self.actions.push_back(GroupAction::Assign(change.assign));
