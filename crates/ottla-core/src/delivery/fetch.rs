@@ -319,7 +319,7 @@ impl Delivery {
     pub fn evict_paused(&mut self, bytes: usize) -> usize {
         let before = self.signals.ledger();
         let freed = |d: &Self| before.saturating_sub(d.signals.ledger());
-        self.copy_small_rests();
+        self.copy_rests(|charge| charge.is_small_rest() && !charge.is_pinned());
         let paused: Vec<Key> = self.paused.values().copied().collect();
         for key in paused {
             if freed(self) >= bytes {
@@ -336,11 +336,24 @@ impl Delivery {
                 self.fetch_generation += 1;
             }
         }
+        if freed(self) < bytes && self.is_starved() {
+            self.copy_rests(FrameCharge::is_rest);
+        }
         freed(self)
     }
 
-    /// Frames of which less than a quarter is queued: the rest is copied out and the frame is given back.
-    fn copy_small_rests(&mut self) {
+    /// All that is queued has to wait for what its reader does with records that it has (`max_unmarked`), and nothing
+    /// else can be fetched: whoever waits for records of other partitions first would wait for ever.
+    fn is_starved(&self) -> bool {
+        let max_unmarked = self.config.max_unmarked;
+        let idle = |p: &Partition| p.strip.is_none() && p.checkout.is_none() && p.decoding.is_none();
+        let blocked =
+            |p: &Partition| p.paused.is_some() || p.revoking.is_some() || p.unmarked_room(max_unmarked) == 0;
+        self.partitions.values().all(|p| idle(p) && (p.queue.is_empty() || blocked(p)))
+    }
+
+    /// The rests of these frames are copied out, and the frames are given back.
+    fn copy_rests(&mut self, which: impl Fn(&FrameCharge) -> bool) {
         let signals = Arc::clone(&self.signals);
         for segment in self.partitions.values_mut().flat_map(|p| p.queue.iter_mut()) {
             let (Segment::Raw(RawSegment { queued, .. }) | Segment::Decoded(Rest { queued, .. })) = segment
@@ -348,7 +361,7 @@ impl Delivery {
                 continue;
             };
             // What is copied fills its allocation: that is not looked at again before most of it is handed out.
-            if !queued.charge().is_small_rest() || queued.charge().is_pinned() {
+            if !which(queued.charge()) {
                 continue;
             }
             let size = match segment {

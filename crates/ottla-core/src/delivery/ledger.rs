@@ -189,6 +189,11 @@ impl FrameCharge {
         self.0.queued.load(Ordering::Relaxed).saturating_mul(4) < self.bytes()
     }
 
+    /// Whether some of it is not queued any more.
+    pub(super) fn is_rest(&self) -> bool {
+        self.0.queued.load(Ordering::Relaxed) < self.bytes()
+    }
+
     /// Whether handed-out records lie in it: then copying out what is queued frees no memory.
     pub(super) fn is_pinned(&self) -> bool {
         self.0.state.load(Ordering::SeqCst) >= ONE_PIN

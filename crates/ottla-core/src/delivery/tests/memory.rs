@@ -128,6 +128,35 @@ fn a_small_rest_of_a_frame_is_copied_out_when_room_is_needed() {
     assert_eq!(offsets(&rig.batch()), [0, 1, 2]);
 }
 
+/// A user who keeps what it was given and waits for records of another partition: what cannot be handed out before it is
+/// done holds no frame, whatever lies in it.
+#[test]
+fn what_waits_for_marks_holds_no_frame_when_nothing_else_can_be_fetched() {
+    let mut rig = Rig::new(DeliveryConfig { max_unmarked: 10, ..manual() });
+    rig.own(0, 0);
+    rig.own(1, 0);
+    let all = joined([data(0, 2), data(2, 10), data(12, 10)]);
+    let charge = rig.shared.charge(all.len() + 1);
+    let fetched = Fetched { charge: Some(charge), ..rig.fetched(0, all.clone()) };
+    rig.lock().push(rig.now, fetched);
+    let first = rig.batch_of(1);
+    rig.batch_of(1).token().mark();
+    let kept = rig.batch_of(5);
+    assert_eq!(rig.lock().evict_paused(1), 0, "there is something to hand out yet");
+    let more = rig.batch_of(5);
+    rig.pending();
+    let rest = all.len() + 1 - rig.lock().evict_paused(1);
+    assert!(rest <= data(12, 10).len(), "{rest} of {} stay", all.len());
+    assert_eq!(rig.buffered(), rest);
+    assert_eq!(rig.lock().evict_paused(1), 0, "nothing is copied twice");
+    rig.push(1, data(0, 1));
+    assert_eq!(rig.batch().partition(), 1);
+    for batch in [first, kept, more] {
+        batch.token().mark();
+    }
+    assert_eq!(rig.batch().last_offset(), 21);
+}
+
 /// The same for a batch that was begun: a reader that is stuck in the middle of it must not hold a frame.
 #[test]
 fn the_small_rest_of_a_decoded_batch_is_copied_out_when_room_is_needed() {
