@@ -43,6 +43,10 @@ line says how long it takes. It needs Java 17 and Maven for the broker, a C comp
   lowest median. Allocations and the heap are those of Rust's allocator, so they are not known for the others.
 ";
 
+const TITLE: &str = "\n### ";
+/// So the last line begins.
+pub(crate) const TOOK: &str = "The whole run took";
+
 /// What was found, in parts, to be written at the end.
 #[derive(Debug, Default)]
 pub(crate) struct Document {
@@ -54,7 +58,7 @@ impl Document {
         let _ = writeln!(self.tables, "{part}");
     }
 
-    /// Writes the file.
+    /// Writes the file. Of some work sets only these are replaced, and say so.
     pub(crate) fn write(&self, options: &Options, pinning: Pinning, load: Option<Spread>) -> Result<()> {
         let mut text = format!("{BEGIN}\n| | |\n|---|---|\n");
         // Writing to a string cannot fail.
@@ -90,11 +94,45 @@ impl Document {
         let _ = write!(text, "\n## Results\n\n{}", self.tables.trim_end());
         text.push('\n');
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
+        if !options.only.is_empty() {
+            let load = load.map_or(String::new(), |l| format!(", load average {:.1}", l.median));
+            let note = format!(
+                "Measured anew after the rest, in a run of its own: {} rounds{load}.",
+                options.rounds()
+            );
+            text = merged(&std::fs::read_to_string(path)?, &text, &note)?;
+        }
         std::fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs"))?;
         std::fs::write(path, text)?;
         eprintln!("wrote docs/benchmarks.md");
         Ok(())
     }
+}
+
+/// The whole of `old`, with the sections of `new` in the place of theirs.
+fn merged(old: &str, new: &str, note: &str) -> Result<String> {
+    let rows = ["machine", "cores", "Kafka", "Rust", "C compiler of librdkafka", "rdkafka"];
+    for row in rows.map(|row| format!("| {row} |")) {
+        let of = |text: &str| text.lines().find(|line| line.starts_with(&row)).map(str::to_owned);
+        if of(old) != of(new) {
+            return Err(format!("the other tables have another row {row}: measure all of them").into());
+        }
+    }
+    let mut all: Vec<String> = old.split(TITLE).map(str::to_owned).collect();
+    for section in new.split(TITLE).skip(1) {
+        let title = |section: &str| section.lines().next().map(str::to_owned);
+        let place = all.iter_mut().skip(1).find(|known| title(known) == title(section));
+        let place =
+            place.ok_or_else(|| format!("no section {:?} to replace: measure all", title(section)))?;
+        let took = place.lines().rfind(|line| line.starts_with(TOOK)).map(str::to_owned);
+        let body = section.lines().filter(|line| !line.starts_with(TOOK)).collect::<Vec<_>>().join("\n");
+        *place = format!("{}\n\n{note}\n", body.trim_end());
+        // It is of the run that measured all.
+        if let Some(took) = took {
+            let _ = write!(place, "\n{took}\n");
+        }
+    }
+    Ok(all.join(TITLE))
 }
 
 /// The class of machine, without its name.
@@ -124,4 +162,25 @@ fn version(program: &str, arguments: &[&str]) -> String {
 /// How many programs want a core, over the last minute.
 pub(crate) fn load() -> Option<f64> {
     std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "# B\n\n| Kafka | 4 |\n\n## Results\n";
+
+    #[test]
+    fn some_work_sets_take_the_place_of_theirs() -> Result<()> {
+        let old = format!("{HEAD}\n### a\n\n1\n\n### b\n\n2\n\nThe whole run took 9 minutes.\n");
+        let new = format!("{HEAD}\n### b\n\n3\n\nThe whole run took 1 minutes.\n");
+        let text = merged(&old, &new, "Anew.")?;
+        assert_eq!(
+            text,
+            format!("{HEAD}\n### a\n\n1\n\n### b\n\n3\n\nAnew.\n\nThe whole run took 9 minutes.\n")
+        );
+        let other = new.replace("| 4 |", "| 5 |");
+        assert!(merged(&old, &other, "").is_err() && merged(HEAD, &new, "").is_err());
+        Ok(())
+    }
 }

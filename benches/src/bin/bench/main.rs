@@ -16,7 +16,7 @@ usage: cargo xtask bench [--only WORK_SET...] [--rounds N] [--quick] [--bootstra
   --rounds     interleaved rounds (7; 3 with --quick)
   --quick      fewer rounds and records
   --bootstrap  a Kafka that runs already, instead of one that is started; for the work sets with one broker
-  --docs       write docs/benchmarks.md
+  --docs       write docs/benchmarks.md; with --only, these tables of it
   --list       name the work sets and clients, run nothing";
 
 /// What to do.

@@ -13,7 +13,7 @@ use ottla_kafka::{DEFAULT_VERSION, KafkaCluster, StartOptions, unique};
 
 use crate::Options;
 use crate::clients::{Pinning, Program, Run, program};
-use crate::document::{Document, load};
+use crate::document::{Document, TOOK, load};
 use crate::plan::{Kind, MANY_AGAINST_FEW, SPECIALS, Special, WORK_SETS, WorkSet};
 use crate::report;
 use crate::stats::Spread;
@@ -109,7 +109,7 @@ pub(crate) fn all(options: &Options) -> Result<()> {
             loads.extend(load());
         }
     }
-    let took = format!("The whole run took {:.0} minutes.", start.elapsed().as_secs_f64() / 60.0);
+    let took = format!("{TOOK} {:.0} minutes.", start.elapsed().as_secs_f64() / 60.0);
     eprintln!("{took}");
     document.add(&took);
     if options.docs { document.write(options, pinning, Spread::of(loads)) } else { Ok(()) }
